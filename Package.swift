@@ -1,0 +1,174 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),  // SE-0335
+    .enableUpcomingFeature("MemberImportVisibility"),  // SE-0444
+    .enableUpcomingFeature("InternalImportsByDefault"),  // SE-0409
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),  // SE-0461
+    .enableUpcomingFeature("InferIsolatedConformances"),  // SE-0470
+    .enableUpcomingFeature("ImmutableWeakCaptures"),  // SE-0481
+]
+// Rooms that touch C memory: every pointer use must say `unsafe` (SE-0458).
+let bridge = strict + [.strictMemorySafety()]
+
+let package = Package(
+    name: "holdfast",
+    platforms: [.macOS(.v15)],
+    products: [
+        .library(name: "HoldfastCore", targets: ["HoldfastCore"]),
+        .library(name: "Holdfast", targets: ["Holdfast"]),
+        .library(name: "HoldfastSQLite", targets: ["HoldfastSQLite"]),
+        .library(name: "HoldfastRedis", targets: ["HoldfastRedis"]),
+        .library(name: "HoldfastTesting", targets: ["HoldfastTesting"]),
+        .library(name: "HoldfastCommands", targets: ["HoldfastCommands"]),
+        .executable(name: "holdfast", targets: ["HoldfastTool"]),
+    ],
+    traits: [
+        .trait(name: "Logging", description: "LoggingObserver: lock events to swift-log."),
+        .trait(name: "Metrics", description: "MetricsObserver: lock events to swift-metrics."),
+        .trait(name: "Tracing", description: "TracingObserver: lock events to swift-distributed-tracing."),
+        .trait(name: "ServiceLifecycle", description: "LockService conforms to ServiceLifecycle.Service."),
+        .default(enabledTraits: []),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser.git", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections.git", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-distributed-tracing.git", from: "1.7.3"),
+        .package(url: "https://github.com/apple/swift-log.git", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.2"),
+        .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.10.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
+    ],
+    targets: [
+        // Values and rules; no Foundation, no NIO, no C.
+        .target(
+            name: "HoldfastCore",
+            dependencies: [.product(name: "DequeModule", package: "swift-collections")],
+            swiftSettings: strict
+        ),
+        // The engine.
+        .target(
+            name: "Holdfast",
+            dependencies: [
+                "HoldfastCore",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log", condition: .when(traits: ["Logging"])),
+                .product(name: "Metrics", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
+                .product(name: "Tracing", package: "swift-distributed-tracing", condition: .when(traits: ["Tracing"])),
+                .product(
+                    name: "ServiceLifecycle",
+                    package: "swift-service-lifecycle",
+                    condition: .when(traits: ["ServiceLifecycle"])
+                ),
+            ],
+            swiftSettings: strict
+        ),
+        // The embedded store: one SQLite file for all processes of a machine.
+        .target(
+            name: "HoldfastSQLite",
+            dependencies: ["HoldfastCore", "Holdfast", .product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: strict
+        ),
+        // The Redis store: NIO carries bytes, hiredis parses replies.
+        .systemLibrary(
+            name: "CHiredis",
+            providers: [.apt(["libhiredis-dev"]), .brew(["hiredis"])]
+        ),
+        .target(name: "CHiredisReader", dependencies: ["CHiredis"]),
+        .target(
+            name: "HoldfastRedis",
+            dependencies: [
+                "HoldfastCore",
+                "CHiredisReader",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: bridge
+        ),
+        // Clocks, doubles, the contract that every store keeps, and servers for tests.
+        .target(
+            name: "HoldfastTesting",
+            dependencies: ["HoldfastCore", "Holdfast"],
+            swiftSettings: strict
+        ),
+        // The command line as a library, its process control in C, and its main.
+        .target(name: "CHoldfastProcess"),
+        .target(
+            name: "HoldfastCommands",
+            dependencies: [
+                "HoldfastCore",
+                "Holdfast",
+                "HoldfastSQLite",
+                "HoldfastRedis",
+                "CHoldfastProcess",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict
+        ),
+        .executableTarget(name: "HoldfastTool", dependencies: ["HoldfastCommands"], swiftSettings: strict),
+
+        .testTarget(
+            name: "HoldfastCoreTests",
+            dependencies: ["HoldfastCore", "HoldfastTesting"],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "HoldfastTests",
+            dependencies: [
+                "HoldfastCore",
+                "Holdfast",
+                "HoldfastTesting",
+                .product(name: "Logging", package: "swift-log", condition: .when(traits: ["Logging"])),
+                .product(name: "InMemoryLogging", package: "swift-log", condition: .when(traits: ["Logging"])),
+                .product(name: "Metrics", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
+                .product(name: "MetricsTestKit", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
+                .product(name: "Tracing", package: "swift-distributed-tracing", condition: .when(traits: ["Tracing"])),
+                .product(
+                    name: "InMemoryTracing",
+                    package: "swift-distributed-tracing",
+                    condition: .when(traits: ["Tracing"])
+                ),
+                .product(
+                    name: "ServiceLifecycle",
+                    package: "swift-service-lifecycle",
+                    condition: .when(traits: ["ServiceLifecycle"])
+                ),
+            ],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "HoldfastSQLiteTests",
+            dependencies: ["HoldfastCore", "Holdfast", "HoldfastSQLite", "HoldfastTesting"],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "HoldfastRedisTests",
+            dependencies: [
+                "HoldfastCore",
+                "Holdfast",
+                "HoldfastRedis",
+                "HoldfastTesting",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOEmbedded", package: "swift-nio"),
+            ],
+            swiftSettings: strict
+        ),
+        // One suite of promises, run against every store.
+        .testTarget(
+            name: "StoreContractTests",
+            dependencies: ["HoldfastCore", "Holdfast", "HoldfastSQLite", "HoldfastRedis", "HoldfastTesting"],
+            swiftSettings: strict
+        ),
+        // The real `holdfast` binary, in real processes.
+        .testTarget(
+            name: "HoldfastCommandsTests",
+            dependencies: ["HoldfastCommands", "HoldfastTool", "HoldfastTesting"],
+            swiftSettings: strict
+        ),
+    ],
+    swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// An instant on a store's own clock, in nanoseconds since an origin that only the store knows.
+///
+/// Expiry is judged by the store's time, never by a client's wall clock. Timestamps of different stores, or of a store
+/// before and after it lost its data, cannot be compared; replies therefore speak of durations.
+public struct Timestamp: Sendable, Hashable, Comparable, Codable {
+    /// Nanoseconds since the store's origin.
+    public let nanoseconds: Int64
+
+    /// Makes a timestamp.
+    ///
+    /// - Parameter nanoseconds: Nanoseconds since the store's origin.
+    public init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }
+
+    /// The store's origin.
+    public static let zero = Timestamp(nanoseconds: 0)
+    /// Later than everything.
+    public static let distantFuture = Timestamp(nanoseconds: .max)
+
+    /// The timestamp a duration later; saturates instead of overflowing.
+    public func advanced(by duration: Duration) -> Timestamp {
+        let (sum, overflow) = self.nanoseconds.addingReportingOverflow(duration.nanoseconds)
+        return Timestamp(nanoseconds: overflow ? (duration.nanoseconds < 0 ? .min : .max) : sum)
+    }
+
+    /// The time from here to another timestamp; negative when that one is earlier.
+    public func duration(to other: Timestamp) -> Duration {
+        let (difference, overflow) = other.nanoseconds.subtractingReportingOverflow(self.nanoseconds)
+        return .nanoseconds(overflow ? (other > self ? .max : .min) : difference)
+    }
+
+    /// Orders by time.
+    public static func < (left: Timestamp, right: Timestamp) -> Bool { left.nanoseconds < right.nanoseconds }
+}
+
+extension Duration {
+    /// Whole nanoseconds, rounded toward zero; saturates at about 292 years.
+    package var nanoseconds: Int64 {
+        let (seconds, attoseconds) = self.components
+        let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+        guard !overflow else { return seconds < 0 ? .min : .max }
+        let (sum, carried) = product.addingReportingOverflow(attoseconds / 1_000_000_000)
+        return carried ? (seconds < 0 ? .min : .max) : sum
+    }
+
+    /// Whole milliseconds, rounded up, so that a wait is never cut short.
+    package var millisecondsRoundedUp: Int64 {
+        let nanoseconds = self.nanoseconds
+        return nanoseconds / 1_000_000 + (nanoseconds % 1_000_000 > 0 ? 1 : 0)
+    }
+
+    /// Seconds as a floating-point number, for metrics and for people.
+    package var inSeconds: Double {
+        let (seconds, attoseconds) = self.components
+        return Double(seconds) + Double(attoseconds) * 1e-18
+    }
+}
