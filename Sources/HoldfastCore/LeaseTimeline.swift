@@ -51,7 +51,7 @@ public struct LeaseTimeline: Sendable, Hashable {
 
     private let margin: Duration
     private let cadence: Duration
-    private var sentAt: Instant?
+    private var isRenewing = false
 
     /// Starts a lease.
     ///
@@ -89,27 +89,35 @@ public struct LeaseTimeline: Sendable, Hashable {
             self.loss = .deadline
             return .stop
         }
-        if self.sentAt == nil, now >= self.renewAt {
-            self.sentAt = now
+        if !self.isRenewing, now >= self.renewAt {
+            self.isRenewing = true
             return .renew
         }
-        return .wait(until: self.sentAt == nil ? min(self.renewAt, self.stopAt) : self.stopAt)
+        return .wait(until: self.isRenewing ? self.stopAt : min(self.renewAt, self.stopAt))
     }
 
-    /// Takes the answer to the renewal that was sent last.
+    /// Takes the answer to a renewal.
+    ///
+    /// One that comes after the lease was given up as lost changes nothing.
     ///
     /// - Parameters:
     ///   - reply: The answer.
+    ///   - sentAt: When the renewal was sent.
     ///   - now: The time.
-    public mutating func renewalEnded(_ reply: RenewReply, at now: Instant) {
-        guard let sentAt = self.sentAt, self.loss == nil else { return }
-        self.sentAt = nil
+    public mutating func renewalEnded(_ reply: RenewReply, sentAt: Instant, at now: Instant) {
+        guard self.loss == nil else { return }
+        self.isRenewing = false
+        if now >= self.validUntil {
+            // Too late, whatever the answer: the holder was told or should have been, and others rely on it.
+            self.loss = .deadline
+            return
+        }
         switch reply {
         case .renewed:
             self.doubts = 0
             self.validUntil = max(self.validUntil, sentAt.advanced(by: Self.validity(of: self.lease)))
             self.stopAt = self.validUntil.advanced(by: .zero - self.margin)
-            self.renewAt = sentAt.advanced(by: self.cadence)
+            self.renewAt = max(self.renewAt, sentAt.advanced(by: self.cadence))
         case .unknown:
             // Sooner and sooner would be a storm, later and later would miss the deadline: a quarter of the cadence
             // leaves several tries before the margin.

@@ -46,6 +46,8 @@ public enum LossReason: String, Sendable, Hashable, Codable {
     case forced
     /// The holder's own deadline came before any renewal was confirmed. The store may still show the lock as held.
     case deadline
+    /// The service stopped: nobody renews the lease any more.
+    case stopped
 }
 
 /// The answer to a renewal of one grant.

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+
+/// Which of many things are due: pure, constant time to set and to clear.
+///
+/// Instants are rounded down to a slot of ten milliseconds, so that a deadline is noticed early rather than late and
+/// renewals that fall together are sent together. Hashed timing wheels: Varghese and Lauck, SOSP 1987; here the wheel
+/// is a dictionary, since leases differ by six orders of magnitude.
+struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
+    typealias Instant = ContinuousClock.Instant
+
+    /// The width of a slot in nanoseconds.
+    private static var width: Int64 { 10_000_000 }
+
+    private let origin: Instant
+    private var slots: [Int64: Set<Key>] = [:]
+    private var places: [Key: Int64] = [:]
+    /// Not later than the first slot in use; found anew when that slot is emptied.
+    private var earliest: Int64 = .max
+
+    init(origin: Instant) { self.origin = origin }
+
+    var isEmpty: Bool { self.places.isEmpty }
+    var count: Int { self.places.count }
+
+    /// Sets a deadline, in place of the one that the key had.
+    mutating func set(_ key: Key, at instant: Instant) {
+        let slot = self.slot(of: instant)
+        if let old = self.places.updateValue(slot, forKey: key) {
+            if old == slot { return }
+            self.remove(key, from: old)
+        }
+        self.slots[slot, default: []].insert(key)
+        if slot < self.earliest { self.earliest = slot }
+    }
+
+    /// Forgets a deadline.
+    mutating func clear(_ key: Key) {
+        if let slot = self.places.removeValue(forKey: key) { self.remove(key, from: slot) }
+    }
+
+    /// Takes out everything that is due.
+    mutating func due(at now: Instant) -> [Key] {
+        let current = self.slot(of: now)
+        guard self.earliest <= current else { return [] }
+        var due: [Key] = []
+        for slot in self.slots.keys.filter({ $0 <= current }).sorted() {
+            due.append(contentsOf: self.slots.removeValue(forKey: slot) ?? [])
+        }
+        for key in due { self.places[key] = nil }
+        self.earliest = self.slots.keys.min() ?? .max
+        return due
+    }
+
+    /// When something may be due: never later than the first deadline.
+    var next: Instant? {
+        self.earliest == .max ? nil : self.origin.advanced(by: .nanoseconds(self.earliest * Self.width))
+    }
+
+    private mutating func remove(_ key: Key, from slot: Int64) {
+        self.slots[slot]?.remove(key)
+        // An empty slot costs a few bytes and one early look; `earliest` is put right when that look comes.
+        if self.slots[slot]?.isEmpty == true, slot != self.earliest { self.slots[slot] = nil }
+    }
+
+    private func slot(of instant: Instant) -> Int64 {
+        self.origin.duration(to: instant).nanoseconds / Self.width
+    }
+}

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+/// What a caller asks for.
+struct AcquireOptions: Sendable {
+    var resource: Resource
+    var mode: LockMode
+    var lease: Duration?
+    var waitingAtMost: Duration?
+    var contention: LockRequest.Contention
+    var priority: Int
+    var lockDelay: Duration
+    var label: String?
+}
+
+extension Engine {
+    /// Gets a lock.
+    ///
+    /// - Returns: The lease, or `nil` when it is taken and the options say not to wait.
+    func acquire(_ options: AcquireOptions) async throws -> LeaseCore? {
+        let started = self.clock.now
+        do {
+            let (core, path) = try await self.locate(options, from: started)
+            guard let core else {
+                self.observe(.notAcquired(self.failure(options, .busy, started, nil)))
+                return nil
+            }
+            self.observe(
+                .acquired(.init(grant: core.grant, path: path, waited: started.duration(to: self.clock.now)))
+            )
+            return core
+        } catch {
+            let outcome: LockEvent.Failure.Outcome =
+                switch error {
+                case is CancellationError: .cancelled
+                case let error as LockError where error.code == .timeout: .timeout
+                case _: .failed
+                }
+            self.observe(.notAcquired(self.failure(options, outcome, started, error)))
+            throw error
+        }
+    }
+
+    private func failure(
+        _ options: AcquireOptions,
+        _ outcome: LockEvent.Failure.Outcome,
+        _ started: Instant,
+        _ error: (any Error)?
+    ) -> LockEvent.Failure {
+        LockEvent.Failure(
+            resource: options.resource,
+            mode: options.mode,
+            outcome: outcome,
+            waited: started.duration(to: self.clock.now),
+            error: error
+        )
+    }
+
+    private func locate(
+        _ options: AcquireOptions,
+        from started: Instant
+    ) async throws -> (LeaseCore?, LockEvent.Acquisition.Path) {
+        let context = OwnerContext.current
+        let request = self.makeRequest(options, owner: context?.owner(of: self))
+        try self.capabilities.check(request)
+        guard options.waitingAtMost.map({ $0 >= .zero }) != false else {
+            throw LockError(.invalidArgument, "a wait limit cannot be negative")
+        }
+        if let core = try self.reenter(options, context) { return (core, .reentered) }
+        try Task.checkCancellation()
+        let deadline = options.waitingAtMost.map { started.advanced(by: $0) }
+        try await self.ensureRunning(request.id, until: deadline)
+        let hasWaited = try await self.passGate(request, until: deadline)
+        guard let hasWaited else { return (nil, .free) }
+        do {
+            let (core, path) = try await self.obtain(request, until: deadline)
+            if core == nil { self.leaveGate(request.key) }
+            return (core, hasWaited ? .waited : path)
+        } catch {
+            self.leaveGate(request.key)
+            throw error
+        }
+    }
+
+    private func makeRequest(_ options: AcquireOptions, owner: OwnerID?) -> LockRequest {
+        LockRequest(
+            id: self.identifiers.requestID(),
+            resource: options.resource,
+            mode: options.mode,
+            owner: owner ?? OwnerID(process: self.identity, serial: self.identifiers.serial(), label: options.label),
+            lease: options.lease ?? self.configuration.lease,
+            contention: options.contention,
+            waitLimit: options.waitingAtMost,
+            acceptance: self.configuration.acceptance,
+            lockDelay: options.lockDelay,
+            priority: options.priority
+        )
+    }
+
+    /// Gives the lock that the owner holds already, if it does.
+    private func reenter(_ options: AcquireOptions, _ context: OwnerContext?) throws -> LeaseCore? {
+        guard let held = context?.held(options.resource, of: self) else { return nil }
+        guard self.configuration.isReentrant else {
+            throw LockError(.deadlock, "\(options.resource) is held by this owner already, and re-entry is off")
+        }
+        if options.mode.isPermit { return nil }
+        guard held.mode.covers(options.mode) else {
+            throw LockError(
+                .deadlock,
+                "this owner holds \(options.resource) as \(held.mode) and would wait for itself to get it as "
+                    + "\(options.mode); take the stronger mode first"
+            )
+        }
+        guard held.reenter(at: self.clock.now) else { throw self.lossError(of: held) }
+        return held
+    }
+
+    // MARK: - In this process
+
+    func ensureRunning(_ id: RequestID, until deadline: Instant?) async throws {
+        let limit = self.clock.now.advanced(by: self.configuration.startupLimit)
+        while true {
+            let slot = WakeSlot()
+            let phase = self.state.withLock { state in
+                if state.phase == .idle { state.starting[id] = slot }
+                return state.phase
+            }
+            switch phase {
+            case .running: return
+            case .stopped: throw LockError(.notRunning, "the lock service has stopped")
+            case .idle: break
+            }
+            // Nobody keeps time yet, so this wait keeps its own.
+            let end = deadline.map { min($0, limit) } ?? limit
+            let clock = self.clock
+            let reasons = await withTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    try? await clock.sleep(until: end, tolerance: nil)
+                    slot.wake(.timer)
+                }
+                let reasons = await slot.wait()
+                group.cancelAll()
+                return reasons
+            }
+            _ = self.state.withLock { $0.starting.removeValue(forKey: id) }
+            if reasons.contains(.admitted) { continue }
+            if reasons.contains(.cancelled) { throw CancellationError() }
+            throw LockError(.notRunning, "the lock service is not running: run its run() in a task or a service group")
+        }
+    }
+
+    /// Waits for this process' turn.
+    ///
+    /// - Returns: Whether it had to wait; `nil` when it was refused.
+    func passGate(_ request: LockRequest, until deadline: Instant?) async throws -> Bool? {
+        let now = self.clock.now
+        let slot = WakeSlot()
+        var mustNudge = false
+        let entrance = self.state.withLock { state in
+            let entrance = state.gate.enter(request, at: self.timestamp(now))
+            if entrance == .queued {
+                state.waiting[request.id] = Waiting(slot: slot, deadline: deadline)
+                if let deadline { mustNudge = Self.setTimer(.wait(request.id), at: deadline, &state) }
+            }
+            return entrance
+        }
+        switch entrance {
+        case .admitted: return false
+        case .refused: return nil
+        case .full: throw LockError(.limitReached, "too many tasks of this process wait for \(request.resource)")
+        case .queued: break
+        }
+        if mustNudge { self.nudge.wake(.timer) }
+        while true {
+            let reasons = await slot.wait()
+            if reasons.contains(.admitted), !reasons.contains(.cancelled) {
+                self.stopWaiting(request.id)
+                return true
+            }
+            let isOver = deadline.map { self.clock.now >= $0 } ?? false
+            guard isOver || !reasons.isDisjoint(with: [.cancelled, .stopped]) else { continue }
+            self.stopWaiting(request.id)
+            self.leaveGate(request.key)
+            if reasons.contains(.cancelled) { throw CancellationError() }
+            if reasons.contains(.stopped) { throw LockError(.notRunning, "the lock service has stopped") }
+            throw self.timeout(request, blockers: self.localHolders(of: request.resource))
+        }
+    }
+
+    func stopWaiting(_ id: RequestID) {
+        self.state.withLock { state in
+            state.waiting[id] = nil
+            state.wheel.clear(.wait(id))
+        }
+    }
+
+    /// Lets the next task of this process through.
+    func leaveGate(_ key: GrantKey) {
+        let slots = self.state.withLock { state in
+            state.gate.leave(key.id, key.resource).compactMap { state.waiting[$0]?.slot }
+        }
+        for slot in slots { slot.wake(.admitted) }
+    }
+
+    private func localHolders(of resource: Resource) -> [Holder] {
+        let now = self.clock.now
+        return self.state.withLock { state in
+            state.leases.values.filter { $0.key.resource == resource }
+        }.map { core in
+            Holder(
+                reference: core.key.id.reference,
+                owner: core.owner,
+                mode: core.mode,
+                fencingToken: core.token,
+                heldFor: core.acquiredAt.duration(to: now),
+                remaining: now.duration(to: core.validUntil)
+            )
+        }
+    }
+
+    func timeout(_ request: LockRequest, blockers: [Holder]) -> LockError {
+        let holders = blockers.map { holder in
+            holder.heldFor.map { "\(holder.name) for \($0)" } ?? holder.name
+        }
+        let suffix = holders.isEmpty ? "" : "; held by " + holders.joined(separator: ", ")
+        return LockError(
+            .timeout,
+            "\(request.resource) was not free within the wait limit\(suffix)",
+            blockers: blockers
+        )
+    }
+}
+
+extension LockMode {
+    /// Whether a holder of this mode may do what a holder of the other may.
+    func covers(_ other: LockMode) -> Bool {
+        switch (self, other) {
+        case (.exclusive, .exclusive), (.exclusive, .update), (.exclusive, .shared): true
+        case (.update, .update), (.update, .shared), (.shared, .shared): true
+        case (_, _): false
+        }
+    }
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+extension Engine {
+    /// Gives a lock back: out of the books first, so that no renewal starts any more, then to the store.
+    ///
+    /// The next task of this process may go to the store at once. If its request overtakes the release there, it waits
+    /// there and is handed the lock by it.
+    func release(_ core: LeaseCore) async -> ReleaseReply {
+        self.takeOut(core)
+        self.leaveGate(GrantKey(id: core.turn, resource: core.key.resource))
+        let now = self.clock.now
+        let validUntil = core.validUntil
+        if now > validUntil { self.observe(.outlived(core.grant, by: validUntil.duration(to: now))) }
+        let reply = await self.releaseInStore(core)
+        core.released(reply)
+        self.observe(.released(core.grant, reply: reply, held: core.acquiredAt.duration(to: self.clock.now)))
+        return reply
+    }
+
+    private func releaseInStore(_ core: LeaseCore) async -> ReleaseReply {
+        switch core.loss {
+        case .expired, .forced:
+            // The store said so itself.
+            return .alreadyLost
+        case .deadline, .stopped, nil:
+            do {
+                return try await self.store.release(core.key)
+            } catch {
+                self.observe(.cleanUpFailed(core.key.resource, error))
+                // A lost lock takes one round trip at most; one that is held is worth more tries.
+                if core.loss == nil { self.cleanUpLater(core.key, until: core.validUntil) }
+                return .unknown
+            }
+        }
+    }
+
+    private func takeOut(_ core: LeaseCore) {
+        self.state.withLock { state in
+            state.leases[core.key.id] = nil
+            state.wheel.clear(.lease(core.key.id))
+        }
+    }
+
+    /// Lets a lock go on without this process: it is renewed no more, and its turn in this process is over.
+    func detach(_ core: LeaseCore) async throws {
+        core.detach()
+        self.takeOut(core)
+        self.leaveGate(GrantKey(id: core.turn, resource: core.key.resource))
+        if let store = self.store as? any DetachableStore { try await store.detach(core.key) }
+    }
+
+    /// Notes that the last handle went away without a release.
+    func abandon(_ core: LeaseCore) {
+        self.takeOut(core)
+        self.leaveGate(GrantKey(id: core.turn, resource: core.key.resource))
+        self.observe(.abandoned(core.grant))
+    }
+
+    /// Renews one lease outside of the rounds.
+    func renewNow(_ core: LeaseCore) async throws {
+        guard core.isValid(at: self.clock.now) else { throw self.lossError(of: core) }
+        let sentAt = self.clock.now
+        let replies = try await self.store.renew([Renewal(key: core.key, lease: core.lease)])
+        self.take(replies.first ?? .unknown, for: core, sentAt: sentAt)
+        switch replies.first ?? .unknown {
+        case .renewed: return
+        case .lost: throw self.lossError(of: core)
+        case .unknown: throw LockError(.storeUnavailable, "the renewal of \(core.key.resource) was not confirmed")
+        }
+    }
+
+    /// Books the answer to a renewal.
+    func take(_ reply: RenewReply, for core: LeaseCore, sentAt: Instant) {
+        if let reason = core.renewalEnded(reply, sentAt: sentAt, at: self.clock.now) {
+            self.forget(core, because: reason)
+        } else if core.loss == nil, core.isHeld {
+            self.schedule(core)
+        }
+    }
+
+    /// Sets the next look at a lease, if it is still in the books.
+    private func schedule(_ core: LeaseCore) {
+        let look = core.nextLook
+        let mustNudge = self.state.withLock { state -> Bool in
+            guard state.leases[core.key.id] != nil else { return false }
+            return Self.setTimer(.lease(core.key.id), at: look, &state)
+        }
+        if mustNudge { self.nudge.wake(.timer) }
+    }
+
+    /// Takes up a lock that was held before, perhaps by another process.
+    func resume(_ grant: Grant) async throws -> LeaseCore {
+        let request = LockRequest(
+            id: grant.id,
+            resource: grant.resource,
+            mode: grant.mode,
+            owner: grant.owner,
+            lease: grant.lease,
+            contention: .fail
+        )
+        try self.capabilities.check(request)
+        try await self.ensureRunning(request.id, until: nil)
+        guard try await self.passGate(request, until: nil) != nil else {
+            throw LockError(.limitReached, "\(grant.resource) is in use by another task of this process")
+        }
+        do {
+            let core = try await self.resumeInStore(request, grant)
+            self.observe(.acquired(.init(grant: core.grant, path: .resumed, waited: .zero)))
+            return core
+        } catch {
+            self.leaveGate(request.key)
+            throw error
+        }
+    }
+
+    private func resumeInStore(_ request: LockRequest, _ grant: Grant) async throws -> LeaseCore {
+        let sentAt = self.clock.now
+        let reply = try await self.store.renew([Renewal(key: grant.key, lease: grant.lease)]).first ?? .unknown
+        switch reply {
+        case .renewed: break
+        case .lost: throw LockError(.lost, "the grant of \(grant.resource) is not held any more")
+        case .unknown: throw LockError(.storeUnavailable, "the store did not say whether the grant is still held")
+        }
+        let core = LeaseCore(
+            request: request,
+            turn: request.id,
+            token: grant.fencingToken,
+            timeline: LeaseTimeline(lease: grant.lease, requestedAt: sentAt, policy: self.configuration.timeline),
+            acquiredAt: sentAt
+        )
+        try await self.adopt(core)
+        return core
+    }
+}

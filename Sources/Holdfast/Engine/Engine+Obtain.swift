@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+extension Engine {
+    /// What the last answer of the store means for a request.
+    private enum Step {
+        case granted(FencingToken, LeaseTimeline)
+        case busy
+        /// Nothing came of this id; ask anew with another.
+        case again
+        case wait(AcquireReply.Waiting)
+    }
+
+    /// Gets the lock from the store: asks, waits for signals, asks again, until granted or the deadline.
+    ///
+    /// The wait limit is one deadline for all of it. A signal that comes with the deadline wins: the lock was handed
+    /// over in time.
+    func obtain(
+        _ original: LockRequest,
+        until deadline: Instant?
+    ) async throws -> (LeaseCore?, LockEvent.Acquisition.Path) {
+        var request = original
+        var path = LockEvent.Acquisition.Path.free
+        let slot = WakeSlot()
+        if request.contention == .queue { self.register(request.id, slot, deadline) }
+        defer { if request.contention == .queue { self.stopWaiting(request.id) } }
+        while true {
+            switch try await self.ask(request, slot, until: deadline) {
+            case .granted(let token, let timeline):
+                let core = LeaseCore(
+                    request: request,
+                    turn: original.id,
+                    token: token,
+                    timeline: timeline,
+                    acquiredAt: self.clock.now
+                )
+                try await self.adopt(core)
+                return (core, path)
+            case .busy: return (nil, path)
+            case .again:
+                let old = request.id
+                request = request.renamed(self.identifiers.requestID())
+                self.rename(old, to: request, slot, deadline)
+            case .wait(let place):
+                path = .waited
+                try await self.wait(request, place, slot, until: deadline)
+            }
+            if let deadline { request.waitLimit = max(.zero, self.clock.now.duration(to: deadline)) }
+        }
+    }
+
+    private func register(_ id: RequestID, _ slot: WakeSlot, _ deadline: Instant?) {
+        self.state.withLock { $0.waiting[id] = Waiting(slot: slot, deadline: deadline) }
+    }
+
+    /// Sends what concerns a request that starts anew to the same sleeper.
+    private func rename(_ old: RequestID, to request: LockRequest, _ slot: WakeSlot, _ deadline: Instant?) {
+        self.state.withLock { state in
+            state.wheel.clear(.wait(old))
+            if state.waiting.removeValue(forKey: old) != nil {
+                state.waiting[request.id] = Waiting(slot: slot, deadline: deadline)
+            }
+        }
+    }
+
+    /// Asks the store once, through outages up to the limit.
+    private func ask(_ request: LockRequest, _ slot: WakeSlot, until deadline: Instant?) async throws -> Step {
+        var schedule = RetrySchedule(base: .milliseconds(20), cap: .milliseconds(500))
+        let firstAsked = self.clock.now
+        while true {
+            let sentAt = self.clock.now
+            do {
+                let reply = try await self.store.acquire(request)
+                return try await self.judge(reply, to: request, sentAt: sentAt, deadline)
+            } catch let error as LockError where error.code == .storeUnavailable && request.contention == .queue {
+                let limit = firstAsked.advanced(by: self.configuration.outageLimit)
+                let end = deadline.map { min($0, limit) } ?? limit
+                let pause = self.identifiers.pause(&schedule)
+                guard !Task.isCancelled, self.clock.now.advanced(by: pause) < end else {
+                    await self.giveUp(request)
+                    if Task.isCancelled { throw CancellationError() }
+                    throw error
+                }
+                try await self.pause(request, pause, slot)
+            } catch {
+                // Whether it took effect is not known, so it is taken back, whatever the error was.
+                if (error as? LockError)?.code != .limitReached { await self.giveUp(request) }
+                throw error
+            }
+        }
+    }
+
+    private func pause(_ request: LockRequest, _ pause: Duration, _ slot: WakeSlot) async throws {
+        self.setTimer(.wait(request.id), at: self.clock.now.advanced(by: pause))
+        let reasons = await slot.wait()
+        if !reasons.isDisjoint(with: [.cancelled, .stopped]) { try await self.leave(request, reasons) }
+    }
+
+    private func judge(
+        _ reply: AcquireReply,
+        to request: LockRequest,
+        sentAt: Instant,
+        _ deadline: Instant?
+    ) async throws -> Step {
+        let now = self.clock.now
+        switch reply {
+        case .busy: return .busy
+        case .finished: return .again
+        case .waiting(let place): return .wait(place)
+        case .granted(let token):
+            let timeline = LeaseTimeline(
+                lease: request.lease,
+                requestedAt: sentAt,
+                policy: self.configuration.timeline
+            )
+            if Task.isCancelled {
+                await self.giveUp(request)
+                throw CancellationError()
+            }
+            guard now < timeline.stopAt else {
+                // The answer took longer than the lease is good for (etcd #11456): give it back and start anew.
+                await self.giveUp(request)
+                if let deadline, now >= deadline { throw self.timeout(request, blockers: []) }
+                guard request.contention == .queue else { return .busy }
+                return .again
+            }
+            return .granted(token, timeline)
+        }
+    }
+
+    /// Takes a held lease into the books.
+    func adopt(_ core: LeaseCore) async throws {
+        let look = core.nextLook
+        var mustNudge = false
+        let isRunning = self.state.withLock { state in
+            guard state.phase == .running else { return false }
+            state.leases[core.key.id] = core
+            mustNudge = Self.setTimer(.lease(core.key.id), at: look, &state)
+            return true
+        }
+        if mustNudge { self.nudge.wake(.timer) }
+        guard isRunning else {
+            _ = try? await self.store.release(core.key)
+            throw LockError(.notRunning, "the lock service has stopped")
+        }
+    }
+
+    /// Sleeps until it is time to ask again, or throws when it is time to give up.
+    private func wait(
+        _ request: LockRequest,
+        _ place: AcquireReply.Waiting,
+        _ slot: WakeSlot,
+        until deadline: Instant?
+    ) async throws {
+        let check = self.clock.now.advanced(by: max(place.checkAfter, Self.shortestCheck))
+        self.setTimer(.wait(request.id), at: deadline.map { min($0, check) } ?? check)
+        let reasons = await slot.wait()
+        if !reasons.isDisjoint(with: [.cancelled, .stopped]) { try await self.leave(request, reasons) }
+        if reasons.contains(.signal) { return }
+        if let deadline, self.clock.now >= deadline {
+            await self.giveUp(request)
+            throw self.timeout(request, blockers: place.blockers)
+        }
+    }
+
+    /// A store that says "ask again at once" is asked again after this: a waiter must not spin (rueidis #602).
+    private static let shortestCheck: Duration = .milliseconds(1)
+
+    private func leave(_ request: LockRequest, _ reasons: WakeSlot.Reasons) async throws {
+        await self.giveUp(request)
+        if reasons.contains(.cancelled) { throw CancellationError() }
+        throw LockError(.notRunning, "the lock service has stopped")
+    }
+
+    /// Takes a request back wherever it is; if that fails, tries again in the background until it can hold nothing.
+    func giveUp(_ request: LockRequest) async {
+        do {
+            _ = try await self.store.withdraw(request.key)
+        } catch {
+            self.observe(.cleanUpFailed(request.resource, error))
+            // The request may hold a place until its wait limit, or a grant until its lease is over.
+            self.cleanUpLater(request.key, until: self.clock.now.advanced(by: request.lease))
+        }
+    }
+
+    /// Puts something on the list of what is to be given back.
+    func cleanUpLater(_ key: GrantKey, until: Instant) {
+        var mustNudge = false
+        self.state.withLock { state in
+            guard state.phase == .running else { return }
+            state.cleanUps[key.id] = CleanUp(
+                key: key,
+                until: until,
+                schedule: RetrySchedule(base: .milliseconds(50), cap: .seconds(1))
+            )
+            mustNudge = Self.setTimer(.cleanUp(key.id), at: self.clock.now.advanced(by: .milliseconds(50)), &state)
+        }
+        if mustNudge { self.nudge.wake(.timer) }
+    }
+}
+
+extension LockRequest {
+    /// The same request under another id.
+    fileprivate func renamed(_ id: RequestID) -> LockRequest {
+        LockRequest(
+            id: id,
+            resource: self.resource,
+            mode: self.mode,
+            owner: self.owner,
+            lease: self.lease,
+            contention: self.contention,
+            waitLimit: self.waitLimit,
+            acceptance: self.acceptance,
+            lockDelay: self.lockDelay,
+            priority: self.priority
+        )
+    }
+}
+
+extension IdentifierSource {
+    /// Draws a pause from a schedule.
+    func pause(_ schedule: inout RetrySchedule) -> Duration {
+        var generator = Borrowed(source: self)
+        return schedule.next(using: &generator)
+    }
+
+    private struct Borrowed: RandomNumberGenerator {
+        let source: IdentifierSource
+        func next() -> UInt64 { self.source.word() }
+    }
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+/// The shared state of a service: who waits, what is held, what is due when.
+///
+/// Everything that decides is in the pure values of ``State``; this class guards them with one lock, and acts after it.
+final class Engine: Sendable {
+    typealias Instant = ContinuousClock.Instant
+
+    /// What a deadline belongs to.
+    enum TimerKey: Hashable, Sendable {
+        case lease(RequestID)
+        case wait(RequestID)
+        case cleanUp(RequestID)
+    }
+
+    /// A request that waits in this process or in the store.
+    struct Waiting {
+        let slot: WakeSlot
+        /// When the caller's patience ends.
+        let deadline: Instant?
+    }
+
+    /// Something that has to be given back and could not be.
+    struct CleanUp {
+        let key: GrantKey
+        let until: Instant
+        var schedule: RetrySchedule
+    }
+
+    enum Phase {
+        case idle
+        case running
+        case stopped
+    }
+
+    struct State {
+        var phase = Phase.idle
+        var gate = LocalGate()
+        var waiting: [RequestID: Waiting] = [:]
+        var starting: [RequestID: WakeSlot] = [:]
+        var leases: [RequestID: LeaseCore] = [:]
+        var cleanUps: [RequestID: CleanUp] = [:]
+        var wheel: DeadlineWheel<TimerKey>
+        /// What the timekeeper sleeps for.
+        var armed: Instant?
+    }
+
+    let store: any LockStore
+    let configuration: LockServiceConfiguration
+    let capabilities: StoreCapabilities
+    let clock: any LeaseClock
+    let identifiers: IdentifierSource
+    let identity: ProcessIdentity
+    let origin: Instant
+    let nudge = WakeSlot()
+    private let observer: (any LockObserver)?
+    let state: Mutex<State>
+
+    init(
+        store: any LockStore,
+        configuration: LockServiceConfiguration,
+        observer: (any LockObserver)?,
+        clock: any LeaseClock,
+        generator: any RandomNumberGenerator & Sendable
+    ) {
+        self.store = store
+        self.configuration = configuration
+        self.capabilities = store.capabilities
+        self.observer = observer
+        self.clock = clock
+        self.identifiers = IdentifierSource(generator)
+        self.identity = .current(instance: self.identifiers.word(), program: configuration.program)
+        self.origin = clock.now
+        self.state = Mutex(State(wheel: DeadlineWheel(origin: self.origin)))
+    }
+
+    func observe(_ event: @autoclosure () -> LockEvent) {
+        if let observer = self.observer { observer.observe(event()) }
+    }
+
+    /// Sets a deadline, and wakes the timekeeper if it sleeps for a later one.
+    func setTimer(_ key: TimerKey, at instant: Instant) {
+        let mustNudge = self.state.withLock { Self.setTimer(key, at: instant, &$0) }
+        if mustNudge { self.nudge.wake(.timer) }
+    }
+
+    static func setTimer(_ key: TimerKey, at instant: Instant, _ state: inout State) -> Bool {
+        state.wheel.set(key, at: instant)
+        guard let armed = state.armed, instant < armed else { return state.armed == nil }
+        // Said once: whoever comes before the timekeeper has looked need not say it again.
+        state.armed = instant
+        return true
+    }
+
+    /// The gate's view of time, for the order of its queue.
+    func timestamp(_ instant: Instant) -> Timestamp {
+        Timestamp.zero.advanced(by: self.origin.duration(to: instant))
+    }
+
+    func lossError(of core: LeaseCore) -> LockError {
+        let resource = core.key.resource
+        return switch core.loss {
+        case .expired: LockError(.lost, "the lock on \(resource) was lost: its lease ended in the store")
+        case .forced: LockError(.lost, "the lock on \(resource) was lost: it was taken away by force")
+        case .deadline:
+            LockError(.lost, "the lock on \(resource) was lost: no renewal was confirmed before its deadline")
+        case .stopped: LockError(.lost, "the lock on \(resource) was lost: the lock service stopped")
+        case nil:
+            core.isHeld
+                ? LockError(.lost, "the lock on \(resource) was lost: its deadline is over")
+                : LockError(.lost, "the lock on \(resource) was released")
+        }
+    }
+
+    // MARK: - Signals
+
+    /// Takes a signal of the store.
+    func receive(_ signal: StoreSignal) {
+        switch signal {
+        case .granted(let id):
+            self.state.withLock { $0.waiting[id]?.slot }?.wake(.signal)
+        case .check(let id, let after):
+            self.checkLater(id, after: after)
+        case .lost(let id, let reason):
+            guard let core = self.state.withLock({ $0.leases[id] }) else { return }
+            if core.end(reason) { self.forget(core, because: reason) }
+        case .revokeRequested(let id):
+            guard let core = self.state.withLock({ $0.leases[id] }) else { return }
+            if core.askToRelease() { self.observe(.revokeRequested(core.grant)) }
+        case .interrupted:
+            self.observe(.signalsInterrupted)
+            for id in self.state.withLock({ Array($0.waiting.keys) }) {
+                self.checkLater(id, after: self.identifiers.jitter(upTo: Self.interruptionSpread))
+            }
+        }
+    }
+
+    /// Over how long waiting requests spread their checks when signals were interrupted.
+    private static let interruptionSpread: Duration = .milliseconds(100)
+
+    private func checkLater(_ id: RequestID, after delay: Duration) {
+        let instant = self.clock.now.advanced(by: delay)
+        let mustNudge = self.state.withLock { state -> Bool in
+            guard let waiting = state.waiting[id] else { return false }
+            return Self.setTimer(.wait(id), at: min(instant, waiting.deadline ?? instant), &state)
+        }
+        if mustNudge { self.nudge.wake(.timer) }
+    }
+
+    /// Takes a lost lease out of the books and says so.
+    func forget(_ core: LeaseCore, because reason: LossReason) {
+        self.state.withLock { state in
+            state.leases[core.key.id] = nil
+            state.wheel.clear(.lease(core.key.id))
+        }
+        self.observe(.lost(core.grant, reason: reason, held: core.acquiredAt.duration(to: self.clock.now)))
+    }
+}

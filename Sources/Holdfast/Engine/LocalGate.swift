@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import DequeModule
+import HoldfastCore
+
+/// Lets requests of one process through to the store one after the other: pure.
+///
+/// Two callers of one process exclude each other here, before anything is sent, by the same rule of modes that the
+/// store has; so a process stands in a store's queue once per resource, however many tasks wait.
+struct LocalGate: Sendable {
+    private struct Entry {
+        var inside: [(id: RequestID, mode: LockMode)] = []
+        var queue: Deque<Queued> = []
+    }
+
+    private struct Queued {
+        let id: RequestID
+        let mode: LockMode
+        let rank: Int64
+    }
+
+    enum Entrance: Sendable, Equatable {
+        case admitted
+        case queued
+        case refused
+        case full
+    }
+
+    private var entries: [Resource: Entry] = [:]
+    private var arrivals: Int64 = 0
+
+    /// How many resources somebody is inside or waits for.
+    var count: Int { self.entries.count }
+
+    /// Asks to be let through.
+    ///
+    /// - Parameters:
+    ///   - request: The request.
+    ///   - now: For the order of the queue, with the priority as a head start.
+    /// - Returns: Whether it may go on, has to wait for ``leave(_:_:)`` to name it, or may not come in.
+    mutating func enter(_ request: LockRequest, at now: Timestamp) -> Entrance {
+        guard var entry = self.entries.removeValue(forKey: request.resource) else {
+            self.entries[request.resource] = Entry(inside: [(request.id, request.mode)])
+            return .admitted
+        }
+        defer { self.entries[request.resource] = entry }
+        if entry.queue.isEmpty, request.mode.isCompatible(with: entry.inside.map(\.mode)) {
+            entry.inside.append((request.id, request.mode))
+            return .admitted
+        }
+        guard request.contention == .queue else { return .refused }
+        guard entry.queue.count < Limits.maximumWaiters else { return .full }
+        let rank = now.nanoseconds - Limits.priorityHeadStart.nanoseconds * Int64(request.priority)
+        let position = entry.queue.lastIndex { $0.rank <= rank }.map { $0 + 1 } ?? 0
+        entry.queue.insert(Queued(id: request.id, mode: request.mode, rank: rank), at: position)
+        return .queued
+    }
+
+    /// Leaves, from inside or from the queue.
+    ///
+    /// - Parameters:
+    ///   - id: The request.
+    ///   - resource: What it is for.
+    /// - Returns: Who is let through because of it.
+    mutating func leave(_ id: RequestID, _ resource: Resource) -> [RequestID] {
+        guard var entry = self.entries.removeValue(forKey: resource) else { return [] }
+        if let index = entry.inside.firstIndex(where: { $0.id == id }) {
+            entry.inside.remove(at: index)
+        } else if let index = entry.queue.firstIndex(where: { $0.id == id }) {
+            entry.queue.remove(at: index)
+        }
+        var admitted: [RequestID] = []
+        while let first = entry.queue.first, first.mode.isCompatible(with: entry.inside.map(\.mode)) {
+            entry.queue.removeFirst()
+            entry.inside.append((first.id, first.mode))
+            admitted.append(first.id)
+        }
+        if !entry.inside.isEmpty || !entry.queue.isEmpty { self.entries[resource] = entry }
+        return admitted
+    }
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Synchronization
+
+/// Where one task sleeps until something happens: a signal, a timer, a turn, an end.
+///
+/// What happens while nobody sleeps is kept, so that no wake-up is lost between looking and sleeping. At most one task
+/// waits at a time; each continuation is resumed exactly once, by the first reason or by cancellation.
+final class WakeSlot: Sendable {
+    /// Why a sleeper was woken.
+    struct Reasons: OptionSet, Sendable {
+        let rawValue: UInt8
+
+        /// The local gate lets this request through.
+        static let admitted = Reasons(rawValue: 1)
+        /// The store said something about this request.
+        static let signal = Reasons(rawValue: 2)
+        /// A timer is due.
+        static let timer = Reasons(rawValue: 4)
+        /// The service stopped.
+        static let stopped = Reasons(rawValue: 8)
+        /// The sleeping task is cancelled.
+        ///
+        /// Never kept.
+        static let cancelled = Reasons(rawValue: 16)
+        /// The lease was lost.
+        static let lost = Reasons(rawValue: 32)
+        /// The work that runs under the lock ended.
+        static let finished = Reasons(rawValue: 64)
+    }
+
+    private struct State {
+        var pending: Reasons = []
+        var sleeper: CheckedContinuation<Reasons, Never>?
+    }
+
+    private let state = Mutex(State())
+
+    /// Wakes the sleeper, or the next one.
+    func wake(_ reasons: Reasons) {
+        let woken = self.state.withLock { state -> (CheckedContinuation<Reasons, Never>, Reasons)? in
+            guard let sleeper = state.sleeper else {
+                state.pending.formUnion(reasons.subtracting(.cancelled))
+                return nil
+            }
+            let all = state.pending.union(reasons)
+            state.sleeper = nil
+            state.pending = []
+            return (sleeper, all)
+        }
+        if let (sleeper, all) = woken { sleeper.resume(returning: all) }
+    }
+
+    /// Sleeps until there is a reason, and takes all reasons there are.
+    func wait() async -> Reasons {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let reasons = self.state.withLock { state -> Reasons? in
+                    let pending = state.pending.union(Task.isCancelled ? .cancelled : [])
+                    guard pending.isEmpty else {
+                        state.pending = []
+                        return pending
+                    }
+                    precondition(state.sleeper == nil, "two tasks wait on one slot")
+                    state.sleeper = continuation
+                    return nil
+                }
+                if let reasons { continuation.resume(returning: reasons) }
+            }
+        } onCancel: {
+            self.wake(.cancelled)
+        }
+    }
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Synchronization
+
+/// Says once that a hold has ended.
+final class HoldFlag: Sendable {
+    private let ended = Atomic(false)
+
+    /// Ends the hold.
+    ///
+    /// - Returns: Whether it had not ended before.
+    func end() -> Bool { !self.ended.exchange(true, ordering: .acquiringAndReleasing) }
+}

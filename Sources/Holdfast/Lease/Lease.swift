@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HoldfastCore
+
+/// A lock that this process holds, or held.
+///
+/// The lease is renewed in the background until ``release()``; until when it may be believed is ``validUntil``. What it
+/// does not promise: that nobody else *acts* as holder at the same time. A process that was paused past the deadline
+/// does not notice until it looks. Check ``checkValid()`` before each effect, and hand ``fencingToken`` to a resource
+/// that refuses older ones (see ``FencedStore``).
+///
+/// A handle that goes away without ``release()`` stops the renewals; the lock is then free when its lease ends.
+public final class Lease: Sendable {
+    let core: LeaseCore
+    private let engine: Engine
+    /// Whether this handle has given its hold back.
+    private let hold = HoldFlag()
+
+    init(core: LeaseCore, engine: Engine) {
+        self.core = core
+        self.engine = engine
+    }
+
+    deinit {
+        if self.hold.end(), self.core.leave() { self.engine.abandon(self.core) }
+    }
+
+    /// What is locked.
+    public var resource: Resource { self.core.key.resource }
+    /// How it is locked.
+    public var mode: LockMode { self.core.mode }
+    /// The number for the resource to check.
+    ///
+    /// The same over re-entry and renewal.
+    public var fencingToken: FencingToken { self.core.token }
+    /// Until when the lock may be believed to be held, unless renewed.
+    ///
+    /// Moves forward with each confirmed renewal.
+    public var validUntil: ContinuousClock.Instant { self.core.validUntil }
+    /// Who holds the lock.
+    public var owner: OwnerID { self.core.owner }
+    /// The grant as of now, for handing on.
+    ///
+    /// Holds the secret id.
+    public var grant: Grant { self.core.grant }
+
+    /// Makes sure that the lock may still be believed to be held.
+    ///
+    /// Costs no round trip.
+    ///
+    /// - Throws: ``LockError`` with code ``LockError/Code/lost`` when it was lost, released, or its deadline is over.
+    public func checkValid() throws(LockError) {
+        if !self.core.isValid(at: self.engine.clock.now) { throw self.engine.lossError(of: self.core) }
+    }
+
+    /// Renews now, besides the automatic renewals.
+    ///
+    /// One round trip.
+    ///
+    /// - Throws: ``LockError`` with code ``LockError/Code/lost`` when the store is sure that the lock is lost, or
+    ///   ``LockError/Code/storeUnavailable`` when it did not answer; the lease then goes on until its deadline.
+    public func renew() async throws {
+        try await self.engine.renewNow(self.core)
+    }
+
+    /// Gives the lock back.
+    ///
+    /// Runs to its end even when the task is cancelled. One round trip; none when the store is known to have taken the
+    /// lock away. A second call does nothing and gives the same answer. A re-entered lock is given back by the last of
+    /// its handles; the others get ``ReleaseReply/released``.
+    ///
+    /// - Returns: What became of it. After ``ReleaseReply/unknown`` the engine goes on trying until the lease is over.
+    @discardableResult
+    public func release() async -> ReleaseReply {
+        guard self.hold.end() else { return self.core.releaseReply ?? .released }
+        guard self.core.leave() else { return .released }
+        return await self.engine.release(self.core)
+    }
+
+    /// Stops the automatic renewals and lets go of the lock without giving it back: somebody else does that, who gets
+    /// the grant.
+    ///
+    /// - Returns: The grant, valid until its `validUntil` unless it is renewed.
+    public func detach() async throws -> Grant {
+        let grant = self.core.grant
+        if self.hold.end(), self.core.leave() { try await self.engine.detach(self.core) }
+        return grant
+    }
+
+    /// What happens to this lease from now on, beginning with ``LeaseEvent/acquired``.
+    ///
+    /// Each call gives a stream of its own, which keeps the newest 16 events for a slow reader and ends after the
+    /// release.
+    public var events: AsyncStream<LeaseEvent> { self.core.events() }
+
+    /// Runs work as the owner of this lease, so that scoped locks of the same resource inside it re-enter instead of
+    /// waiting for themselves.
+    ///
+    /// - Parameter work: The work. Tasks that it starts inherit the owner.
+    /// - Returns: What the work returns.
+    /// - Throws: What the work throws.
+    public func within<Result>(_ work: () async throws -> Result) async rethrows -> Result {
+        let context = OwnerContext(core: self.core, engine: self.engine, outer: OwnerContext.current)
+        return try await OwnerContext.$current.withValue(context, operation: work)
+    }
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+/// What is known of one held lock in this process; shared by the engine, the handles and the work under the lock.
+final class LeaseCore: Sendable {
+    typealias Instant = ContinuousClock.Instant
+
+    struct State {
+        var timeline: LeaseTimeline
+        /// Handles that have not been released: more than one after re-entry. 0 once the lock is given back.
+        var holds = 1
+        /// Detached leases are renewed by nobody here.
+        var isRenewed = true
+        var mode: LockMode
+        var token: FencingToken
+        var revokeRequested = false
+        var reply: ReleaseReply?
+        var watchers: [WakeSlot] = []
+        var streams: [Int: AsyncStream<LeaseEvent>.Continuation] = [:]
+        var nextStream = 0
+    }
+
+    let key: GrantKey
+    /// Under which id the request passed the local gate: a request that had to start anew has another one by now.
+    let turn: RequestID
+    let owner: OwnerID
+    let lease: Duration
+    let acquiredAt: Instant
+    private let state: Mutex<State>
+
+    init(
+        request: LockRequest,
+        turn: RequestID,
+        token: FencingToken,
+        timeline: LeaseTimeline,
+        acquiredAt: Instant
+    ) {
+        self.key = request.key
+        self.turn = turn
+        self.owner = request.owner
+        self.lease = request.lease
+        self.acquiredAt = acquiredAt
+        self.state = Mutex(State(timeline: timeline, mode: request.mode, token: token))
+    }
+
+    /// The grant as of now.
+    var grant: Grant {
+        self.state.withLock { state in
+            Grant(
+                id: self.key.id,
+                resource: self.key.resource,
+                mode: state.mode,
+                owner: self.owner,
+                fencingToken: state.token,
+                lease: self.lease,
+                validUntil: state.timeline.validUntil
+            )
+        }
+    }
+
+    var mode: LockMode { self.state.withLock { $0.mode } }
+    var token: FencingToken { self.state.withLock { $0.token } }
+    var validUntil: Instant { self.state.withLock { $0.timeline.validUntil } }
+    var loss: LossReason? { self.state.withLock { $0.timeline.loss } }
+    var isHeld: Bool { self.state.withLock { $0.holds > 0 } }
+    var isRenewed: Bool { self.state.withLock { $0.isRenewed } }
+    var releaseReply: ReleaseReply? { self.state.withLock { $0.reply } }
+
+    /// Whether the holder may act at this instant.
+    func isValid(at now: Instant) -> Bool {
+        self.state.withLock { $0.holds > 0 && $0.timeline.isValid(at: now) }
+    }
+
+    /// Adds a hold for the same owner, unless the lock is given back or lost.
+    func reenter(at now: Instant) -> Bool {
+        self.state.withLock { state in
+            guard state.holds > 0, state.timeline.isValid(at: now) else { return false }
+            state.holds += 1
+            return true
+        }
+    }
+
+    /// Takes a hold away.
+    ///
+    /// - Returns: Whether it was the last one, so that the lock has to be given back now.
+    func leave() -> Bool {
+        self.state.withLock { state in
+            guard state.holds > 0 else { return false }
+            state.holds -= 1
+            return state.holds == 0
+        }
+    }
+
+    /// Stops renewals without giving the lock back.
+    func detach() {
+        self.state.withLock { $0.isRenewed = false }
+    }
+
+    // MARK: - Time
+
+    /// Says what to do now; a loss at the margin is announced to whoever watches.
+    func action(at now: Instant) -> LeaseTimeline.Action {
+        let (action, news) = self.state.withLock { state -> (LeaseTimeline.Action, News) in
+            let action = state.timeline.action(at: now)
+            return (action, action == .stop ? Self.lossNews(.deadline, &state) : News())
+        }
+        news.deliver()
+        return action
+    }
+
+    /// When the holder's work must be stopped.
+    var stopAt: Instant { self.state.withLock { $0.timeline.stopAt } }
+
+    /// When the timeline next needs a look.
+    var nextLook: Instant {
+        self.state.withLock { min($0.timeline.renewAt, $0.timeline.stopAt) }
+    }
+
+    /// Takes the answer to a renewal.
+    ///
+    /// - Returns: Why the lease was lost, if it was lost by this.
+    func renewalEnded(_ reply: RenewReply, sentAt: Instant, at now: Instant) -> LossReason? {
+        let (loss, news) = self.state.withLock { state -> (LossReason?, News) in
+            guard state.holds > 0, state.timeline.loss == nil else { return (nil, News()) }
+            state.timeline.renewalEnded(reply, sentAt: sentAt, at: now)
+            if let reason = state.timeline.loss { return (reason, Self.lossNews(reason, &state)) }
+            var events: [LeaseEvent] = []
+            switch reply {
+            case .renewed(let revokeRequested):
+                events.append(.renewed(validUntil: state.timeline.validUntil))
+                if revokeRequested, !state.revokeRequested { events.append(.revokeRequested) }
+                state.revokeRequested = revokeRequested || state.revokeRequested
+            case .unknown: events.append(.jeopardy(deadline: state.timeline.validUntil))
+            case .lost: break
+            }
+            return (nil, News(events: events, streams: Array(state.streams.values)))
+        }
+        news.deliver()
+        return loss
+    }
+
+    /// Ends the lease on news from the store or from the service.
+    ///
+    /// - Returns: Whether it was believed until now.
+    func end(_ reason: LossReason) -> Bool {
+        let news = self.state.withLock { state -> News? in
+            guard state.holds > 0, state.timeline.loss == nil else { return nil }
+            state.timeline.end(reason)
+            return Self.lossNews(reason, &state)
+        }
+        news?.deliver()
+        return news != nil
+    }
+
+    /// Notes that somebody asks to let go.
+    ///
+    /// - Returns: Whether that is new.
+    func askToRelease() -> Bool {
+        let news = self.state.withLock { state -> News? in
+            guard state.holds > 0, !state.revokeRequested else { return nil }
+            state.revokeRequested = true
+            return News(events: [.revokeRequested], streams: Array(state.streams.values))
+        }
+        news?.deliver()
+        return news != nil
+    }
+
+    /// Notes how the release went and ends all event streams.
+    func released(_ reply: ReleaseReply) {
+        let streams = self.state.withLock { state in
+            state.reply = reply
+            defer { state.streams = [:] }
+            return Array(state.streams.values)
+        }
+        for stream in streams {
+            stream.yield(.released(reply))
+            stream.finish()
+        }
+    }
+
+    // MARK: - Watching
+
+    /// Wakes a slot with ``WakeSlot/Reasons/lost`` when the lease is lost, or at once if it is.
+    func watch(_ slot: WakeSlot) {
+        let isLost = self.state.withLock { state in
+            if state.timeline.loss == nil { state.watchers.append(slot) }
+            return state.timeline.loss != nil
+        }
+        if isLost { slot.wake(.lost) }
+    }
+
+    /// Takes a slot back.
+    func unwatch(_ slot: WakeSlot) {
+        self.state.withLock { state in state.watchers.removeAll { $0 === slot } }
+    }
+
+    /// A new stream of what happens from now on.
+    ///
+    /// A slow reader misses the oldest events, never the last.
+    func events() -> AsyncStream<LeaseEvent> {
+        // Sixteen is more than happens between two looks of a reader that is alive.
+        let (stream, continuation) = AsyncStream.makeStream(of: LeaseEvent.self, bufferingPolicy: .bufferingNewest(16))
+        continuation.yield(.acquired)
+        let key = self.state.withLock { state -> Int? in
+            if let loss = state.timeline.loss { continuation.yield(.lost(loss)) }
+            if let reply = state.reply {
+                continuation.yield(.released(reply))
+                return nil
+            }
+            if state.revokeRequested { continuation.yield(.revokeRequested) }
+            state.nextStream += 1
+            state.streams[state.nextStream] = continuation
+            return state.nextStream
+        }
+        guard let key else {
+            continuation.finish()
+            return stream
+        }
+        continuation.onTermination = { [weak self] _ in _ = self?.state.withLock { $0.streams.removeValue(forKey: key) }
+        }
+        return stream
+    }
+
+    /// What to tell whom once the lock is open again.
+    private struct News {
+        var events: [LeaseEvent] = []
+        var streams: [AsyncStream<LeaseEvent>.Continuation] = []
+        var watchers: [WakeSlot] = []
+
+        func deliver() {
+            for watcher in self.watchers { watcher.wake(.lost) }
+            for stream in self.streams {
+                for event in self.events { stream.yield(event) }
+            }
+        }
+    }
+
+    private static func lossNews(_ reason: LossReason, _ state: inout State) -> News {
+        defer { state.watchers = [] }
+        return News(events: [.lost(reason)], streams: Array(state.streams.values), watchers: state.watchers)
+    }
+}
