@@ -16,11 +16,14 @@ public struct LockServiceConfiguration: Sendable {
     /// A dead waiter costs the queue at most this; a waiter on a machine so busy that it needs longer loses its turn. 1
     /// s by default.
     public var acceptance: Duration = Limits.defaultAcceptance
-    /// How long an acquire waits for `run()` to start before it throws ``LockError/Code/notRunning``. 10 s by default:
+    /// How long an acquire waits for `run()` to start.
+    ///
+    /// It then throws ``LockError/Code/notRunning``. 10 s by default:
     /// services of a group start in any order.
     public var startupLimit: Duration = .seconds(10)
-    /// How long a waiting acquire lives with a store that does not answer before it throws
-    /// ``LockError/Code/storeUnavailable``. 5 s by default: longer than a server's restart.
+    /// How long a waiting acquire lives with a store that does not answer.
+    ///
+    /// It then throws ``LockError/Code/storeUnavailable``. 5 s by default: longer than a server's restart.
     public var outageLimit: Duration = .seconds(5)
     /// Whether an owner that holds a resource gets it again at once, without the store.
     ///

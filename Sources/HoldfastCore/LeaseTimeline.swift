@@ -49,6 +49,10 @@ public struct LeaseTimeline: Sendable, Hashable {
     /// Renewals with an unknown outcome since the last confirmed one.
     public private(set) var doubts = 0
 
+    /// How much earlier than ``renewAt`` a renewal may be sent, so that many leases are renewed together: an eighth of
+    /// the time between renewals.
+    public var renewalWindow: Duration { self.cadence / 8 }
+
     private let margin: Duration
     private let cadence: Duration
     private var isRenewing = false
@@ -89,7 +93,7 @@ public struct LeaseTimeline: Sendable, Hashable {
             self.loss = .deadline
             return .stop
         }
-        if !self.isRenewing, now >= self.renewAt {
+        if !self.isRenewing, now >= self.renewAt.advanced(by: .zero - self.renewalWindow) {
             self.isRenewing = true
             return .renew
         }

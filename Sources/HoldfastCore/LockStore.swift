@@ -193,13 +193,13 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
         guard (self.minimumLease...self.maximumLease).contains(request.lease) else {
             throw LockError(
                 .invalidArgument,
-                "a lease of \(request.lease) is outside \(self.minimumLease) to \(self.maximumLease)"
+                "a lease of \(request.lease.brief) is outside \(self.minimumLease.brief) to \(self.maximumLease.brief)"
             )
         }
         guard (Duration.zero...Limits.maximumLockDelay).contains(request.lockDelay) else {
             throw LockError(
                 .invalidArgument,
-                "a lock delay of \(request.lockDelay) is outside 0 to \(Limits.maximumLockDelay)"
+                "a lock delay of \(request.lockDelay.brief) is outside 0 to \(Limits.maximumLockDelay.brief)"
             )
         }
         guard Limits.priorities.contains(request.priority) else {

@@ -50,6 +50,18 @@ extension Duration {
         return nanoseconds / 1_000_000 + (nanoseconds % 1_000_000 > 0 ? 1 : 0)
     }
 
+    /// A short form for people: `250 ms`, `3.2 s`, `4 min 10 s`, `2 h 5 min`.
+    package var brief: String {
+        let milliseconds = self.nanoseconds / 1_000_000
+        switch milliseconds {
+        case ..<0: return "-" + (Duration.zero - self).brief
+        case ..<1000: return "\(milliseconds) ms"
+        case ..<60_000: return "\(milliseconds / 1000).\(milliseconds % 1000 / 100) s"
+        case ..<3_600_000: return "\(milliseconds / 60_000) min \(milliseconds % 60_000 / 1000) s"
+        default: return "\(milliseconds / 3_600_000) h \(milliseconds % 3_600_000 / 60_000) min"
+        }
+    }
+
     /// Seconds as a floating-point number, for metrics and for people.
     package var inSeconds: Double {
         let (seconds, attoseconds) = self.components

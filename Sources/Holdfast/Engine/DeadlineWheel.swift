@@ -4,14 +4,14 @@ import HoldfastCore
 
 /// Which of many things are due: pure, constant time to set and to clear.
 ///
-/// Instants are rounded down to a slot of ten milliseconds, so that a deadline is noticed early rather than late and
-/// renewals that fall together are sent together. Hashed timing wheels: Varghese and Lauck, SOSP 1987; here the wheel
-/// is a dictionary, since leases differ by six orders of magnitude.
+/// Instants are rounded up to a slot of one millisecond: nothing is due before its time, and at most a millisecond after
+/// it. Hashed timing wheels: Varghese and Lauck, SOSP 1987; here the wheel is a dictionary, since leases differ by six
+/// orders of magnitude.
 struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
     typealias Instant = ContinuousClock.Instant
 
     /// The width of a slot in nanoseconds.
-    private static var width: Int64 { 10_000_000 }
+    private static var width: Int64 { 1_000_000 }
 
     private let origin: Instant
     private var slots: [Int64: Set<Key>] = [:]
@@ -42,7 +42,7 @@ struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
 
     /// Takes out everything that is due.
     mutating func due(at now: Instant) -> [Key] {
-        let current = self.slot(of: now)
+        let current = self.origin.duration(to: now).nanoseconds / Self.width
         guard self.earliest <= current else { return [] }
         var due: [Key] = []
         for slot in self.slots.keys.filter({ $0 <= current }).sorted() {
@@ -53,7 +53,7 @@ struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
         return due
     }
 
-    /// When something may be due: never later than the first deadline.
+    /// When to look next: not later than a millisecond after the first deadline.
     var next: Instant? {
         self.earliest == .max ? nil : self.origin.advanced(by: .nanoseconds(self.earliest * Self.width))
     }
@@ -65,6 +65,7 @@ struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
     }
 
     private func slot(of instant: Instant) -> Int64 {
-        self.origin.duration(to: instant).nanoseconds / Self.width
+        let offset = self.origin.duration(to: instant).nanoseconds
+        return offset / Self.width + (offset % Self.width > 0 ? 1 : 0)
     }
 }

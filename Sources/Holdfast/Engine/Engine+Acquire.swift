@@ -222,7 +222,7 @@ extension Engine {
 
     func timeout(_ request: LockRequest, blockers: [Holder]) -> LockError {
         let holders = blockers.map { holder in
-            holder.heldFor.map { "\(holder.name) for \($0)" } ?? holder.name
+            holder.heldFor.map { "\(holder.name) for \($0.brief)" } ?? holder.name
         }
         let suffix = holders.isEmpty ? "" : "; held by " + holders.joined(separator: ", ")
         return LockError(

@@ -83,7 +83,7 @@ extension Engine {
 
     /// Sets the next look at a lease, if it is still in the books.
     private func schedule(_ core: LeaseCore) {
-        let look = core.nextLook
+        let look = core.nextLook(gridFrom: self.origin)
         let mustNudge = self.state.withLock { state -> Bool in
             guard state.leases[core.key.id] != nil else { return false }
             return Self.setTimer(.lease(core.key.id), at: look, &state)

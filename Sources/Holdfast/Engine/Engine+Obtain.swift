@@ -132,7 +132,7 @@ extension Engine {
 
     /// Takes a held lease into the books.
     func adopt(_ core: LeaseCore) async throws {
-        let look = core.nextLook
+        let look = core.nextLook(gridFrom: self.origin)
         var mustNudge = false
         let isRunning = self.state.withLock { state in
             guard state.phase == .running else { return false }

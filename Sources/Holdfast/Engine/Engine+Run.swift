@@ -116,7 +116,7 @@ extension Engine {
                 // The deadline is watched while the renewal is under way.
                 looks.append((core.key.id, core.stopAt))
             case .stop: work.losses.append(core)
-            case .wait(let instant): looks.append((core.key.id, instant))
+            case .wait: looks.append((core.key.id, core.nextLook(gridFrom: self.origin)))
             }
         }
         let next = self.state.withLock { state -> Instant? in
@@ -124,8 +124,7 @@ extension Engine {
             state.armed = state.wheel.next
             return state.armed
         }
-        // Slots are ten milliseconds wide and deadlines are rounded down: what is nearly due is not looked at at once.
-        return (work, next.map { max($0, now.advanced(by: .milliseconds(1))) })
+        return (work, next)
     }
 
     // MARK: - Renewals and clean-ups

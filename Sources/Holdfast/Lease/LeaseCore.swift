@@ -9,7 +9,7 @@ final class LeaseCore: Sendable {
 
     struct State {
         var timeline: LeaseTimeline
-        /// Handles that have not been released: more than one after re-entry. 0 once the lock is given back.
+        /// Handles that have not been released: more than one after re-entry, none once the lock is given back.
         var holds = 1
         /// Detached leases are renewed by nobody here.
         var isRenewed = true
@@ -114,8 +114,18 @@ final class LeaseCore: Sendable {
     var stopAt: Instant { self.state.withLock { $0.timeline.stopAt } }
 
     /// When the timeline next needs a look.
-    var nextLook: Instant {
-        self.state.withLock { min($0.timeline.renewAt, $0.timeline.stopAt) }
+    ///
+    /// Renewals are pulled back to a grid that is as wide as they may come early, so that leases of one kind are renewed
+    /// in a few batches however many there are.
+    ///
+    /// - Parameter origin: Where the grid begins; the same for all leases of a service.
+    /// - Returns: The instant.
+    func nextLook(gridFrom origin: Instant) -> Instant {
+        self.state.withLock { state in
+            let width = max(1, state.timeline.renewalWindow.nanoseconds)
+            let offset = origin.duration(to: state.timeline.renewAt).nanoseconds
+            return min(origin.advanced(by: .nanoseconds(offset - offset % width)), state.timeline.stopAt)
+        }
     }
 
     /// Takes the answer to a renewal.
