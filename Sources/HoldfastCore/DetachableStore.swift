@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// A store that ties grants to the life of the process that asked, and can untie one.
-///
-/// Such a store frees a lock at once when its process is gone. A grant that is handed on to another process, as
-/// `holdfast acquire` does, must live by its lease alone.
+/// A store that frees the locks of dead processes at once, and can be told not to.
 public protocol DetachableStore: LockStore {
-    /// Unties a grant from this process; its lease decides from now on.
+    /// Unties a grant from the life of the process that asked for it: only its lease ends it from now on.
+    ///
+    /// For a process that takes a lock on behalf of another and exits. Renewing by any process keeps the grant untied.
+    /// May be called again; a grant that does not exist any more is left alone.
     ///
     /// - Parameter grant: The grant.
-    /// - Throws: ``LockError`` when the store fails; the grant may then end with this process.
+    /// - Throws: ``LockError``; the grant may then still be tied to its process.
     func detach(_ grant: GrantKey) async throws
 }
