@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import HoldfastCore
+
+/// A blocking connection to a server of this machine, for talking to it behind a store's back.
+struct LoopbackSocket {
+    private let descriptor: Int32
+    private var buffer: [UInt8] = []
+
+    init(port: UInt16, patience: Duration) throws {
+        self.descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard self.descriptor >= 0 else { throw LockError(.storeUnavailable, "no socket: error \(errno)") }
+        var limit = timeval(tv_sec: Int(patience.components.seconds), tv_usec: 0)
+        setsockopt(self.descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        let connected = Self.withLoopback(port: port) { connect(self.descriptor, $0, $1) }
+        guard connected == 0 else {
+            Glibc.close(self.descriptor)
+            throw LockError(.storeUnavailable, "nobody listens on port \(port)")
+        }
+    }
+
+    /// A port that nobody listens on.
+    static func freePort() throws -> UInt16 {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        defer { Glibc.close(descriptor) }
+        guard Self.withLoopback(port: 0, { bind(descriptor, $0, $1) }) == 0 else {
+            throw LockError(.storeUnavailable, "no free port: error \(errno)")
+        }
+        var address = sockaddr_in()
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let result = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        }
+        guard result == 0 else { throw LockError(.storeUnavailable, "no free port: error \(errno)") }
+        return UInt16(bigEndian: address.sin_port)
+    }
+
+    func close() { Glibc.close(self.descriptor) }
+
+    func write(_ bytes: [UInt8]) throws {
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes.withUnsafeBytes { buffer in
+                send(self.descriptor, buffer.baseAddress.map { $0 + sent }, buffer.count - sent, Int32(MSG_NOSIGNAL))
+            }
+            guard count > 0 else { throw LockError(.storeUnavailable, "the server closed the connection") }
+            sent += count
+        }
+    }
+
+    mutating func line() throws -> String {
+        while true {
+            if let end = self.buffer.firstIndex(of: UInt8(ascii: "\n")) {
+                let line = String(decoding: self.buffer[..<end].dropLast(), as: UTF8.self)
+                self.buffer.removeFirst(end + 1)
+                return line
+            }
+            try self.fill()
+        }
+    }
+
+    mutating func bytes(_ count: Int) throws -> [UInt8] {
+        while self.buffer.count < count { try self.fill() }
+        defer { self.buffer.removeFirst(count) }
+        return Array(self.buffer[..<count])
+    }
+
+    private mutating func fill() throws {
+        var chunk = [UInt8](repeating: 0, count: 4096)
+        let count = recv(self.descriptor, &chunk, chunk.count, 0)
+        guard count > 0 else { throw LockError(.storeUnavailable, "the server did not answer") }
+        self.buffer.append(contentsOf: chunk[..<count])
+    }
+
+    private static func withLoopback(
+        port: UInt16,
+        _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
+    ) -> Int32 {
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = port.bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        return withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+    }
+}
