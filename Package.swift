@@ -8,6 +8,7 @@ let strict: [SwiftSetting] = [
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),  // SE-0461
     .enableUpcomingFeature("InferIsolatedConformances"),  // SE-0470
     .enableUpcomingFeature("ImmutableWeakCaptures"),  // SE-0481
+    .treatAllWarnings(as: .error),  // SE-0480; dependencies are not ours and keep their own rules
 ]
 // Rooms that touch C memory: every pointer use must say `unsafe` (SE-0458).
 let bridge = strict + [.strictMemorySafety()]
