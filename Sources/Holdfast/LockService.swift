@@ -73,7 +73,11 @@ public final class LockService: Sendable {
     /// - Throws: ``LockError`` when the store cannot work at all.
     public func run() async throws {
         #if ServiceLifecycle
-        try await cancelWhenGracefulShutdown { try await self.engine.run() }
+        try await withGracefulShutdownHandler {
+            try await self.engine.run()
+        } onGracefulShutdown: {
+            self.engine.stopRequest.wake(.stopped)
+        }
         #else
         try await self.engine.run()
         #endif

@@ -7,8 +7,8 @@ import HoldfastCore
 /// Instants are rounded up to a slot of one millisecond: nothing is due before its time, and at most a millisecond after
 /// it. Hashed timing wheels: Varghese and Lauck, SOSP 1987; here the wheel is a dictionary, since leases differ by six
 /// orders of magnitude.
-struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
-    typealias Instant = ContinuousClock.Instant
+package struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
+    package typealias Instant = ContinuousClock.Instant
 
     /// The width of a slot in nanoseconds.
     private static var width: Int64 { 1_000_000 }
@@ -19,13 +19,13 @@ struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
     /// Not later than the first slot in use; found anew when that slot is emptied.
     private var earliest: Int64 = .max
 
-    init(origin: Instant) { self.origin = origin }
+    package init(origin: Instant) { self.origin = origin }
 
-    var isEmpty: Bool { self.places.isEmpty }
-    var count: Int { self.places.count }
+    package var isEmpty: Bool { self.places.isEmpty }
+    package var count: Int { self.places.count }
 
     /// Sets a deadline, in place of the one that the key had.
-    mutating func set(_ key: Key, at instant: Instant) {
+    package mutating func set(_ key: Key, at instant: Instant) {
         let slot = self.slot(of: instant)
         if let old = self.places.updateValue(slot, forKey: key) {
             if old == slot { return }
@@ -36,12 +36,12 @@ struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
     }
 
     /// Forgets a deadline.
-    mutating func clear(_ key: Key) {
+    package mutating func clear(_ key: Key) {
         if let slot = self.places.removeValue(forKey: key) { self.remove(key, from: slot) }
     }
 
     /// Takes out everything that is due.
-    mutating func due(at now: Instant) -> [Key] {
+    package mutating func due(at now: Instant) -> [Key] {
         let current = self.origin.duration(to: now).nanoseconds / Self.width
         guard self.earliest <= current else { return [] }
         var due: [Key] = []
@@ -54,7 +54,7 @@ struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
     }
 
     /// When to look next: not later than a millisecond after the first deadline.
-    var next: Instant? {
+    package var next: Instant? {
         self.earliest == .max ? nil : self.origin.advanced(by: .nanoseconds(self.earliest * Self.width))
     }
 

@@ -27,7 +27,8 @@ extension Engine {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { try await self.store.run() }
                 group.addTask { await self.keepTime() }
-                // Whichever ends first, the store for good or bad or both by cancellation, ends the service.
+                group.addTask { _ = await self.stopRequest.wait() }
+                // Whichever ends first ends the service.
                 defer { group.cancelAll() }
                 try await group.next()
             }

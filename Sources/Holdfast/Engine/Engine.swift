@@ -55,7 +55,10 @@ final class Engine: Sendable {
     let identifiers: IdentifierSource
     let identity: ProcessIdentity
     let origin: Instant
+    /// Where the timekeeper sleeps.
     let nudge = WakeSlot()
+    /// Where `run()` waits to be told to end in an orderly way.
+    let stopRequest = WakeSlot()
     private let observer: (any LockObserver)?
     let state: Mutex<State>
 

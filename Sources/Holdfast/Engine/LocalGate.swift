@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import DequeModule
-import HoldfastCore
+package import HoldfastCore
 
 /// Lets requests of one process through to the store one after the other: pure.
 ///
 /// Two callers of one process exclude each other here, before anything is sent, by the same rule of modes that the
 /// store has; so a process stands in a store's queue once per resource, however many tasks wait.
-struct LocalGate: Sendable {
+package struct LocalGate: Sendable {
     private struct Entry {
         var inside: [(id: RequestID, mode: LockMode)] = []
         var queue: Deque<Queued> = []
@@ -19,7 +19,8 @@ struct LocalGate: Sendable {
         let rank: Int64
     }
 
-    enum Entrance: Sendable, Equatable {
+    /// The answer to somebody who asks to be let through.
+    package enum Entrance: Sendable, Equatable {
         case admitted
         case queued
         case refused
@@ -27,10 +28,12 @@ struct LocalGate: Sendable {
     }
 
     private var entries: [Resource: Entry] = [:]
-    private var arrivals: Int64 = 0
+
+    /// Makes a gate that nobody is at.
+    package init() {}
 
     /// How many resources somebody is inside or waits for.
-    var count: Int { self.entries.count }
+    package var count: Int { self.entries.count }
 
     /// Asks to be let through.
     ///
@@ -38,7 +41,7 @@ struct LocalGate: Sendable {
     ///   - request: The request.
     ///   - now: For the order of the queue, with the priority as a head start.
     /// - Returns: Whether it may go on, has to wait for ``leave(_:_:)`` to name it, or may not come in.
-    mutating func enter(_ request: LockRequest, at now: Timestamp) -> Entrance {
+    package mutating func enter(_ request: LockRequest, at now: Timestamp) -> Entrance {
         guard var entry = self.entries.removeValue(forKey: request.resource) else {
             self.entries[request.resource] = Entry(inside: [(request.id, request.mode)])
             return .admitted
@@ -62,7 +65,7 @@ struct LocalGate: Sendable {
     ///   - id: The request.
     ///   - resource: What it is for.
     /// - Returns: Who is let through because of it.
-    mutating func leave(_ id: RequestID, _ resource: Resource) -> [RequestID] {
+    package mutating func leave(_ id: RequestID, _ resource: Resource) -> [RequestID] {
         guard var entry = self.entries.removeValue(forKey: resource) else { return [] }
         if let index = entry.inside.firstIndex(where: { $0.id == id }) {
             entry.inside.remove(at: index)

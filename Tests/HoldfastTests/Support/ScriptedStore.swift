@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import HoldfastTesting
+import Synchronization
+
+/// A memory store whose calls a test can count, delay and replace.
+final class ScriptedStore: LockStore {
+    struct Script {
+        /// Runs before the call reaches the store; throwing makes the call fail without effect.
+        var beforeAcquire: (@Sendable (LockRequest) async throws -> Void)?
+        /// Runs after the call had its effect; throwing loses the reply.
+        var afterAcquire: (@Sendable (LockRequest) async throws -> Void)?
+        var beforeRenew: (@Sendable ([Renewal]) async throws -> Void)?
+        var afterRenew: (@Sendable ([Renewal]) async throws -> Void)?
+        var beforeRelease: (@Sendable (GrantKey) async throws -> Void)?
+        var losesSignals = false
+        var calls: [String: Int] = [:]
+    }
+
+    let base: MemoryStore
+    let script = Mutex(Script())
+
+    init(clock: any LeaseClock) { self.base = MemoryStore(clock: clock) }
+
+    var capabilities: StoreCapabilities { self.base.capabilities }
+
+    func count(_ call: String) -> Int { self.script.withLock { $0.calls[call] ?? 0 } }
+
+    private func note(_ call: String) -> Script {
+        self.script.withLock { script in
+            script.calls[call, default: 0] += 1
+            return script
+        }
+    }
+
+    func acquire(_ request: LockRequest) async throws -> AcquireReply {
+        let script = self.note("acquire")
+        try await script.beforeAcquire?(request)
+        let reply = try await self.base.acquire(request)
+        try await script.afterAcquire?(request)
+        return reply
+    }
+
+    func renew(_ renewals: [Renewal]) async throws -> [RenewReply] {
+        let script = self.note("renew")
+        try await script.beforeRenew?(renewals)
+        let replies = await self.base.renew(renewals)
+        try await script.afterRenew?(renewals)
+        return replies
+    }
+
+    func release(_ grant: GrantKey) async throws -> ReleaseReply {
+        let script = self.note("release")
+        try await script.beforeRelease?(grant)
+        return await self.base.release(grant)
+    }
+
+    func withdraw(_ request: GrantKey) async throws -> WithdrawReply {
+        _ = self.note("withdraw")
+        return await self.base.withdraw(request)
+    }
+
+    func convert(_ grant: GrantKey, to mode: LockMode) async throws -> ConvertReply {
+        await self.base.convert(grant, to: mode)
+    }
+
+    func revoke(_ resource: Resource) async throws -> RevokeReply { await self.base.revoke(resource) }
+    func forceRelease(_ resource: Resource) async throws -> [Holder] { await self.base.forceRelease(resource) }
+    func status(of resource: Resource) async throws -> ResourceStatus { await self.base.status(of: resource) }
+
+    func survey(_ pattern: ResourcePattern, after cursor: SurveyPage.Cursor?) async throws -> SurveyPage {
+        await self.base.survey(pattern, after: cursor)
+    }
+
+    func subscribe(_ handler: @escaping @Sendable (StoreSignal) -> Void) -> SignalSubscription {
+        self.base.subscribe { [weak self] signal in
+            if self?.script.withLock({ $0.losesSignals }) != true { handler(signal) }
+        }
+    }
+
+    func run() async throws { try await self.base.run() }
+}
