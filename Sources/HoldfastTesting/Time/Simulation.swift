@@ -65,6 +65,7 @@ public final class Simulation: Sendable {
     /// Run tasks on it with `group.addTask(executorPreference:)`.
     ///
     /// - Parameter name: A name for messages.
+    /// - Returns: The process.
     public func makeProcess(_ name: String) -> SimulatedProcess {
         let index = self.state.withLock { state in
             state.processes += 1
