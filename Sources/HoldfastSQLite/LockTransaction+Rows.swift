@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import GRDB
+import HoldfastCore
+
+/// Statements. All are prepared once for each connection.
+extension LockTransaction {
+    func grants(of resource: String) throws -> [GrantRow] {
+        let statement = try self.database.cachedStatement(sql: Self.selectGrants)
+        var rows: [GrantRow] = []
+        let cursor = try Row.fetchCursor(statement, arguments: [resource])
+        while let row = try cursor.next() { rows.append(try GrantRow(row)) }
+        return rows
+    }
+
+    func waiters(of resource: String) throws -> [WaiterRow] {
+        let statement = try self.database.cachedStatement(sql: Self.selectWaiters)
+        var rows: [WaiterRow] = []
+        let cursor = try Row.fetchCursor(statement, arguments: [resource])
+        while let row = try cursor.next() { rows.append(try WaiterRow(row)) }
+        return rows
+    }
+
+    func firstWaiter(of resource: String) throws -> WaiterRow? {
+        let statement = try self.database.cachedStatement(sql: Self.selectFirstWaiter)
+        let cursor = try Row.fetchCursor(statement, arguments: [resource])
+        return try cursor.next().map { row in try WaiterRow(row) }
+    }
+
+    func waiter(_ id: RequestID, of resource: String) throws -> WaiterRow? {
+        let statement = try self.database.cachedStatement(sql: Self.selectWaiter)
+        let cursor = try Row.fetchCursor(
+            statement,
+            arguments: [resource, Int64(bitPattern: id.high), Int64(bitPattern: id.low)]
+        )
+        return try cursor.next().map { row in try WaiterRow(row) }
+    }
+
+    func nextToken() throws -> Int64 { try self.integer("UPDATE meta SET token = token + 1 RETURNING token", []) }
+
+    func insert(_ grant: GrantRow, for resource: String) throws {
+        try self.run(Self.insertGrant, [resource] + grant.values)
+    }
+
+    func insert(_ waiter: WaiterRow, for resource: String) throws {
+        try self.run(Self.insertWaiter, [resource] + waiter.values)
+    }
+
+    func delete(_ grant: GrantRow, of resource: String) throws {
+        try self.run("DELETE FROM grants WHERE resource = ? AND token = ?", [resource, grant.token])
+    }
+
+    func delete(_ waiter: WaiterRow, of resource: String) throws {
+        try self.run(
+            "DELETE FROM waiters WHERE resource = ? AND rank = ? AND place = ?",
+            [resource, waiter.rank, waiter.place]
+        )
+    }
+
+    /// Remembers that a request ended, and forgets the oldest now and then.
+    func remember(_ id: RequestID) throws {
+        let place = try self.integer("UPDATE meta SET place = place + 1 RETURNING place", [])
+        try self.run("INSERT OR REPLACE INTO ended (high, low, place) VALUES (?, ?, ?)", Self.words(of: id) + [place])
+        // Ids are random, so one in 1024 ends comes here, whichever process it is in.
+        guard id.low & 0x3FF == 0 else { return }
+        try self.run(
+            """
+            DELETE FROM ended WHERE place <= (SELECT place FROM ended ORDER BY place DESC LIMIT 1 OFFSET ?)
+            """,
+            [Limits.rememberedRequests]
+        )
+    }
+
+    // MARK: - Running statements
+
+    static func words(of id: RequestID) -> [(any DatabaseValueConvertible)?] {
+        [Int64(bitPattern: id.high), Int64(bitPattern: id.low)]
+    }
+
+    func run(_ sql: String, _ values: [(any DatabaseValueConvertible)?]) throws {
+        try self.database.cachedStatement(sql: sql).execute(arguments: StatementArguments(values))
+    }
+
+    /// The first column of the first row; a statement that must give one.
+    func integer(_ sql: String, _ values: [(any DatabaseValueConvertible)?]) throws -> Int64 {
+        guard let value = try self.optionalInteger(sql, values) else {
+            throw LockError(.storeCorrupted, "the lock file lacks its row of bookkeeping; move the file away")
+        }
+        return value
+    }
+
+    /// The first column of the first row, or `nil`. Runs to the end, so that a change is complete.
+    func optionalInteger(_ sql: String, _ values: [(any DatabaseValueConvertible)?]) throws -> Int64? {
+        let statement = try self.database.cachedStatement(sql: sql)
+        let cursor = try Row.fetchCursor(statement, arguments: StatementArguments(values))
+        var value: Int64?
+        while let row = try cursor.next() { value = value ?? row.integer(0) }
+        return value
+    }
+
+    private static let selectGrants =
+        "SELECT \(GrantRow.columns) FROM grants WHERE resource = ? ORDER BY token"
+    private static let selectWaiters =
+        "SELECT \(WaiterRow.columns) FROM waiters WHERE resource = ? ORDER BY rank, place"
+    private static let selectFirstWaiter =
+        "SELECT \(WaiterRow.columns) FROM waiters WHERE resource = ? ORDER BY rank, place LIMIT 1"
+    private static let selectWaiter =
+        "SELECT \(WaiterRow.columns) FROM waiters WHERE resource = ? AND high = ? AND low = ?"
+    private static let insertGrant = LockTransaction.insertion(into: "grants", columns: GrantRow.columns)
+    private static let insertWaiter = LockTransaction.insertion(into: "waiters", columns: WaiterRow.columns)
+
+    private static func insertion(into table: String, columns: String) -> String {
+        let marks = String(repeating: ", ?", count: columns.split(separator: ",").count)
+        return "INSERT INTO \(table) (resource, \(columns)) VALUES (?\(marks))"
+    }
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import GRDB
+import HoldfastCore
+
+/// What ``LockTable`` says, in SQL: the commands of requesters inside one transaction.
+///
+/// Lives on the store's thread for one transaction; signals are collected and sent after the commit.
+final class LockTransaction {
+    /// A signal and the store object it is for.
+    struct Addressed: Sendable {
+        var channel: String
+        var signal: StoreSignal
+    }
+
+    let database: Database
+    let now: Timestamp
+    let process: ProcessMark
+    let channel: String
+    var signals: [Addressed] = []
+
+    init(database: Database, now: Timestamp, process: ProcessMark, channel: String) {
+        self.database = database
+        self.now = now
+        self.process = process
+        self.channel = channel
+    }
+
+    // MARK: - Commands
+
+    func acquire(_ request: LockRequest) throws -> AcquireReply {
+        let resource = request.resource.name
+        switch try self.probe(request) {
+        case .finished: return .finished
+        case .idle:
+            let token = try self.nextToken()
+            try self.insert(
+                GrantRow(request: request, token: token, now: self.now, party: self.party(of: request)),
+                for: resource
+            )
+            return .granted(FencingToken(rawValue: UInt64(bitPattern: token)))
+        case .taken: break
+        }
+        let entry = try self.settled(resource)
+        if let grant = entry.grants.first(where: { $0.id == request.id }) {
+            try self.extend(grant, of: resource, by: request.lease)
+            return .granted(grant.fencingToken)
+        }
+        if let waiter = try self.waiter(request.id, of: resource) {
+            return .waiting(try self.place(of: waiter, in: entry))
+        }
+        let queueIsEmpty = try self.firstWaiter(of: resource) == nil
+        if queueIsEmpty, entry.restUntil == nil, request.mode.isCompatible(with: entry.grants.map(\.mode)) {
+            let token = try self.nextToken()
+            try self.insert(
+                GrantRow(request: request, token: token, now: self.now, party: self.party(of: request)),
+                for: resource
+            )
+            return .granted(FencingToken(rawValue: UInt64(bitPattern: token)))
+        }
+        guard request.contention == .queue else {
+            return .busy(blockers: entry.grants.map { $0.holder(at: self.now) })
+        }
+        return .waiting(try self.place(of: try self.enqueue(request), in: entry))
+    }
+
+    func renew(_ renewal: Renewal) throws -> RenewReply {
+        let resource = renewal.key.resource.name
+        if let revoked = try self.renewUncontended(renewal) { return .renewed(revokeRequested: revoked) }
+        let entry = try self.settled(resource)
+        guard let grant = entry.grants.first(where: { $0.id == renewal.key.id }) else { return .lost(.expired) }
+        try self.extend(grant, of: resource, by: renewal.lease)
+        return .renewed(revokeRequested: grant.revokeRequested)
+    }
+
+    func release(_ key: GrantKey) throws -> ReleaseReply {
+        let resource = key.resource.name
+        if try self.releaseUncontended(key) { return .released }
+        let entry = try self.settled(resource)
+        guard let grant = entry.grants.first(where: { $0.id == key.id }) else { return .alreadyLost }
+        try self.delete(grant, of: resource)
+        try self.remember(key.id)
+        try self.promote(Entry(resource: resource, grants: entry.grants.filter { $0.id != key.id }, from: entry))
+        return .released
+    }
+
+    func withdraw(_ key: GrantKey) throws -> WithdrawReply {
+        let resource = key.resource.name
+        let entry = try self.settled(resource)
+        try self.remember(key.id)
+        if let grant = entry.grants.first(where: { $0.id == key.id }) {
+            try self.delete(grant, of: resource)
+            try self.promote(Entry(resource: resource, grants: entry.grants.filter { $0.id != key.id }, from: entry))
+            return .released
+        }
+        guard let waiter = try self.waiter(key.id, of: resource) else { return .notFound }
+        try self.delete(waiter, of: resource)
+        try self.promote(entry)
+        return .withdrawn
+    }
+
+    /// Unties a grant and a place in the queue from the life of the process.
+    func detach(_ key: GrantKey) throws {
+        for table in ["grants", "waiters"] {
+            try self.run(
+                "UPDATE \(table) SET namespace = '' WHERE resource = ? AND high = ? AND low = ?",
+                [key.resource.name] + Self.words(of: key.id)
+            )
+        }
+    }
+
+    // MARK: - Steps
+
+    private enum Probe {
+        case finished
+        case idle
+        case taken
+    }
+
+    /// Looks at everything that can stand against a grant, in one statement.
+    private func probe(_ request: LockRequest) throws -> Probe {
+        let statement = try self.database.cachedStatement(
+            sql: """
+                SELECT EXISTS (SELECT 1 FROM ended WHERE low = ?1 AND high = ?2),
+                    EXISTS (SELECT 1 FROM grants WHERE resource = ?3)
+                    OR EXISTS (SELECT 1 FROM waiters WHERE resource = ?3)
+                    OR EXISTS (SELECT 1 FROM rests WHERE resource = ?3)
+                """
+        )
+        let cursor = try Row.fetchCursor(
+            statement,
+            arguments: [
+                Int64(bitPattern: request.id.low), Int64(bitPattern: request.id.high), request.resource.name,
+            ]
+        )
+        guard let row = try cursor.next() else { return .taken }
+        if row.integer(0) != 0 { return .finished }
+        return row.integer(1) != 0 ? .taken : .idle
+    }
+
+    /// Renews a grant for whose resource nobody waits: nothing has to be handed on, so what is over can stay.
+    ///
+    /// - Returns: Whether the holder was asked to let go, or `nil` when this is not such a grant.
+    private func renewUncontended(_ renewal: Renewal) throws -> Bool? {
+        try self.optionalInteger(
+            """
+            UPDATE grants SET expires = ?1, accepted = 1, pid = ?2, started = ?3,
+                namespace = iif(namespace = '', '', ?4), channel = ?5
+            WHERE resource = ?6 AND high = ?7 AND low = ?8 AND expires > ?9
+                AND NOT EXISTS (SELECT 1 FROM waiters WHERE resource = ?6)
+            RETURNING revoked
+            """,
+            [
+                self.now.advanced(by: renewal.lease).nanoseconds, self.process.pid, self.process.started,
+                self.process.namespace, self.channel, renewal.key.resource.name,
+            ] + Self.words(of: renewal.key.id) + [self.now.nanoseconds]
+        ).map { $0 != 0 }
+    }
+
+    /// Releases a grant for whose resource nobody waits.
+    ///
+    /// - Returns: Whether this was such a grant.
+    private func releaseUncontended(_ key: GrantKey) throws -> Bool {
+        try self.run(
+            """
+            DELETE FROM grants WHERE resource = ?1 AND high = ?2 AND low = ?3 AND expires > ?4
+                AND NOT EXISTS (SELECT 1 FROM waiters WHERE resource = ?1)
+            """,
+            [key.resource.name] + Self.words(of: key.id) + [self.now.nanoseconds]
+        )
+        guard self.database.changesCount > 0 else { return false }
+        try self.remember(key.id)
+        return true
+    }
+
+    /// Makes a lease count anew; the grant is tied to the process that says so, unless it is untied.
+    private func extend(_ grant: GrantRow, of resource: String, by lease: Duration) throws {
+        let namespace = grant.party.process.namespace.isEmpty ? "" : self.process.namespace
+        try self.run(
+            """
+            UPDATE grants SET expires = ?, accepted = 1, pid = ?, started = ?, namespace = ?, channel = ?
+            WHERE resource = ? AND token = ?
+            """,
+            [
+                self.now.advanced(by: lease).nanoseconds, self.process.pid, self.process.started, namespace,
+                self.channel, resource, grant.token,
+            ]
+        )
+    }
+
+    private func enqueue(_ request: LockRequest) throws -> WaiterRow {
+        let resource = request.resource.name
+        let count = try self.integer("SELECT count(*) FROM waiters WHERE resource = ?", [resource])
+        guard count < Limits.maximumWaiters else {
+            throw LockError(.limitReached, "\(count) requests wait for \(request.resource) already")
+        }
+        let place = try self.integer("UPDATE meta SET place = place + 1 RETURNING place", [])
+        let waiter = WaiterRow(request: request, place: place, now: self.now, party: self.party(of: request))
+        try self.insert(waiter, for: resource)
+        return waiter
+    }
+
+    private func place(of waiter: WaiterRow, in entry: Entry) throws -> AcquireReply.Waiting {
+        let before = try self.integer(
+            "SELECT count(*) FROM waiters WHERE resource = ? AND (rank, place) < (?, ?)",
+            [entry.resource, waiter.rank, waiter.place]
+        )
+        let position = Int(before)
+        let ends = entry.grants.map(\.expires).min() ?? self.now
+        let change = max(ends, entry.restUntil ?? self.now, self.now)
+        let spread = min(Limits.checkSpread * (position + 1), Limits.maximumCheckSpread)
+        return AcquireReply.Waiting(
+            position: position,
+            checkAfter: self.now.duration(to: change) + spread,
+            blockers: entry.grants.map { $0.holder(at: self.now) }
+        )
+    }
+
+    private func party(of request: LockRequest) -> Party {
+        Party(owner: request.owner, process: self.process, channel: self.channel)
+    }
+}
