@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` are all that a bare Debian 12 with a Swift 6.3 toolchain needs.
+
+SHELL := /bin/sh
+SWIFT ?= swift
+PREFIX ?= /usr/local
+# One set of flags for demo and test, so that they share .build.
+FLAGS := --enable-all-traits
+PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools
+
+.PHONY: help bootstrap build demo test lint format bench install clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+bootstrap: ## Install the missing Debian packages
+	@.ci/bootstrap $(PACKAGES)
+
+build: bootstrap
+	@$(SWIFT) build $(FLAGS) --product holdfast
+
+demo: build ## Show workers, a crash and a late writer on one lock
+	@.build/debug/holdfast demo
+
+test: bootstrap ## Run all tests, with a real Redis
+	@command -v redis-server >/dev/null || { echo "make test: redis-server is missing: apt-get install redis-server" >&2; exit 1; }
+	@$(SWIFT) test $(FLAGS)
+
+lint: ## Check format, documentation and house rules
+	@$(SWIFT) format lint --strict --parallel --recursive Sources Tests Package.swift
+	@.ci/house-rules
+
+format: ## Format the sources in place
+	@$(SWIFT) format --in-place --parallel --recursive Sources Tests Package.swift
+
+bench: bootstrap ## Measure the embedded and the in-memory store (STORE=URL for another)
+	@$(SWIFT) build -c release $(FLAGS) --static-swift-stdlib --product holdfast
+	@if [ -n "$(STORE)" ]; then .build/release/holdfast bench --store "$(STORE)"; \
+	else .build/release/holdfast bench --store memory: && \
+	  directory=$$(mktemp -d) && { .build/release/holdfast bench --store "sqlite:$$directory/locks.db"; rm -rf "$$directory"; }; fi
+
+install: bootstrap ## Install a release build of `holdfast` (PREFIX=/usr/local)
+	@$(SWIFT) build -c release $(FLAGS) --static-swift-stdlib --product holdfast
+	@install -d "$(DESTDIR)$(PREFIX)/bin"
+	@install -m 0755 .build/release/holdfast "$(DESTDIR)$(PREFIX)/bin/holdfast"
+	@echo "installed $(DESTDIR)$(PREFIX)/bin/holdfast"
+
+clean: ## Remove what was built
+	@rm -rf .build

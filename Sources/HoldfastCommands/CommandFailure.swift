@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import HoldfastCore
+
+/// Why a command ends without success: one line for a person, and the exit code.
+package struct CommandFailure: Error, Sendable {
+    /// The exit code.
+    package let status: Int32
+    /// One line with what to do next, or `nil` when everything was said already.
+    package let message: String?
+
+    /// Makes a failure.
+    package init(_ status: Int32, _ message: String? = nil) {
+        self.status = status
+        self.message = message
+    }
+
+    /// Makes a failure of an error of the engine.
+    package init(_ error: LockError) {
+        self.init(Self.status(for: error.code), Self.message(for: error))
+    }
+
+    private static func status(for code: LockError.Code) -> Int32 {
+        switch code {
+        case .timeout: ExitStatus.notAcquired
+        case .lost, .fenced: ExitStatus.lost
+        case .deadlock, .upgradeConflict: ExitStatus.deadlock
+        case .invalidResource, .invalidArgument, .unsupported: ExitStatus.configuration
+        case .storeUnavailable, .storeRefused, .storeCorrupted, .limitReached: ExitStatus.unavailable
+        default: ExitStatus.software
+        }
+    }
+
+    private static func message(for error: LockError) -> String {
+        let message = TerminalText.escaped(error.message)
+        switch error.code {
+        case .invalidResource: return "\(message) (names are 1 to 512 bytes without control characters and braces)"
+        case .storeUnavailable: return "\(message) (is the store running? `holdfast doctor` says more)"
+        case .storeRefused, .storeCorrupted: return "\(message) (`holdfast doctor` says more)"
+        default: return message
+        }
+    }
+}

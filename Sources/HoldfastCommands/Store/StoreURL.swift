@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// Where locks live, as a user names it.
+///
+/// Forms: `memory:`, `sqlite:PATH`, `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`. ``description`` never shows the
+/// user-info.
+package enum StoreURL: Sendable, Hashable {
+    /// One process: for trying things out.
+    case memory
+    /// A SQLite file; `nil` is the default file of the user.
+    case sqlite(path: String?)
+    /// One Redis server; the text is the whole URL with its credentials.
+    case redis(url: String)
+
+    /// What is wrong with a URL.
+    ///
+    /// Never repeats the URL, which may hold a password.
+    package struct Problem: Error, CustomStringConvertible {
+        /// One sentence for a person.
+        package let description: String
+    }
+
+    /// What a user may write.
+    package static let forms = "memory:, sqlite:PATH or redis://HOST:PORT/DATABASE"
+
+    /// Reads a URL.
+    ///
+    /// - Parameter text: The URL.
+    /// - Throws: ``Problem``.
+    package init(_ text: String) throws(Problem) {
+        guard let colon = text.firstIndex(of: ":") else {
+            throw Problem(description: "the store has no scheme; use \(Self.forms)")
+        }
+        let scheme = text[..<colon].lowercased()
+        let rest = text[text.index(after: colon)...]
+        switch scheme {
+        case "memory":
+            guard rest.isEmpty else { throw Problem(description: "the memory store takes nothing after `memory:`") }
+            self = .memory
+        case "sqlite": self = .sqlite(path: try Self.path(String(rest)))
+        case "redis": self = .redis(url: try Self.server(text, after: rest))
+        default:
+            let shown = TerminalText.escaped(String(scheme.prefix(32)))
+            throw Problem(description: "this build has no store for the scheme '\(shown)'; use \(Self.forms)")
+        }
+    }
+
+    private static func path(_ text: String) throws(Problem) -> String? {
+        var path = text
+        if path.hasPrefix("//") {
+            path.removeFirst(2)
+            guard path.hasPrefix("/") else {
+                throw Problem(description: "a sqlite store is sqlite:PATH or sqlite:///PATH, without a host")
+            }
+        }
+        guard !path.contains("\0") else { throw Problem(description: "the path of the sqlite store has a NUL") }
+        return path.isEmpty ? nil : path
+    }
+
+    private static func server(_ url: String, after rest: Substring) throws(Problem) -> String {
+        guard rest.hasPrefix("//") else { throw Problem(description: "a redis store is redis://HOST:PORT/DATABASE") }
+        guard let authority = Self.authority(of: url), !authority.isEmpty else {
+            throw Problem(description: "the redis store names no host; use redis://HOST:PORT/DATABASE")
+        }
+        guard !authority.contains(",") else {
+            throw Problem(description: "this build locks on one Redis server, not on several; name one host")
+        }
+        return url
+    }
+
+    /// Host and port, without the user-info.
+    private static func authority(of url: String) -> Substring? {
+        guard let start = url.firstRange(of: "//")?.upperBound else { return nil }
+        let authority = url[start...].prefix { $0 != "/" && $0 != "?" && $0 != "#" }
+        guard let at = authority.lastIndex(of: "@") else { return authority }
+        return authority[authority.index(after: at)...]
+    }
+}
+
+extension StoreURL: CustomStringConvertible {
+    /// The URL without user-info, for output.
+    package var description: String {
+        switch self {
+        case .memory: "memory:"
+        case .sqlite(let path): "sqlite:\(path ?? "")"
+        case .redis(let url):
+            // A password with a slash in it would otherwise be taken for the database.
+            "redis://\(Self.authority(of: url).map(String.init) ?? "")"
+        }
+    }
+}

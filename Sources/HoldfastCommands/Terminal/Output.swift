@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+
+/// stdout and stderr, written whole lines at a time.
+package enum Output {
+    /// Writes a line to stdout.
+    ///
+    /// - Throws: ``CommandFailure`` when nobody reads any more, so that `holdfast watch | head` ends.
+    package static func line(_ text: String) throws { try Self.write(text + "\n", to: STDOUT_FILENO) }
+
+    /// Writes text to stdout as it is.
+    ///
+    /// - Throws: ``CommandFailure`` when nobody reads any more.
+    package static func text(_ text: String) throws { try Self.write(text, to: STDOUT_FILENO) }
+
+    /// Writes a line to stderr, with the program's name; what cannot be written is dropped.
+    package static func note(_ text: String) { try? Self.write("holdfast: \(text)\n", to: STDERR_FILENO) }
+
+    /// Writes all of a text to a descriptor.
+    ///
+    /// - Throws: ``CommandFailure``.
+    package static func write(_ text: String, to descriptor: Int32) throws {
+        let bytes = Array(text.utf8)
+        var start = 0
+        while start < bytes.count {
+            let count = bytes[start...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else {
+                throw CommandFailure(
+                    ExitStatus.signalled(SIGPIPE),
+                    errno == EPIPE ? nil : "cannot write: \(Errno.text)"
+                )
+            }
+            start += count
+        }
+    }
+}
+
+/// The last error of a system call in words.
+package enum Errno {
+    /// The words for the thread's `errno`.
+    package static var text: String { Self.text(for: errno) }
+
+    /// The words for an error number.
+    package static func text(for number: Int32) -> String { String(cString: strerror(number)) }
+}
