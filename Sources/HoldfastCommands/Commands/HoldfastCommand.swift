@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import ArgumentParser
+
+/// The command line's root.
+package struct HoldfastCommand: AsyncParsableCommand {
+    /// What `--help` says.
+    package static let configuration = CommandConfiguration(
+        commandName: "holdfast",
+        abstract: "Locks for processes, on one machine or many.",
+        discussion: """
+            holdfast run nightly -- ./job.sh        run a job under a lock
+            holdfast ls                             who holds what, since when, from where
+
+            Locks live in a store: \(StoreURL.forms). Without --store and \
+            $HOLDFAST_STORE it is a SQLite file of yours, for all processes of this machine.
+
+            Completion: holdfast --generate-completion-script bash|zsh|fish
+            """,
+        version: "set at run time",
+        subcommands: [
+            RunCommand.self, AcquireCommand.self, RenewCommand.self, ReleaseCommand.self,
+            ListCommand.self, ShowCommand.self, WatchCommand.self, RevokeCommand.self, DoctorCommand.self,
+        ]
+    )
+
+    /// Makes the command, for the parser.
+    package init() {}
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import ArgumentParser
+package import HoldfastCore
+
+/// How to ask for a lock.
+package struct LockOptions: ParsableArguments {
+    /// The resource's name.
+    @Argument(help: "The name of the lock: 1 to 512 bytes, no control characters, no braces.")
+    package var name: String
+
+    /// Whether others may hold it too.
+    @Flag(name: .long, help: "Share the lock with others who share it; without it, nobody else holds it.")
+    package var shared = false
+
+    /// How long to wait.
+    @Option(
+        name: .long,
+        help: ArgumentHelp("How long to wait for the lock: 10s, 500ms, 0 for not at all. Default: forever.", valueName: "duration"),
+        transform: DurationText.parse
+    )
+    package var wait: Duration?
+
+    /// The lease.
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How long the lock lasts if its holder vanishes; renewed while it lives. 100ms to 24h.",
+            valueName: "duration"
+        ),
+        transform: DurationText.parse
+    )
+    package var lease: Duration = .seconds(30)
+
+    /// The lock delay.
+    @Option(
+        name: .long,
+        help: ArgumentHelp("How long the lock rests after its holder vanished, at most 1m.", valueName: "duration"),
+        transform: DurationText.parse
+    )
+    package var lockDelay: Duration = .zero
+
+    /// The label.
+    @Option(name: .long, help: ArgumentHelp("A text for people who look at the lock.", valueName: "text"))
+    package var label: String?
+
+    /// Makes options without values, for the parser.
+    package init() {}
+
+    /// The resource.
+    package var resource: Resource { get throws { try Resource(self.name) } }
+    /// The mode.
+    package var mode: LockMode { self.shared ? .shared : .exclusive }
+
+    /// Says who is in the way, for somebody who did not get the lock.
+    package func notAcquired(_ error: LockError) -> CommandFailure {
+        let name = TerminalText.escaped(self.name)
+        let waited = (self.wait ?? .zero) > .zero ? " within \(DurationText.short(self.wait ?? .zero))" : ""
+        let holders = error.blockers.map(Self.describe).joined(separator: ", ")
+        let who = holders.isEmpty ? "" : ": held by \(holders)"
+        let hint = (self.wait ?? .zero) > .zero ? "`holdfast show` says who waits" : "--wait DURATION waits for it"
+        return CommandFailure(ExitStatus.notAcquired, "'\(name)' was not acquired\(waited)\(who) (\(hint))")
+    }
+
+    private static func describe(_ holder: Holder) -> String {
+        var text = TerminalText.escaped(holder.name)
+        if let heldFor = holder.heldFor { text += " for \(DurationText.short(heldFor))" }
+        if let remaining = holder.remaining { text += ", lease ends in \(DurationText.short(remaining))" }
+        return text
+    }
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+package import Holdfast
+package import HoldfastCore
+
+/// One `holdfast run`: waits for the lock, runs the command under it, gives it back.
+package struct RunSession: Sendable {
+    private let lock: LockOptions
+    private let resource: Resource
+    private let command: [String]
+    private let margins: KillMargins
+
+    /// How long the group has to end on TERM when the lock is already another's.
+    private static let graceAfterLoss: Int64 = 100_000_000
+
+    package init(lock: LockOptions, resource: Resource, command: [String], margins: KillMargins) {
+        self.lock = lock
+        self.resource = resource
+        self.command = command
+        self.margins = margins
+    }
+
+    /// Runs it.
+    ///
+    /// - Parameter service: A running service.
+    /// - Returns: The exit code.
+    /// - Throws: ``CommandFailure`` or `LockError` when the command was not run.
+    package func run(on service: LockService) async throws -> Int32 {
+        let inbox = SignalInbox()
+        let lease: Lease
+        do {
+            lease = try await inbox.cancelling { try await self.acquire(on: service) }
+        } catch is CancellationError {
+            throw CommandFailure(ExitStatus.signalled(inbox.received ?? SIGINT))
+        } catch let error as LockError where error.code == .timeout {
+            throw self.lock.notAcquired(error)
+        }
+        if let signal = inbox.received {
+            _ = await lease.release()
+            return ExitStatus.signalled(signal)
+        }
+        do {
+            return try await self.runCommand(under: lease, interruptedBy: inbox)
+        } catch {
+            _ = await lease.release()
+            throw error
+        }
+    }
+
+    private func acquire(on service: LockService) async throws -> Lease {
+        let command = self.command.first ?? ""
+        return try await service.acquire(
+            self.resource,
+            mode: self.lock.mode,
+            lease: self.lock.lease,
+            waitingAtMost: self.lock.wait,
+            lockDelay: self.lock.lockDelay,
+            label: self.lock.label ?? String(command.split(separator: "/").last ?? "")
+        )
+    }
+
+    private func runCommand(under lease: Lease, interruptedBy inbox: SignalInbox) async throws -> Int32 {
+        let child = try GuardedChild(
+            self.command,
+            environment: ChildEnvironment.variables(for: lease),
+            terminal: true,
+            deadline: self.killTime(lease.validUntil)
+        )
+        SignalRelay.shared.handle { child.signal($0) }
+        if let signal = inbox.received { child.signal(signal) }  // it came between the two handlers
+        let (end, loss) = await withTaskCancellationHandler {
+            await self.watch(child, lease)
+        } onCancel: {
+            // The service ended under us; nobody renews any more.
+            child.stop(killAt: BootTime.now + Self.graceAfterLoss)
+        }
+        let reply = await lease.release()
+        return self.conclude(end, loss: loss, reply: reply, wasKilled: child.wasKilledAtDeadline)
+    }
+
+    /// Waits for the child while the lease's news reach it.
+    private func watch(_ child: GuardedChild, _ lease: Lease) async -> (GuardedChild.End, LossReason?) {
+        let events = lease.events
+        return await withTaskGroup(of: LossReason?.self) { group in
+            group.addTask {
+                for await event in events {
+                    if let loss = self.tell(child, event) { return loss }
+                }
+                return nil
+            }
+            let end = await child.end()
+            group.cancelAll()
+            return (end, await group.next() ?? nil)
+        }
+    }
+
+    private func tell(_ child: GuardedChild, _ event: LeaseEvent) -> LossReason? {
+        switch event {
+        case .renewed(let validUntil): child.setDeadline(self.killTime(validUntil))
+        case .jeopardy(let deadline):
+            let left = DurationText.short(ContinuousClock.now.duration(to: deadline))
+            Output.note("the store does not answer; '\(self.shownName)' ends in \(left) unless it does")
+        case .revokeRequested:
+            Output.note("asked to let go of '\(self.shownName)'; sending TERM to the command")
+            child.signal(SIGTERM)
+            child.signal(SIGCONT)
+        case .lost(let reason):
+            self.stop(child, reason)
+            return reason
+        case .acquired, .released: break
+        }
+        return nil
+    }
+
+    private func stop(_ child: GuardedChild, _ reason: LossReason) {
+        switch reason {
+        case .deadline:
+            // The guard's deadline stands: KILL the kill margin before the end of the lease.
+            child.signal(SIGTERM)
+            child.signal(SIGCONT)
+        case .expired, .forced, .stopped: child.stop(killAt: BootTime.now + Self.graceAfterLoss)
+        }
+    }
+
+    private func killTime(_ validUntil: ContinuousClock.Instant) -> Int64 {
+        BootTime.of(validUntil) - self.margins.killMargin.nanoseconds
+    }
+
+    private var shownName: String { TerminalText.escaped(self.resource.name) }
+
+    private func conclude(_ end: GuardedChild.End, loss: LossReason?, reply: ReleaseReply, wasKilled: Bool) -> Int32 {
+        if let loss {
+            Output.note("lost '\(self.shownName)' (\(Self.reason(loss))); the command was stopped")
+            return ExitStatus.lost
+        }
+        if wasKilled {
+            Output.note("the lease of '\(self.shownName)' ran out while holdfast was held up; the command was killed")
+            return ExitStatus.lost
+        }
+        switch reply {
+        case .released: break
+        case .alreadyLost:
+            Output.note("'\(self.shownName)' was lost before the command ended; another may have run meanwhile")
+            return ExitStatus.lost
+        case .unknown: Output.note("the store did not confirm the release of '\(self.shownName)'; its lease ends by itself")
+        }
+        if case .notStarted(let number) = end {
+            let command = TerminalText.escaped(self.command.first ?? "")
+            Output.note("cannot run '\(command)': \(Errno.text(for: number))")
+        }
+        return end.status
+    }
+
+    private static func reason(_ loss: LossReason) -> String {
+        switch loss {
+        case .deadline: "no renewal was confirmed in time"
+        case .expired: "the store does not know it any more"
+        case .forced: "an operator took it away"
+        case .stopped: "the lock service stopped"
+        }
+    }
+}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+package import HoldfastCore
+
+/// Makes stores of URLs: the one place that knows which stores there are.
+package enum StoreFactory {
+    /// Makes a store.
+    ///
+    /// - Parameter url: Where its locks live.
+    /// - Returns: The store.
+    /// - Throws: ``CommandFailure`` or `LockError`.
+    package static func make(_ url: StoreURL) throws -> any LockStore {
+        switch url {
+        case .memory: return MemoryStore()
+        case .sqlite, .redis:
+            throw CommandFailure(ExitStatus.configuration, "this build has no store for \(url)")
+        }
+    }
+
+    /// The name of a store for output, without secrets and with the default path filled in.
+    package static func name(of url: StoreURL) -> String {
+        url.description
+    }
+
+    /// The versions of the libraries that the stores use.
+    package static var libraries: [(name: String, version: String)] { [] }
+}

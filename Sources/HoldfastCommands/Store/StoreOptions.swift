@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import ArgumentParser
+package import Holdfast
+package import HoldfastCore
+
+/// Which store a command works on.
+package struct StoreOptions: ParsableArguments {
+    /// The store's URL.
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Where locks live: \(StoreURL.forms). Default: $HOLDFAST_STORE, else a file of yours on this machine.",
+            discussion: "A password does not belong here, where `ps` shows it: use $HOLDFAST_STORE or --store-file.",
+            valueName: "url"
+        )
+    )
+    package var store: String?
+
+    /// A file with the store's URL.
+    @Option(name: .long, help: ArgumentHelp("A file, readable only by you, that holds the store's URL.", valueName: "file"))
+    package var storeFile: String?
+
+    /// Makes options without values, for the parser.
+    package init() {}
+
+    /// The URL that was asked for, by flag, file or environment.
+    ///
+    /// - Throws: ``CommandFailure`` when it cannot be read or understood.
+    package func url(environment: Environment = .process) throws -> StoreURL {
+        guard self.store == nil || self.storeFile == nil else {
+            throw CommandFailure(ExitStatus.configuration, "--store and --store-file exclude each other; give one")
+        }
+        do {
+            if let store = self.store { return try StoreURL(store) }
+            if let file = self.storeFile { return try StoreURL(try SecretFile.line(of: file)) }
+            if let store = environment["HOLDFAST_STORE"], !store.isEmpty { return try StoreURL(store) }
+        } catch let problem as StoreURL.Problem {
+            throw CommandFailure(ExitStatus.configuration, problem.description)
+        }
+        return .sqlite(path: nil)
+    }
+
+    /// Makes the store.
+    package func open() throws -> any LockStore { try StoreFactory.make(self.url()) }
+
+    /// Runs a service on the store beside some work.
+    package func withService<Result: Sendable>(
+        configuration: LockServiceConfiguration = LockServiceConfiguration(),
+        _ work: @escaping @Sendable (LockService, any LockStore) async throws -> Result
+    ) async throws -> Result {
+        let store = try self.open()
+        return try await withLockService(store: store, configuration: configuration) { try await work($0, store) }
+    }
+}
