@@ -80,12 +80,17 @@ static int fork_guard(struct hf_child *child, const struct hf_plan *plan) {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) return errno;
     child->control = pair[0];
+    // The guard starts with all signals blocked: a handler of ours must not run in it.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     child->guard = fork();
     if (child->guard == 0) {
         close(pair[0]);
         hf_guard_main(plan, child->shared, pair[1]);
     }
     int problem = child->guard < 0 ? errno : 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(pair[1]);
     if (problem != 0) close(pair[0]);
     return problem;

@@ -50,9 +50,15 @@ static void restore_signals(void) {
     struct sigaction standard = {.sa_handler = SIG_DFL};
     sigaction(SIGCHLD, hf_inherited.known ? &hf_inherited.child : &standard, NULL);
     if (hf_inherited.known) sigaction(SIGPIPE, &hf_inherited.pipe, NULL);
+    // Ignored signals stay ignored, as the user wished. exec would undo our handlers, but one could still run before it.
+    for (size_t i = 0; i < HF_HANDLED_COUNT; i++) {
+        struct sigaction now;
+        if (sigaction(hf_handled[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN) {
+            sigaction(hf_handled[i], &standard, NULL);
+        }
+    }
     sigset_t none;
     sigemptyset(&none);
-    // Handlers become defaults by exec itself; ignored signals stay ignored, as the user wished.
     sigprocmask(SIG_SETMASK, hf_inherited.known ? &hf_inherited.mask : &none, NULL);
 }
 
@@ -194,12 +200,7 @@ static void loop(struct guard *guard) {
 
 _Noreturn void hf_guard_main(const struct hf_plan *plan, struct hf_shared *shared, int control) {
     struct guard guard = {.shared = shared, .control = control, .terminal = plan->terminal, .home_group = plan->home_group};
-    sigset_t all;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, NULL);
-    struct sigaction standard = {.sa_handler = SIG_DFL};
-    sigaction(SIGCHLD, &standard, NULL);
-    // A group of its own: what is sent to holdfast's group does not hit the guard.
+    // All signals are blocked here since before the fork. A group of its own: what is sent to holdfast's group does not hit the guard.
     setpgid(0, 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_NAME, "holdfast-guard");

@@ -12,6 +12,10 @@ struct hf_inherited {
 };
 extern struct hf_inherited hf_inherited;
 
+enum { HF_HANDLED_COUNT = 8 };
+/// The signals that holdfast takes.
+extern const int hf_handled[HF_HANDLED_COUNT];
+
 /// From the guard to holdfast (an event) or back (a signal to send).
 struct hf_message {
     int32_t kind;

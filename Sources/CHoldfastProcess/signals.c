@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "internal.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -9,21 +10,25 @@
 
 struct hf_inherited hf_inherited;
 
-static const int handled[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT};
-static sigset_t waited;
+const int hf_handled[HF_HANDLED_COUNT] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT};
+static int channel[2] = {-1, -1};
 static hf_signal_callback signal_callback;
 static void *signal_context;
 
+/// Passes the signal's number to the thread that waits for it. Blocking the signals in all threads would be simpler, but
+/// the main thread of an asynchronous Swift program sleeps in sigsuspend() with all signals let through.
+static void note(int number) {
+    int before = errno;
+    unsigned char byte = (unsigned char)number;
+    ssize_t ignored = write(channel[1], &byte, 1);
+    (void)ignored;
+    errno = before;
+}
+
 void hf_signals_prepare(void) {
-    sigemptyset(&waited);
-    for (size_t i = 0; i < sizeof handled / sizeof *handled; i++) {
-        struct sigaction before;
-        // What somebody chose to ignore (nohup, a background job of a script) stays ignored, for the child too.
-        if (sigaction(handled[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) sigaddset(&waited, handled[i]);
-    }
+    sigprocmask(SIG_SETMASK, NULL, &hf_inherited.mask);
     sigaction(SIGPIPE, NULL, &hf_inherited.pipe);
     sigaction(SIGCHLD, NULL, &hf_inherited.child);
-    sigprocmask(SIG_BLOCK, &waited, &hf_inherited.mask);
     hf_inherited.known = 1;
     // waitpid() answers nothing while SIGCHLD is ignored.
     struct sigaction standard = {.sa_handler = SIG_DFL};
@@ -32,9 +37,9 @@ void hf_signals_prepare(void) {
 
 static void *wait_for_signals(void *unused) {
     (void)unused;
+    unsigned char number;
     for (;;) {
-        int number = sigwaitinfo(&waited, NULL);
-        if (number > 0) signal_callback(number, signal_context);
+        if (read(channel[0], &number, 1) == 1) signal_callback(number, signal_context);
     }
     return NULL;
 }
@@ -42,10 +47,23 @@ static void *wait_for_signals(void *unused) {
 int hf_signals_start(hf_signal_callback callback, void *context) {
     signal_callback = callback;
     signal_context = context;
+    if (pipe2(channel, O_CLOEXEC) != 0) return errno;
+    // A handler must not wait: when the pipe is full, thousands of signals are under way already.
+    fcntl(channel[1], F_SETFL, O_NONBLOCK);
     pthread_t thread;
     int problem = pthread_create(&thread, NULL, wait_for_signals, NULL);
-    if (problem == 0) pthread_detach(thread);
-    return problem;
+    if (problem != 0) return problem;
+    pthread_detach(thread);
+    struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART};
+    sigfillset(&action.sa_mask);
+    for (size_t i = 0; i < HF_HANDLED_COUNT; i++) {
+        struct sigaction before;
+        // What somebody chose to ignore (nohup, a background job of a script) stays ignored, for the child too.
+        if (sigaction(hf_handled[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN) {
+            sigaction(hf_handled[i], &action, NULL);
+        }
+    }
+    return 0;
 }
 
 void hf_signals_die(int number) {

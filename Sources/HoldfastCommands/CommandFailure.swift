@@ -34,7 +34,10 @@ package struct CommandFailure: Error, Sendable {
     private static func message(for error: LockError) -> String {
         let message = TerminalText.escaped(error.message)
         switch error.code {
-        case .invalidResource: return "\(message) (names are 1 to 512 bytes without control characters and braces)"
+        case .invalidResource:
+            // The engine's advice is for programmers.
+            let problem = message.prefix { $0 != ";" }
+            return "\(problem) (names are 1 to 512 bytes without control characters and braces)"
         case .storeUnavailable: return "\(message) (is the store running? `holdfast doctor` says more)"
         case .storeRefused, .storeCorrupted: return "\(message) (`holdfast doctor` says more)"
         default: return message

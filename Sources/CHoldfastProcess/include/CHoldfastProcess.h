@@ -30,11 +30,10 @@ enum hf_child_event {
 typedef void (*hf_signal_callback)(int signal, void *context);
 typedef void (*hf_child_callback)(int event, int value, void *context);
 
-/// Blocks the signals that holdfast handles and remembers how it found them, for children. Call first in main, before
-/// any thread exists.
+/// Remembers how signals were found, for children. Call first in main.
 void hf_signals_prepare(void);
-/// Starts the thread that waits for signals and calls `callback` for each, for as long as the process lives.
-/// Returns 0 or an errno.
+/// Takes the signals that holdfast handles: a thread of its own calls `callback` for each, for as long as the process
+/// lives. Signals that were ignored stay ignored. Returns 0 or an errno.
 int hf_signals_start(hf_signal_callback callback, void *context);
 /// Ends the process by this signal, as if it had never been handled.
 void hf_signals_die(int signal);

@@ -13,7 +13,7 @@ package final class SignalRelay: Sendable {
 
     private init() {}
 
-    /// Blocks the signals for all threads to come and starts the thread that takes them.
+    /// Starts the thread that takes the signals.
     ///
     /// Call once, first in main.
     package func start() {
