@@ -155,9 +155,9 @@ enum SignalCode {
         switch signal {
         case .granted(let id): Self.bytes(1, id, 0)
         case .check(let id, let delay): Self.bytes(2, id, UInt64(clamping: delay.nanoseconds))
-        case .lost(let id, .expired): Self.bytes(3, id, 0)
         case .lost(let id, .forced): Self.bytes(3, id, 1)
-        case .lost(let id, .deadline): Self.bytes(3, id, 2)
+        // The other reasons are a holder's own; a store has nothing to say of them but that the grant is gone.
+        case .lost(let id, .expired), .lost(let id, .deadline), .lost(let id, .stopped): Self.bytes(3, id, 0)
         case .revokeRequested(let id): Self.bytes(4, id, 0)
         case .interrupted: Self.bytes(5, RequestID(high: 0, low: 0), 0)
         }
@@ -173,7 +173,7 @@ enum SignalCode {
         return switch kind {
         case 1: .granted(id)
         case 2: .check(id, after: .nanoseconds(Int64(clamping: words[2])))
-        case 3: words[2] == 1 ? .lost(id, .forced) : .lost(id, words[2] == 2 ? .deadline : .expired)
+        case 3: words[2] == 1 ? .lost(id, .forced) : .lost(id, .expired)
         case 4: .revokeRequested(id)
         case 5: .interrupted
         default: nil

@@ -154,7 +154,7 @@ extension Engine {
         _ slot: WakeSlot,
         until deadline: Instant?
     ) async throws {
-        let check = self.clock.now.advanced(by: max(place.checkAfter, Self.shortestCheck))
+        let check = self.clock.now.advanced(by: self.checkDelay(place))
         self.setTimer(.wait(request.id), at: deadline.map { min($0, check) } ?? check)
         let reasons = await slot.wait()
         if !reasons.isDisjoint(with: [.cancelled, .stopped]) { try await self.leave(request, reasons) }
@@ -165,8 +165,21 @@ extension Engine {
         }
     }
 
+    /// After how long to ask again if no signal comes.
+    ///
+    /// At the latest when the store says, and before that once for each acceptance time and place in the queue: a lost
+    /// signal then costs the next in line one acceptance time instead of a lease, a row of dead waiters is passed at
+    /// their acceptance times, and a queue of a thousand asks the store a few dozen times a second.
+    private func checkDelay(_ place: AcquireReply.Waiting) -> Duration {
+        let own = self.configuration.acceptance * min(place.position + 1, Self.slowestCheck)
+        let delay = max(min(place.checkAfter, own), Self.shortestCheck)
+        return delay + self.identifiers.jitter(upTo: delay / 16)
+    }
+
     /// A store that says "ask again at once" is asked again after this: a waiter must not spin (rueidis #602).
     private static let shortestCheck: Duration = .milliseconds(1)
+    /// The longest time between own checks, in acceptance times.
+    private static let slowestCheck = 30
 
     private func leave(_ request: LockRequest, _ reasons: WakeSlot.Reasons) async throws {
         await self.giveUp(request)

@@ -122,3 +122,12 @@ final class Collector<Value: Sendable>: Sendable {
     func append(_ value: Value) { self.items.withLock { $0.append(value) } }
     var values: [Value] { self.items.withLock { $0 } }
 }
+
+/// Draws durations for many tasks, from one seed.
+final class Dice: Sendable {
+    private let generator: Mutex<SeededGenerator>
+
+    init(_ generator: SeededGenerator) { self.generator = Mutex(generator) }
+
+    func upTo(_ duration: Duration) -> Duration { self.generator.withLock { $0.duration(in: .zero...duration) } }
+}
