@@ -77,7 +77,11 @@ let package = Package(
             name: "CHiredis",
             providers: [.apt(["libhiredis-dev"]), .brew(["hiredis"])]
         ),
-        .target(name: "CHiredisReader", dependencies: ["CHiredis"]),
+        .target(
+            name: "CHiredisReader",
+            dependencies: ["CHiredis"],
+            linkerSettings: [.linkedLibrary("hiredis")]
+        ),
         .target(
             name: "HoldfastRedis",
             dependencies: [

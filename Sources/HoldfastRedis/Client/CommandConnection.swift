@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import NIOCore
+import Synchronization
+
+/// The connection for commands: any number of callers share it, and their commands travel together.
+///
+/// Commands that come while the event loop is busy or asleep go out in one write; the replies of one read are matched
+/// under one lock. Connects at the first command, and again while commands wait.
+final class CommandConnection: RedisLinkDelegate {
+    typealias Outcome = Result<RedisReply, LockError>
+
+    private let configuration: RedisConfiguration
+    private let link: RedisLink
+    private let ledger: Mutex<CommandLedger<CommandTicket>>
+    private let isTimerSet = Mutex(false)
+
+    init(_ configuration: RedisConfiguration, loop: any EventLoop) {
+        self.configuration = configuration
+        self.link = RedisLink(configuration, loop: loop)
+        self.ledger = Mutex(CommandLedger(capacity: configuration.maximumPending))
+        self.link.attach(self)
+    }
+
+    /// The event loop that the connection lives on.
+    var loop: any EventLoop { self.link.loop }
+
+    /// Sends one command and waits for its reply, at most until the deadline.
+    ///
+    /// Not interrupted by cancellation: a reply that nobody waits for is a grant that nobody releases.
+    ///
+    /// - Parameters:
+    ///   - deadline: When to give up. The connection is then closed, unless the command had not been sent.
+    ///   - encode: Writes exactly one command. Called at most once, under a lock.
+    /// - Returns: The reply, error lines included, or why there is none.
+    func send(by deadline: NIODeadline, _ encode: (inout CommandEncoder) -> Void) async -> Outcome {
+        if let refusal = self.link.refusal { return .failure(refusal) }
+        // Each ticket is in the ledger exactly once, and leaves it exactly when it is resumed.
+        return unsafe await withUnsafeContinuation { continuation in
+            let ticket = unsafe CommandTicket(continuation)
+            let submission = self.ledger.withLock { $0.submit(ticket, deadline: deadline, encode) }
+            switch submission {
+            case .queued: break
+            case .scheduleBatch: self.link.loop.execute { self.flush() }
+            case .full:
+                let limit = self.configuration.maximumPending
+                ticket.resume(
+                    .failure(
+                        LockError(.limitReached, "\(limit) commands wait for Redis already; nothing was sent")
+                    )
+                )
+            case .closed:
+                ticket.resume(
+                    .failure(LockError(.notRunning, "the Redis store is closed; nothing was sent"))
+                )
+            }
+        }
+    }
+
+    /// Closes for good; commands under way end with an error.
+    func close() {
+        self.link.close()
+        let error = LockError(.storeUnavailable, "the Redis store was closed; the outcome is unknown")
+        Self.fail(self.ledger.withLock { $0.close() }, with: error)
+    }
+
+    private func flush() {
+        let channel = self.link.channel
+        let batch = self.ledger.withLock { ledger in
+            ledger.beginBatch()
+            return channel == nil ? nil : ledger.takeBatch()
+        }
+        if let channel {
+            if let batch { channel.writeAndFlush(batch, promise: nil) }
+        } else if let refusal = self.link.refusal {
+            Self.fail(self.ledger.withLock { $0.failAll() }, with: refusal)
+        } else {
+            self.link.open()
+        }
+        self.setTimer()
+    }
+
+    private func setTimer() {
+        guard self.isTimerSet.withLock({ !$0 }) else { return }
+        guard let deadline = self.ledger.withLock({ $0.nextDeadline }) else { return }
+        self.isTimerSet.withLock { $0 = true }
+        self.link.loop.scheduleTask(deadline: deadline) {
+            self.isTimerSet.withLock { $0 = false }
+            self.checkDeadlines()
+        }
+    }
+
+    private func checkDeadlines() {
+        let now = NIODeadline.now()
+        let (expired, isOverdue) = self.ledger.withLock { ledger in
+            (ledger.expireUnsent(at: now), ledger.isOverdue(at: now))
+        }
+        Self.fail(
+            expired,
+            with: LockError(
+                .storeUnavailable,
+                "no connection to Redis at \(self.configuration.host):\(self.configuration.port); nothing was sent"
+            )
+        )
+        if isOverdue { self.link.reset(.silent) }
+        self.setTimer()
+    }
+
+    private static func fail(_ tickets: [CommandTicket], with error: LockError) {
+        for ticket in tickets { ticket.resume(.failure(error)) }
+    }
+
+    // MARK: - RedisLinkDelegate
+
+    var wantsLink: Bool { self.ledger.withLock { $0.hasUnsent } }
+
+    func linkOpened() { self.flush() }
+
+    func linkReceived(_ replies: [RedisReply]) {
+        guard let tickets = self.ledger.withLock({ $0.answered(replies.count) }) else {
+            return self.link.reset(.unasked)
+        }
+        for index in tickets.indices { tickets[index].resume(.success(replies[index])) }
+    }
+
+    func linkLost(_ error: LockError, isRefusal: Bool) {
+        let tickets = self.ledger.withLock { ledger in
+            isRefusal ? ledger.failAll() : ledger.connectionLost()
+        }
+        Self.fail(tickets, with: error)
+    }
+}

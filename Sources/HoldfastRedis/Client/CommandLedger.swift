@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import DequeModule
+package import NIOCore
+
+/// Which command waits for which reply, as a pure value.
+///
+/// Redis answers in the order of the commands, so both queues are first in, first out, and the bytes of the unsent ones
+/// lie in one buffer in the same order. A reply can only ever meet the command it belongs to: a command that ran out of
+/// time while its reply was due takes the whole connection with it, since skipping one reply is how answers reach the
+/// wrong caller (CVE-2023-28858).
+package struct CommandLedger<Ticket: Sendable>: Sendable {
+    private struct Slot: Sendable {
+        let ticket: Ticket
+        let deadline: NIODeadline
+        let length: Int
+    }
+
+    /// What came of a submission.
+    package enum Submission: Sendable, Hashable {
+        /// It will be sent with a batch that is scheduled already.
+        case queued
+        /// The caller must schedule a batch.
+        case scheduleBatch
+        /// Too many commands are unanswered. It was not taken.
+        case full
+        /// The ledger is closed. It was not taken.
+        case closed
+    }
+
+    /// Room for a batch of about 16 commands, so that a batch seldom grows while it is written.
+    private static var batchCapacity: Int { 4096 }
+
+    private var unsent: Deque<Slot> = []
+    private var sent: Deque<Slot> = []
+    private var encoder = CommandEncoder(ByteBuffer())
+    private var isBatchScheduled = false
+    private var isClosed = false
+    private let capacity: Int
+
+    /// Makes an empty ledger.
+    ///
+    /// - Parameter capacity: How many commands may be unanswered.
+    package init(capacity: Int) {
+        self.capacity = capacity
+    }
+
+    /// How many commands are unanswered.
+    package var count: Int { self.unsent.count + self.sent.count }
+    /// How many commands wait for a reply.
+    package var awaited: Int { self.sent.count }
+    /// Whether commands wait to be sent.
+    package var hasUnsent: Bool { !self.unsent.isEmpty }
+
+    /// Takes a command.
+    package mutating func submit(
+        _ ticket: Ticket,
+        deadline: NIODeadline,
+        _ encode: (inout CommandEncoder) -> Void
+    ) -> Submission {
+        guard !self.isClosed else { return .closed }
+        guard self.count < self.capacity else { return .full }
+        let before = self.encoder.buffer.writerIndex
+        encode(&self.encoder)
+        let length = self.encoder.buffer.writerIndex - before
+        self.unsent.append(Slot(ticket: ticket, deadline: deadline, length: length))
+        guard !self.isBatchScheduled else { return .queued }
+        self.isBatchScheduled = true
+        return .scheduleBatch
+    }
+
+    /// Says that the scheduled batch is being looked at; later submissions schedule another.
+    package mutating func beginBatch() { self.isBatchScheduled = false }
+
+    /// The bytes of all unsent commands, which count as sent from now on.
+    package mutating func takeBatch() -> ByteBuffer? {
+        guard !self.unsent.isEmpty else { return nil }
+        let bytes = self.encoder.buffer
+        self.encoder = CommandEncoder(ByteBuffer())
+        self.encoder.buffer.reserveCapacity(Self.batchCapacity)
+        if self.sent.isEmpty {
+            swap(&self.sent, &self.unsent)
+        } else {
+            self.sent.append(contentsOf: self.unsent)
+            self.unsent.removeAll(keepingCapacity: true)
+        }
+        return bytes
+    }
+
+    /// The commands that the next so many replies belong to, or `nil` when the server says more than it was asked.
+    package mutating func answered(_ count: Int) -> [Ticket]? {
+        guard count <= self.sent.count else { return nil }
+        var tickets: [Ticket] = []
+        tickets.reserveCapacity(count)
+        for _ in 0..<count {
+            if let slot = self.sent.popFirst() { tickets.append(slot.ticket) }
+        }
+        return tickets
+    }
+
+    /// The earliest deadline.
+    package var nextDeadline: NIODeadline? {
+        // Nearly in order, but for commands that are sent again: these keep their first deadline.
+        let sent = self.sent.lazy.map(\.deadline).min()
+        let unsent = self.unsent.lazy.map(\.deadline).min()
+        guard let sent, let unsent else { return sent ?? unsent }
+        return min(sent, unsent)
+    }
+
+    /// Whether a command that was sent ran out of time: the connection must be closed.
+    package func isOverdue(at now: NIODeadline) -> Bool { self.sent.contains { $0.deadline <= now } }
+
+    /// Takes out the unsent commands that ran out of time, with their bytes.
+    package mutating func expireUnsent(at now: NIODeadline) -> [Ticket] {
+        guard self.unsent.contains(where: { $0.deadline <= now }) else { return [] }
+        var expired: [Ticket] = []
+        var kept: Deque<Slot> = []
+        var bytes = self.encoder.buffer
+        var left = ByteBuffer()
+        for slot in self.unsent {
+            if slot.deadline <= now {
+                expired.append(slot.ticket)
+                bytes.moveReaderIndex(forwardBy: slot.length)
+            } else {
+                kept.append(slot)
+                if var part = bytes.readSlice(length: slot.length) { left.writeBuffer(&part) }
+            }
+        }
+        self.unsent = kept
+        self.encoder = CommandEncoder(left)
+        return expired
+    }
+
+    /// Takes out the commands whose replies will not come any more, since their connection is gone.
+    package mutating func connectionLost() -> [Ticket] {
+        defer { self.sent.removeAll() }
+        return self.sent.map(\.ticket)
+    }
+
+    /// Takes out all commands.
+    package mutating func failAll() -> [Ticket] {
+        let tickets = self.sent.map(\.ticket) + self.unsent.map(\.ticket)
+        self.sent.removeAll()
+        self.unsent.removeAll()
+        self.encoder = CommandEncoder(ByteBuffer())
+        return tickets
+    }
+
+    /// Takes out all commands and takes no more.
+    package mutating func close() -> [Ticket] {
+        self.isClosed = true
+        return self.failAll()
+    }
+}

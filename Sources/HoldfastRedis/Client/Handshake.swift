@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import HoldfastCore
+
+/// What is said before the first command on a connection, and whether the answers will do; a pure value.
+package struct Handshake: Sendable {
+    private enum Step: Sendable { case authenticate, name, select, memory }
+
+    private let steps: [Step]
+    private let configuration: RedisConfiguration
+    private var replies: [RedisReply] = []
+
+    /// Makes the handshake of a configuration.
+    package init(_ configuration: RedisConfiguration) {
+        self.configuration = configuration
+        var steps: [Step] = configuration.password == nil ? [] : [.authenticate]
+        steps.append(.name)
+        if configuration.database != 0 { steps.append(.select) }
+        if !configuration.allowsEviction { steps.append(.memory) }
+        self.steps = steps
+    }
+
+    /// Writes the commands, all at once.
+    package func encode(_ encoder: inout CommandEncoder) {
+        for step in self.steps {
+            switch step {
+            case .authenticate:
+                var command = ["AUTH"]
+                if let user = self.configuration.user { command.append(user) }
+                encoder.command(command + [self.configuration.password ?? ""])
+            case .name: encoder.command(["CLIENT", "SETNAME", self.configuration.clientName])
+            case .select: encoder.command(["SELECT", String(self.configuration.database)])
+            case .memory: encoder.command(["INFO", "memory"])
+            }
+        }
+    }
+
+    /// Takes replies.
+    ///
+    /// - Parameter replies: Replies in their order.
+    /// - Returns: Whether all replies are there.
+    /// - Throws: ``LockError`` when the server refuses us, or we refuse the server.
+    package mutating func receive(_ replies: [RedisReply]) throws(LockError) -> Bool {
+        self.replies += replies
+        guard self.replies.count >= self.steps.count else { return false }
+        for (step, reply) in zip(self.steps, self.replies) { try self.check(step, reply) }
+        return true
+    }
+
+    private func check(_ step: Step, _ reply: RedisReply) throws(LockError) {
+        if case .error(let line) = reply {
+            let meaning = RedisErrorLine(line)
+            switch step {
+            case .authenticate, .select: throw meaning.error
+            // A name is a courtesy. Where INFO is not permitted we cannot know, and go on.
+            case .name, .memory:
+                if meaning.kind == "NOAUTH" || meaning.kind == "DENIED" { throw meaning.error }
+            }
+            return
+        }
+        guard step == .memory, let policy = Self.field("maxmemory_policy", of: reply.text ?? "") else { return }
+        guard policy == "noeviction" else {
+            throw LockError(
+                .storeRefused,
+                """
+                the Redis server may evict keys, and locks with them (maxmemory-policy \(policy)); set it to \
+                noeviction, or add ?eviction=allow to the URL to accept that
+                """
+            )
+        }
+    }
+
+    /// A field of a reply to `INFO`.
+    static func field(_ name: String, of info: String) -> String? {
+        for line in info.split(whereSeparator: \.isNewline) where line.hasPrefix("\(name):") {
+            return String(line.dropFirst(name.utf8.count + 1))
+        }
+        return nil
+    }
+}

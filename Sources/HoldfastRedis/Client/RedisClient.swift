@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import NIOCore
+import Synchronization
+
+/// Sends commands and scripts, and tries again what may be tried again, until the configured time is up.
+final class RedisClient: Sendable {
+    /// A reply, and whether the command may have taken effect before, with its reply lost.
+    struct Answer: Sendable {
+        let reply: RedisReply
+        let isRepeat: Bool
+    }
+
+    let configuration: RedisConfiguration
+    let loop: any EventLoop
+    private let connection: CommandConnection
+
+    init(_ configuration: RedisConfiguration, loop: any EventLoop) {
+        self.configuration = configuration
+        self.loop = loop
+        self.connection = CommandConnection(configuration, loop: loop)
+    }
+
+    /// When a call that starts now must end.
+    var deadline: NIODeadline { .now() + .nanoseconds(self.configuration.timeout.nanoseconds) }
+
+    func close() { self.connection.close() }
+
+    /// Runs a command of texts.
+    func run(_ command: [String]) async throws(LockError) -> RedisReply {
+        try await self.send { encoder, _ in encoder.command(command) }.reply
+    }
+
+    /// Runs a command.
+    ///
+    /// - Parameters:
+    ///   - isRepeatable: Whether the command may be sent again when it is not known what became of it.
+    ///   - encode: Writes the command; may be called again. The flag says whether the server is believed to know a
+    ///     script by its hash.
+    /// - Returns: Its reply, never an error line.
+    /// - Throws: ``LockError``.
+    func send(
+        isRepeatable: Bool = true,
+        _ encode: (inout CommandEncoder, Bool) -> Void
+    ) async throws(LockError) -> Answer {
+        let deadline = self.deadline
+        var schedule: RetrySchedule?
+        var isKnown = true
+        var isRepeat = false
+        while true {
+            let failure: LockError
+            switch await self.connection.send(by: deadline, { encode(&$0, isKnown) }) {
+            case .success(.error(let line)):
+                let meaning = RedisErrorLine(line)
+                if meaning.kind == "NOSCRIPT", isKnown {
+                    // The text goes along this once, and the server keeps it.
+                    isKnown = false
+                    continue
+                }
+                guard meaning.retry == .here else { throw meaning.error }
+                failure = meaning.error
+            case .success(let reply): return Answer(reply: reply, isRepeat: isRepeat)
+            case .failure(let error):
+                guard error.code == .storeUnavailable, isRepeatable else { throw error }
+                isRepeat = true
+                failure = error
+            }
+            var next = schedule ?? RetrySchedule(base: .milliseconds(5), cap: .milliseconds(200))
+            var generator = SystemRandomNumberGenerator()
+            let end = NIODeadline.now() + .nanoseconds(next.next(using: &generator).nanoseconds)
+            schedule = next
+            guard end < deadline else { throw failure }
+            await self.pause(until: end)
+        }
+    }
+
+    /// Waits, whatever becomes of the caller's task.
+    private func pause(until end: NIODeadline) async {
+        await withCheckedContinuation { continuation in
+            self.loop.scheduleTask(deadline: end) { continuation.resume() }
+        }
+    }
+}

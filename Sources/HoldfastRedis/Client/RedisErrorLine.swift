@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import HoldfastCore
+
+/// What an error line of a Redis server means: whether to try again, and what to tell people.
+package struct RedisErrorLine: Sendable, Hashable {
+    /// Where another try may succeed.
+    package enum Retry: Sendable, Hashable {
+        /// On the same server, after a short pause.
+        case here
+        /// On another server.
+        case elsewhere
+        /// Nowhere, as it is.
+        case never
+    }
+
+    /// The first word of the line.
+    package let kind: String
+    /// Where another try may succeed.
+    package let retry: Retry
+    /// The code for the caller.
+    package let code: LockError.Code
+    /// What to do about it.
+    package let advice: String
+
+    /// Reads an error line.
+    ///
+    /// - Parameter line: The line without its leading minus sign.
+    package init(_ line: String) {
+        let kind = String(line.prefix { $0 != " " })
+        self.kind = kind
+        let (retry, code, advice) = Self.table[kind] ?? (.never, .storeRefused, Self.said(line))
+        self.retry = retry
+        self.code = code
+        self.advice = advice
+    }
+
+    /// The error for the caller.
+    ///
+    /// The line itself may quote arguments of the command, so it is not shown for known kinds.
+    package var error: LockError { LockError(self.code, "the Redis server answered \(self.kind): \(self.advice)") }
+
+    // What each line says about the server's state.
+    private static let table: [String: (Retry, LockError.Code, String)] = [
+        "NOSCRIPT": (.here, .storeUnavailable, "it lost its scripts; they are sent again"),
+        "BUSY": (.here, .storeUnavailable, "a script of somebody has been running for too long; see SCRIPT KILL"),
+        "LOADING": (.here, .storeUnavailable, "it is loading its data; wait until it is ready"),
+        "TRYAGAIN": (.here, .storeUnavailable, "keys are moving between cluster nodes; try again"),
+        "CLUSTERDOWN": (.here, .storeUnavailable, "the cluster does not serve all slots; see CLUSTER INFO"),
+        "MASTERDOWN": (.elsewhere, .storeUnavailable, "it is a replica without its master; connect to the master"),
+        "READONLY": (.elsewhere, .storeRefused, "it is a read-only replica; connect to the master"),
+        "MOVED": (.elsewhere, .storeRefused, "it is a node of a cluster, which this build does not support"),
+        "ASK": (.elsewhere, .storeRefused, "it is a node of a cluster, which this build does not support"),
+        "OOM": (.never, .storeRefused, "it is out of memory; raise maxmemory or free some"),
+        "MISCONF": (.never, .storeRefused, "it cannot save to disk and refuses writes; see its log"),
+        "NOREPLICAS": (.never, .storeRefused, "fewer replicas are connected than min-replicas-to-write asks for"),
+        "CROSSSLOT": (.never, .storeRefused, "the keys of one lock are in different slots; report this as a bug"),
+        "NOAUTH": (.never, .storeRefused, "it wants a password; give it as redis://user:password@host"),
+        "WRONGPASS": (.never, .storeRefused, "the user name or the password is wrong"),
+        "NOPERM": (.never, .storeRefused, "the user lacks a permission; see ACL LOG on the server for which"),
+        "WRONGTYPE": (
+            .never, .storeCorrupted,
+            "the key exists and is not a plain lock; another program uses the name, choose another or a prefix"
+        ),
+        "NOPROTO": (.never, .storeRefused, "it does not speak RESP2"),
+        "DENIED": (.never, .storeRefused, "protected mode is on; set a password or bind the server to an address"),
+    ]
+
+    private static func said(_ line: String) -> String {
+        // Unknown lines are shown, cut short and without the arguments that "unknown command" quotes.
+        let end = line.firstRange(of: ", with args").map(\.lowerBound) ?? line.endIndex
+        var shown = ""
+        for scalar in line[..<end].unicodeScalars.prefix(200) where scalar.value >= 0x20 && scalar.value != 0x7F {
+            shown.unicodeScalars.append(scalar)
+        }
+        return shown
+    }
+}

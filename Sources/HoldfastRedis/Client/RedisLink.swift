@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import NIOCore
+import NIOPosix
+import Synchronization
+
+/// What a link tells its user; always on the link's event loop.
+protocol RedisLinkDelegate: AnyObject, Sendable {
+    /// Whether the link should come back by itself when it is lost.
+    var wantsLink: Bool { get }
+    /// The connection is ready for commands.
+    func linkOpened()
+    /// Replies came, in the order of the commands.
+    func linkReceived(_ replies: [RedisReply])
+    /// The connection is gone, or a try to connect failed.
+    func linkLost(_ error: LockError, isRefusal: Bool)
+}
+
+/// One connection to a server at a time: connects, says who it is, and comes back with jitter after a loss.
+final class RedisLink: Sendable {
+    private enum Phase {
+        case idle
+        case connecting
+        case greeting(any Channel, Handshake)
+        case ready(any Channel)
+        case pausing
+        case refused(LockError, until: NIODeadline)
+        case closed
+    }
+
+    private struct State {
+        var phase = Phase.idle
+        var attempt = 0
+        var schedule = RetrySchedule(base: .milliseconds(10), cap: .seconds(1))
+        var delegate: (any RedisLinkDelegate)?
+    }
+
+    /// How long a refusal (wrong password, evicting server) is remembered before the server is asked again.
+    private static let refusalMemory: TimeAmount = .seconds(1)
+    /// One read from the socket: smaller ones start the next commands earlier, and hiredis is fed as much at once.
+    private static let readSize = 16 * 1024
+
+    let loop: any EventLoop
+    private let configuration: RedisConfiguration
+    private let state = Mutex(State())
+
+    init(_ configuration: RedisConfiguration, loop: any EventLoop) {
+        self.configuration = configuration
+        self.loop = loop
+    }
+
+    /// Says whom to tell.
+    ///
+    /// Must be called once before ``open()``.
+    func attach(_ delegate: any RedisLinkDelegate) { self.state.withLock { $0.delegate = delegate } }
+
+    /// Why the server refused us, while that is remembered.
+    var refusal: LockError? {
+        self.state.withLock { state in
+            if case .refused(let error, let until) = state.phase, until > .now() { error } else { nil }
+        }
+    }
+
+    /// The connection, when it is ready.
+    var channel: (any Channel)? {
+        self.state.withLock { state in
+            if case .ready(let channel) = state.phase { channel } else { nil }
+        }
+    }
+
+    /// Connects unless that is done or under way.
+    ///
+    /// On the event loop.
+    func open() {
+        let attempt: Int? = self.state.withLock { state in
+            switch state.phase {
+            case .connecting, .greeting, .ready, .pausing, .closed: return nil
+            case .refused(_, let until): if until > .now() { return nil }
+            case .idle: break
+            }
+            state.attempt += 1
+            state.phase = .connecting
+            return state.attempt
+        }
+        if let attempt { self.connect(attempt) }
+    }
+
+    /// Drops the connection as if it had been lost.
+    ///
+    /// On the event loop.
+    func reset(_ error: LinkFailure) {
+        self.ended(error, attempt: self.state.withLock { $0.attempt })
+    }
+
+    /// Closes for good.
+    ///
+    /// Any thread.
+    func close() {
+        let channel: (any Channel)? = self.state.withLock { state in
+            defer { state.phase = .closed }
+            state.delegate = nil
+            switch state.phase {
+            case .greeting(let channel, _), .ready(let channel): return channel
+            case .idle, .connecting, .pausing, .refused, .closed: return nil
+            }
+        }
+        channel?.close(promise: nil)
+    }
+
+    private func connect(_ attempt: Int) {
+        let limit = TimeAmount.nanoseconds(self.configuration.timeout.nanoseconds)
+        let bootstrap = ClientBootstrap(group: self.loop)
+            .connectTimeout(limit)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
+            .channelInitializer { [self] channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(ReplyHandler(link: self, attempt: attempt))
+                }
+            }
+        bootstrap.connect(host: self.configuration.host, port: self.configuration.port).hop(to: self.loop).whenComplete
+        {
+            switch $0 {
+            case .success(let channel): self.connected(channel, attempt)
+            case .failure(let error): self.ended(.unreachable(String(describing: error)), attempt: attempt)
+            }
+        }
+        self.loop.scheduleTask(in: limit) { self.checkGreeting(attempt) }
+    }
+
+    private func connected(_ channel: any Channel, _ attempt: Int) {
+        let handshake = Handshake(self.configuration)
+        let isWanted = self.state.withLock { state in
+            guard state.attempt == attempt, case .connecting = state.phase else { return false }
+            state.phase = .greeting(channel, handshake)
+            return true
+        }
+        guard isWanted else { return channel.close(promise: nil) }
+        var encoder = CommandEncoder(ByteBuffer())
+        handshake.encode(&encoder)
+        channel.writeAndFlush(encoder.buffer, promise: nil)
+    }
+
+    private func checkGreeting(_ attempt: Int) {
+        let isLate = self.state.withLock { state in
+            guard state.attempt == attempt else { return false }
+            switch state.phase {
+            case .connecting, .greeting: return true
+            case .idle, .ready, .pausing, .refused, .closed: return false
+            }
+        }
+        if isLate { self.ended(.silent, attempt: attempt) }
+    }
+
+    /// Takes replies of the connection of an attempt.
+    ///
+    /// On the event loop.
+    func received(_ replies: [RedisReply], attempt: Int) {
+        var refusal: LockError?
+        var hasOpened = false
+        let delegate: (any RedisLinkDelegate)? = self.state.withLock { state in
+            guard state.attempt == attempt else { return nil }
+            switch state.phase {
+            case .ready: return state.delegate
+            case .greeting(let channel, var handshake):
+                do throws(LockError) {
+                    hasOpened = try handshake.receive(replies)
+                    state.phase = hasOpened ? .ready(channel) : .greeting(channel, handshake)
+                    if hasOpened { state.schedule.reset() }
+                } catch {
+                    refusal = error
+                }
+                return state.delegate
+            case .idle, .connecting, .pausing, .refused, .closed: return nil
+            }
+        }
+        if let refusal {
+            self.ended(.refused(refusal), attempt: attempt)
+        } else if hasOpened {
+            delegate?.linkOpened()
+        } else if self.channel != nil {
+            delegate?.linkReceived(replies)
+        }
+    }
+
+    /// Ends the connection of an attempt, whatever became of it.
+    ///
+    /// On the event loop.
+    func ended(_ failure: LinkFailure, attempt: Int) {
+        let ended: (channel: (any Channel)?, delegate: (any RedisLinkDelegate)?)? = self.state.withLock { state in
+            guard state.attempt == attempt else { return nil }
+            var channel: (any Channel)?
+            switch state.phase {
+            case .idle, .pausing, .refused, .closed: return nil
+            case .connecting: break
+            case .greeting(let open, _), .ready(let open): channel = open
+            }
+            if case .refused(let error) = failure {
+                state.phase = .refused(error, until: .now() + Self.refusalMemory)
+            } else {
+                state.phase = .idle
+            }
+            return (channel, state.delegate)
+        }
+        guard let ended else { return }
+        ended.channel?.close(promise: nil)
+        let error = failure.error(for: self.configuration)
+        ended.delegate?.linkLost(error, isRefusal: failure.isRefusal)
+        if ended.delegate?.wantsLink == true {
+            self.reopenLater(atLeast: failure.isRefusal ? Self.refusalMemory : .zero)
+        }
+    }
+
+    private func reopenLater(atLeast minimum: TimeAmount) {
+        let pause: TimeAmount? = self.state.withLock { state in
+            switch state.phase {
+            case .idle: state.phase = .pausing
+            // The refusal stays visible until its time is over.
+            case .refused: break
+            case .connecting, .greeting, .ready, .pausing, .closed: return nil
+            }
+            var generator = SystemRandomNumberGenerator()
+            return max(minimum, .nanoseconds(state.schedule.next(using: &generator).nanoseconds))
+        }
+        guard let pause else { return }
+        self.loop.scheduleTask(in: pause) {
+            self.state.withLock { if case .pausing = $0.phase { $0.phase = .idle } }
+            self.open()
+        }
+    }
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HoldfastCore
+
+extension RedisConfiguration {
+    /// Reads a URL: `redis://[user[:password]@]host[:port][/database][?setting=value&…]`.
+    ///
+    /// Parts are percent-decoded. As in redis-cli, `redis://:password@host` gives a password without a user. Settings:
+    /// `prefix`, `timeout` (seconds, or with a unit as `500ms`, `2s`), `name`, `eviction=allow`.
+    ///
+    /// - Parameter url: The URL. Errors never quote it, since it may hold a password.
+    /// - Throws: ``LockError`` with code ``LockError/Code/invalidArgument`` for a URL that cannot be read, and
+    ///   ``LockError/Code/unsupported`` for TLS, Sentinel, Cluster and several hosts.
+    public init(url: String) throws(LockError) {
+        guard let schemeEnd = url.firstRange(of: "://") else { throw Self.invalid("it has no scheme") }
+        try Self.check(scheme: url[..<schemeEnd.lowerBound].lowercased())
+        var rest = url[schemeEnd.upperBound...]
+        guard !rest.contains("#") else { throw Self.invalid("a # must be written as %23") }
+
+        var query: Substring = ""
+        if let mark = rest.firstIndex(of: "?") {
+            query = rest[rest.index(after: mark)...]
+            rest = rest[..<mark]
+        }
+        var path: Substring = ""
+        // A slash in a password must be escaped, so the first one starts the path.
+        if let slash = rest.firstIndex(of: "/") {
+            path = rest[rest.index(after: slash)...]
+            rest = rest[..<slash]
+        }
+        self.init()
+        if let at = rest.lastIndex(of: "@") {
+            try self.read(user: rest[..<at])
+            rest = rest[rest.index(after: at)...]
+        }
+        try self.read(address: rest)
+        if !path.isEmpty {
+            guard let database = Int(path) else {
+                throw Self.invalid("the database must be a number from 0, as in redis://host/2")
+            }
+            self.database = database
+        }
+        for setting in query.split(separator: "&") { try self.read(setting: setting) }
+        try self.check()
+    }
+
+    private static func check(scheme: String) throws(LockError) {
+        switch scheme {
+        case "redis": return
+        case "rediss", "redis+tls":
+            throw LockError(.unsupported, "this build has no TLS for Redis; put a TLS proxy such as stunnel before it")
+        case "redis+sentinel", "redis-sentinel":
+            throw LockError(.unsupported, "this build has no Redis Sentinel support; give the master's own address")
+        case "redis+cluster", "redis-cluster":
+            throw LockError(.unsupported, "this build has no Redis Cluster support; give a single server")
+        default: throw Self.invalid("its scheme is not redis://")
+        }
+    }
+
+    private mutating func read(user info: Substring) throws(LockError) {
+        let parts = info.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        let user = try Self.decoded(parts[0], "the user name")
+        self.user = user.isEmpty ? nil : user
+        if parts.count == 2 { self.password = try Self.decoded(parts[1], "the password") }
+        if self.user != nil, self.password == nil {
+            throw Self.invalid("it has a user without a password; a password alone is written :password@")
+        }
+    }
+
+    private mutating func read(address: Substring) throws(LockError) {
+        guard !address.contains(",") else {
+            throw LockError(.unsupported, "this build has no Redlock over several servers; give one host")
+        }
+        var host = address
+        var port: Substring?
+        if address.first == "[" {
+            guard let end = address.firstIndex(of: "]") else { throw Self.invalid("an IPv6 address lacks its ]") }
+            host = address[address.index(after: address.startIndex)..<end]
+            let tail = address[address.index(after: end)...]
+            guard tail.isEmpty || tail.first == ":" else { throw Self.invalid("text follows the IPv6 address") }
+            port = tail.isEmpty ? nil : tail.dropFirst()
+        } else if let colon = address.lastIndex(of: ":") {
+            host = address[..<colon]
+            port = address[address.index(after: colon)...]
+            guard !host.contains(":") else { throw Self.invalid("an IPv6 address must be in brackets") }
+        }
+        self.host = try Self.decoded(host, "the host")
+        if self.host.isEmpty { self.host = "127.0.0.1" }
+        guard let port else { return }
+        guard let number = Int(port), port.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
+            throw Self.invalid("the port is not a number")
+        }
+        self.port = number
+    }
+
+    private mutating func read(setting: Substring) throws(LockError) {
+        let parts = setting.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+        let name = String(parts[0])
+        let value = try parts.count == 2 ? Self.decoded(parts[1], name) : ""
+        switch name {
+        case "prefix": self.prefix = value
+        case "name": self.clientName = value
+        case "timeout": self.timeout = try Self.duration(value)
+        case "eviction":
+            guard value == "allow" || value == "refuse" else {
+                throw Self.invalid("eviction is either allow or refuse")
+            }
+            self.allowsEviction = value == "allow"
+        default: throw Self.invalid("it has an unknown setting; known are prefix, timeout, name and eviction")
+        }
+    }
+
+    private static func duration(_ text: String) throws(LockError) -> Duration {
+        let digits = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
+        let unit = text[digits.endIndex...]
+        guard let number = Double(digits), number.isFinite, number <= 86_400_000 else {
+            throw Self.invalid("the timeout must be like 500ms or 2s")
+        }
+        switch unit {
+        case "", "s": return .milliseconds(Int64(number * 1000))
+        case "ms": return .milliseconds(Int64(number))
+        default: throw Self.invalid("the timeout must be like 500ms or 2s")
+        }
+    }
+
+    private static func decoded(_ text: Substring, _ what: String) throws(LockError) -> String {
+        var bytes: [UInt8] = []
+        var rest = text.utf8[...]
+        while let byte = rest.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                bytes.append(byte)
+                continue
+            }
+            guard let high = rest.popFirst().flatMap(Self.nibble), let low = rest.popFirst().flatMap(Self.nibble) else {
+                throw Self.invalid("\(what) has a % that is not followed by two hexadecimal digits")
+            }
+            bytes.append(high << 4 | low)
+        }
+        guard let decoded = String(validating: bytes, as: UTF8.self), !decoded.utf8.contains(0) else {
+            throw Self.invalid("\(what) is not UTF-8 text")
+        }
+        return decoded
+    }
+
+    private static func nibble(_ digit: UInt8) -> UInt8? {
+        switch digit {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import NIOCore
+import Synchronization
+
+/// A connection that listens to one channel, and comes back by itself.
+///
+/// RESP2 has no way to tell a pushed message from an answer on one connection, hence a connection of its own.
+final class Subscription: RedisLinkDelegate {
+    /// What the channel brings.
+    enum Event: Sendable {
+        /// A message, as it was published.
+        case message([UInt8])
+        /// The connection was lost and is back: messages in between did not come.
+        case interrupted
+    }
+
+    /// How far a subscription is.
+    enum Standing: Sendable, Hashable {
+        /// Messages will come.
+        case listening
+        /// The server does not permit it.
+        case forbidden
+        /// Not yet, and the time is up.
+        case late
+        /// The server refused the connection.
+        case refused
+    }
+
+    private struct State {
+        var isWanted = false
+        var isListening = false
+        var isForbidden = false
+        var wasListening = false
+        var isPingDue = false
+        var hasHeard = false
+        var nextWaiter = 0
+        var waiters: [Int: CheckedContinuation<Standing, Never>] = [:]
+    }
+
+    /// How often a silent connection is asked whether it is alive; twice as long makes it dead.
+    private static let heartbeat: TimeAmount = .seconds(5)
+
+    private let channel: String
+    private let link: RedisLink
+    private let onEvent: @Sendable (Event) -> Void
+    private let state = Mutex(State())
+
+    init(
+        _ configuration: RedisConfiguration,
+        channel: String,
+        loop: any EventLoop,
+        onEvent: @escaping @Sendable (Event) -> Void
+    ) {
+        self.channel = channel
+        self.link = RedisLink(configuration, loop: loop)
+        self.onEvent = onEvent
+        self.link.attach(self)
+    }
+
+    /// Whether messages come, so that nobody has to wait for that.
+    var isListening: Bool { self.state.withLock { $0.isListening } }
+
+    /// Starts to listen, and goes on until closed.
+    ///
+    /// Any thread.
+    func start() {
+        let isNew = self.state.withLock { state in
+            defer { state.isWanted = true }
+            return !state.isWanted
+        }
+        if isNew { self.link.loop.execute { self.link.open() } }
+    }
+
+    /// Waits until messages come, at most until the deadline.
+    func standing(by deadline: NIODeadline) async -> Standing {
+        self.start()
+        return await withCheckedContinuation { continuation in
+            let answer: Standing? = self.state.withLock { state in
+                if state.isListening { return .listening }
+                if state.isForbidden { return .forbidden }
+                let number = state.nextWaiter
+                state.nextWaiter += 1
+                state.waiters[number] = continuation
+                self.link.loop.scheduleTask(deadline: deadline) {
+                    self.state.withLock { $0.waiters.removeValue(forKey: number) }?.resume(returning: .late)
+                }
+                return nil
+            }
+            if let answer { continuation.resume(returning: answer) }
+        }
+    }
+
+    /// Closes for good.
+    func close() {
+        self.link.close()
+        self.answer(.late) { $0.isWanted = false }
+    }
+
+    private func answer(_ standing: Standing, _ change: (inout State) -> Void) {
+        let waiters = self.state.withLock { state in
+            change(&state)
+            defer { state.waiters = [:] }
+            return state.waiters
+        }
+        for waiter in waiters.values { waiter.resume(returning: standing) }
+    }
+
+    private func send(_ command: [String]) {
+        var encoder = CommandEncoder(ByteBuffer())
+        encoder.command(command)
+        self.link.channel?.writeAndFlush(encoder.buffer, promise: nil)
+    }
+
+    private func beat() {
+        let isDead = self.state.withLock { state -> Bool? in
+            guard state.isListening else { return nil }
+            defer {
+                state.isPingDue = !state.hasHeard
+                state.hasHeard = false
+            }
+            return state.isPingDue && !state.hasHeard
+        }
+        switch isDead {
+        case .none: return
+        case .some(true): self.link.reset(.silent)
+        case .some(false):
+            self.send(["PING"])
+            self.beatLater()
+        }
+    }
+
+    private func beatLater() { self.link.loop.scheduleTask(in: Self.heartbeat) { [weak self] in self?.beat() } }
+
+    private func received(_ reply: RedisReply) {
+        guard let parts = reply.elements else {
+            if case .error(let line) = reply, RedisErrorLine(line).retry == .never {
+                self.answer(.forbidden) { $0.isForbidden = true }
+            }
+            return
+        }
+        guard parts.count == 3, case .string(let kind) = parts[0] else { return }
+        if kind == Array("message".utf8), case .string(let payload) = parts[2] {
+            self.onEvent(.message(payload))
+        } else if kind == Array("subscribe".utf8) {
+            let hasMissed = self.state.withLock { $0.wasListening }
+            self.answer(.listening) { state in
+                state.isListening = true
+                state.wasListening = true
+                state.isPingDue = false
+                state.hasHeard = true
+            }
+            if hasMissed { self.onEvent(.interrupted) }
+            self.beatLater()
+        }
+    }
+
+    // MARK: - RedisLinkDelegate
+
+    var wantsLink: Bool { self.state.withLock { $0.isWanted && !$0.isForbidden } }
+
+    func linkOpened() { self.send(["SUBSCRIBE", self.channel]) }
+
+    func linkReceived(_ replies: [RedisReply]) {
+        self.state.withLock { $0.hasHeard = true }
+        for reply in replies { self.received(reply) }
+    }
+
+    func linkLost(_ error: LockError, isRefusal: Bool) {
+        if isRefusal {
+            self.answer(.refused) { $0.isListening = false }
+        } else {
+            self.state.withLock { $0.isListening = false }
+        }
+    }
+}

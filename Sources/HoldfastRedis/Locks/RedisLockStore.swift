@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HoldfastCore
+import NIOCore
+import NIOPosix
+import Synchronization
+
+/// Locks on one Redis server (6.2 or later), exclusive ones only.
+///
+/// Resource `x` is held exactly while the string key `x` exists, with the holder's secret as its value: redis-py,
+/// redsync, node-redlock and other plain Redlock libraries exclude ours on the same names, and ours theirs. Waiting is
+/// by message: whoever releases hands the lock to the next waiter in the same round trip.
+///
+/// What it does not promise: a server that loses its memory (a restart without persistence, a failover) loses the
+/// locks, and holders learn it at their next renewal; foreign lockers do not know of our queue or of lock delays.
+/// One connection carries the commands, one the messages; both are made when they are first needed.
+public final class RedisLockStore: LockStore {
+    /// How the server is reached.
+    public let configuration: RedisConfiguration
+
+    let client: RedisClient
+    private let subscription: Subscription
+    private let channel: String
+    private let owners = OwnerText()
+    private let handlers: SignalHandlers
+
+    /// Makes a store from a URL; nothing is sent yet.
+    ///
+    /// - Parameter url: `redis://[user:password@]host[:port][/database][?prefix=…&timeout=…&name=…&eviction=allow]`.
+    /// - Throws: ``LockError`` when the URL cannot be read or asks for what this build has not.
+    public convenience init(url: String) throws {
+        try self.init(configuration: RedisConfiguration(url: url))
+    }
+
+    /// Makes a store; nothing is sent yet.
+    ///
+    /// - Parameter configuration: How the server is reached.
+    /// - Throws: ``LockError`` when a setting is out of its range.
+    public init(configuration: RedisConfiguration) throws {
+        try configuration.check()
+        self.configuration = configuration
+        let loop = MultiThreadedEventLoopGroup.singleton.any()
+        let handlers = SignalHandlers()
+        var generator = SystemRandomNumberGenerator()
+        self.channel = "hf:c:\(Hex.text(of: generator.next()))"
+        self.handlers = handlers
+        self.client = RedisClient(configuration, loop: loop)
+        self.subscription = Subscription(configuration, channel: self.channel, loop: loop) { event in
+            switch event {
+            case .message(let payload): if let signal = ScriptReplies.signal(payload) { handlers.emit(signal) }
+            case .interrupted: handlers.emit(.interrupted)
+            }
+        }
+    }
+
+    deinit {
+        self.client.close()
+        self.subscription.close()
+    }
+
+    /// Exclusive locks with a queue and lock delays.
+    public var capabilities: StoreCapabilities { Self.capabilities }
+
+    private static let capabilities = StoreCapabilities(name: "redis", scope: .network, modes: [.exclusive])
+
+    /// See ``LockStore/acquire(_:)``.
+    ///
+    /// One round trip; two when it is the first to wait, since messages must be on their way before it may rely on
+    /// them.
+    ///
+    /// - Parameter request: The request.
+    /// - Returns: How it stands.
+    /// - Throws: ``LockError``; whether the request took effect is then unknown unless the message says so.
+    public func acquire(_ request: LockRequest) async throws -> AcquireReply {
+        try Self.capabilities.check(request)
+        guard request.contention == .queue, !self.subscription.isListening else {
+            return try await self.acquire(request, queues: request.contention == .queue, channel: self.channel)
+        }
+        // Nobody could tell us of a hand-over yet. Most locks are free: look before waiting for the messages.
+        self.subscription.start()
+        let reply = try await self.acquire(request, queues: false, channel: self.channel)
+        guard case .busy = reply else { return reply }
+        switch await self.subscription.standing(by: self.client.deadline) {
+        case .listening: return try await self.acquire(request, queues: true, channel: self.channel)
+        case .forbidden: return try await self.acquire(request, queues: true, channel: "")
+        case .late, .refused:
+            throw LockError(
+                .storeUnavailable,
+                "no connection for messages to \(self.configuration) yet, so the request was not queued; try again"
+            )
+        }
+    }
+
+    private func acquire(_ request: LockRequest, queues: Bool, channel: String) async throws -> AcquireReply {
+        let keys = LockKeys(self.configuration.prefix, request.resource)
+        let owner = self.owners.text(of: request.owner)
+        let headStart = Limits.priorityHeadStart.nanoseconds / 1000 * Int64(request.priority)
+        let answer = try await self.client.send { encoder, isKnown in
+            LockScripts.acquire.begin(&encoder, isKnown: isKnown)
+            keys.encode(&encoder)
+            keys.encodeTombstone(of: request.id, &encoder)
+            encoder.part(request.id)
+            encoder.part(request.lease.millisecondsRoundedUp)
+            encoder.part(queues ? "q" : "f")
+            encoder.part(request.waitLimit.map { max(1, $0.millisecondsRoundedUp) } ?? 0)
+            encoder.part(max(1, request.acceptance.millisecondsRoundedUp))
+            encoder.part(request.lockDelay.millisecondsRoundedUp)
+            encoder.part(headStart)
+            encoder.part(channel)
+            encoder.part(owner)
+        }
+        return try ScriptReplies.acquire(answer.reply, resource: request.resource)
+    }
+
+    /// See ``LockStore/renew(_:)``.
+    ///
+    /// One round trip.
+    ///
+    /// - Parameter renewals: At most ``Limits/maximumRenewalBatch`` grants.
+    /// - Returns: An answer for each, in the same order.
+    /// - Throws: ``LockError`` when all answers are unknown.
+    public func renew(_ renewals: [Renewal]) async throws -> [RenewReply] {
+        guard !renewals.isEmpty else { return [] }
+        guard renewals.count <= Limits.maximumRenewalBatch else {
+            throw LockError(.invalidArgument, "at most \(Limits.maximumRenewalBatch) grants can be renewed at once")
+        }
+        let answer = try await self.client.send { encoder, isKnown in
+            LockScripts.renew.begin(&encoder, groups: renewals.count, isKnown: isKnown)
+            for renewal in renewals { LockKeys(self.configuration.prefix, renewal.key.resource).encode(&encoder) }
+            for renewal in renewals {
+                encoder.part(renewal.key.id)
+                encoder.part(max(1, renewal.lease.millisecondsRoundedUp))
+            }
+        }
+        let replies = try ScriptReplies.elements(answer.reply, atLeast: renewals.count)
+        return replies.map { reply in
+            switch reply.number {
+            case 0: .lost(.expired)
+            case 1: .renewed(revokeRequested: false)
+            case 2: .renewed(revokeRequested: true)
+            default: .unknown
+            }
+        }
+    }
+
+    /// See ``LockStore/release(_:)``.
+    ///
+    /// One round trip.
+    ///
+    /// - Parameter grant: The grant.
+    /// - Returns: What became of it.
+    /// - Throws: ``LockError``; the lease then ends by itself unless the release took effect.
+    public func release(_ grant: GrantKey) async throws -> ReleaseReply {
+        let keys = LockKeys(self.configuration.prefix, grant.resource)
+        let answer = try await self.client.send { encoder, isKnown in
+            LockScripts.release.begin(&encoder, isKnown: isKnown)
+            keys.encode(&encoder)
+            encoder.part(grant.id)
+        }
+        switch try ScriptReplies.number(answer.reply) {
+        case 1: return .released
+        // It had ended before. If we asked twice, that was the first time we asked.
+        case 2: return answer.isRepeat ? .released : .alreadyLost
+        default: return .alreadyLost
+        }
+    }
+
+    /// See ``LockStore/withdraw(_:)``.
+    ///
+    /// One round trip. For a minute, a late copy of the request is then answered with ``AcquireReply/finished``.
+    ///
+    /// - Parameter request: The request.
+    /// - Returns: What became of it.
+    /// - Throws: ``LockError``; the place in the queue then ends at its wait limit or its acceptance time.
+    public func withdraw(_ request: GrantKey) async throws -> WithdrawReply {
+        let keys = LockKeys(self.configuration.prefix, request.resource)
+        let answer = try await self.client.send { encoder, isKnown in
+            LockScripts.withdraw.begin(&encoder, isKnown: isKnown)
+            keys.encode(&encoder)
+            keys.encodeTombstone(of: request.id, &encoder)
+            encoder.part(request.id)
+        }
+        switch try ScriptReplies.number(answer.reply) {
+        case 1: return .withdrawn
+        case 2: return .released
+        default: return .notFound
+        }
+    }
+
+    /// See ``LockStore/convert(_:to:)``.
+    ///
+    /// Only exclusive locks exist here, so nothing can be changed.
+    ///
+    /// - Parameters:
+    ///   - grant: The grant.
+    ///   - mode: The new mode.
+    /// - Returns: Never.
+    /// - Throws: ``LockError`` with code ``LockError/Code/unsupported``.
+    public func convert(_ grant: GrantKey, to mode: LockMode) async throws -> ConvertReply {
+        throw LockError(.unsupported, "the redis store does not change the mode of a lock, it only has exclusive ones")
+    }
+
+    /// See ``LockStore/subscribe(_:)``.
+    ///
+    /// The handler runs on the event loop of the store's connections.
+    ///
+    /// - Parameter handler: What to do with a signal.
+    /// - Returns: A subscription that ends when it is cancelled.
+    public func subscribe(_ handler: @escaping @Sendable (StoreSignal) -> Void) -> SignalSubscription {
+        self.handlers.add(handler)
+    }
+
+    /// Listens for messages until cancelled.
+    ///
+    /// A server that cannot be reached is tried again and again; what it refuses is thrown.
+    ///
+    /// - Throws: ``LockError`` with code ``LockError/Code/storeRefused`` for a wrong password, a missing permission to
+    ///   connect, or a server that evicts keys.
+    public func run() async throws {
+        self.subscription.start()
+        do {
+            _ = try await self.client.run(["PING"])
+        } catch  where error.code == .storeRefused {
+            throw error
+        } catch {
+            // It may come up later; each call says for itself when it does not answer.
+        }
+        while !Task.isCancelled { try? await Task.sleep(for: .seconds(3600)) }
+    }
+}

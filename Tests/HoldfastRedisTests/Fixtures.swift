@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import HoldfastRedis
+import Synchronization
+
+/// Requests with ids and owners of their own.
+enum Make {
+    static let process = ProcessIdentity(instance: 7, host: "host", pid: 1, started: 2, program: "tests")
+    private static let serial = Atomic<UInt64>(1)
+
+    static func request(
+        _ resource: Resource,
+        lease: Duration = .seconds(10),
+        contention: LockRequest.Contention = .queue,
+        acceptance: Duration = .milliseconds(300),
+        waitLimit: Duration? = nil,
+        lockDelay: Duration = .zero,
+        priority: Int = 0,
+        label: String? = nil
+    ) -> LockRequest {
+        var generator = SystemRandomNumberGenerator()
+        let serial = Self.serial.wrappingAdd(1, ordering: .relaxed).newValue
+        return LockRequest(
+            id: RequestID(using: &generator),
+            resource: resource,
+            owner: OwnerID(process: Self.process, serial: serial, label: label),
+            lease: lease,
+            contention: contention,
+            waitLimit: waitLimit,
+            acceptance: acceptance,
+            lockDelay: lockDelay,
+            priority: priority
+        )
+    }
+}
+
+/// Signals of a store that a test can wait for.
+final class Signals: Sendable {
+    let stream: AsyncStream<StoreSignal>
+    private let subscription: SignalSubscription
+
+    init(of store: any LockStore) {
+        let (stream, continuation) = AsyncStream.makeStream(of: StoreSignal.self)
+        self.stream = stream
+        self.subscription = store.subscribe { continuation.yield($0) }
+    }
+
+    deinit { self.subscription.cancel() }
+
+    /// Waits for a signal and gives how long that took; `nil` when it did not come in time.
+    func first(
+        within limit: Duration = .seconds(5),
+        where matches: @escaping @Sendable (StoreSignal) -> Bool
+    ) async -> Duration? {
+        let start = ContinuousClock.now
+        return await withTaskGroup(of: Duration?.self) { group in
+            group.addTask {
+                for await signal in self.stream where matches(signal) { return start.duration(to: .now) }
+                return nil
+            }
+            group.addTask {
+                try? await Task.sleep(for: limit)
+                return nil
+            }
+            defer { group.cancelAll() }
+            return await group.next() ?? nil
+        }
+    }
+}
+
+extension AcquireReply {
+    var token: FencingToken? {
+        if case .granted(let token) = self { token } else { nil }
+    }
+
+    var place: Waiting? {
+        if case .waiting(let waiting) = self { waiting } else { nil }
+    }
+
+    var isBusy: Bool {
+        if case .busy = self { true } else { false }
+    }
+}
