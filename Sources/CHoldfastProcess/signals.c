@@ -88,11 +88,9 @@ int64_t hf_boot_time(void) {
 static int64_t nanoseconds(struct timeval time) { return (int64_t)time.tv_sec * 1000000000 + time.tv_usec * 1000; }
 
 int64_t hf_cpu_time(void) {
-    struct rusage own, children;
+    struct rusage own;
     getrusage(RUSAGE_SELF, &own);
-    getrusage(RUSAGE_CHILDREN, &children);
-    return nanoseconds(own.ru_utime) + nanoseconds(own.ru_stime) + nanoseconds(children.ru_utime)
-        + nanoseconds(children.ru_stime);
+    return nanoseconds(own.ru_utime) + nanoseconds(own.ru_stime);
 }
 
 char *const *hf_environment(void) { return environ; }

@@ -57,7 +57,7 @@ void hf_child_free(struct hf_child *child);
 void hf_stop_self(void);
 /// CLOCK_BOOTTIME in nanoseconds: the clock of all deadlines here.
 int64_t hf_boot_time(void);
-/// CPU time used so far, of this process and its children that ended, in nanoseconds.
+/// CPU time that this process has used so far, in nanoseconds.
 int64_t hf_cpu_time(void);
 /// The process' environment.
 char *const *hf_environment(void);

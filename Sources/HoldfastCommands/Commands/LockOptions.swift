@@ -16,7 +16,10 @@ package struct LockOptions: ParsableArguments {
     /// How long to wait.
     @Option(
         name: .long,
-        help: ArgumentHelp("How long to wait for the lock: 10s, 500ms, 0 for not at all. Default: forever.", valueName: "duration"),
+        help: ArgumentHelp(
+            "How long to wait for the lock: 10s, 500ms, 0 for not at all. Default: forever.",
+            valueName: "duration"
+        ),
         transform: DurationText.parse
     )
     package var wait: Duration?

@@ -56,7 +56,12 @@ package struct RunCommand: AsyncParsableCommand {
         let margins = try KillMargins(lease: self.lock.lease, killMargin: self.killMargin)
         var configuration = LockServiceConfiguration()
         configuration.timeline = margins.policy
-        let session = RunSession(lock: self.lock, resource: try self.lock.resource, command: self.command, margins: margins)
+        let session = RunSession(
+            lock: self.lock,
+            resource: try self.lock.resource,
+            command: self.command,
+            margins: margins
+        )
         let status = try await self.storage.withService(configuration: configuration) { service, _ in
             try await session.run(on: service)
         }

@@ -14,7 +14,8 @@ package enum WallClock {
     /// `2026-01-31T14:03:07.250Z`, RFC 3339 in UTC.
     package static var timestamp: String {
         let (time, milliseconds) = Self.now(local: false)
-        let date = "\(Self.digits(time.tm_year + 1900, 4))-\(Self.digits(time.tm_mon + 1, 2))-\(Self.digits(time.tm_mday, 2))"
+        let date =
+            "\(Self.digits(time.tm_year + 1900, 4))-\(Self.digits(time.tm_mon + 1, 2))-\(Self.digits(time.tm_mday, 2))"
         return "\(date)T\(Self.digits(time.tm_hour, 2)):\(Self.digits(time.tm_min, 2)):\(Self.digits(time.tm_sec, 2))"
             + ".\(Self.digits(milliseconds, 3))Z"
     }

@@ -143,7 +143,8 @@ package struct RunSession: Sendable {
         case .alreadyLost:
             Output.note("'\(self.shownName)' was lost before the command ended; another may have run meanwhile")
             return ExitStatus.lost
-        case .unknown: Output.note("the store did not confirm the release of '\(self.shownName)'; its lease ends by itself")
+        case .unknown:
+            Output.note("the store did not confirm the release of '\(self.shownName)'; its lease ends by itself")
         }
         if case .notStarted(let number) = end {
             let command = TerminalText.escaped(self.command.first ?? "")

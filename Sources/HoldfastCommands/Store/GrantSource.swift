@@ -37,7 +37,10 @@ package struct GrantSource: ParsableArguments {
         case let file?: text = try SecretFile.text(of: file)
         case nil:
             guard let value = environment["HOLDFAST_GRANT"], !value.isEmpty else {
-                throw CommandFailure(ExitStatus.configuration, "no grant; give --grant FILE, --grant - or $HOLDFAST_GRANT")
+                throw CommandFailure(
+                    ExitStatus.configuration,
+                    "no grant; give --grant FILE, --grant - or $HOLDFAST_GRANT"
+                )
             }
             text = value
         }

@@ -18,7 +18,10 @@ package struct StoreOptions: ParsableArguments {
     package var store: String?
 
     /// A file with the store's URL.
-    @Option(name: .long, help: ArgumentHelp("A file, readable only by you, that holds the store's URL.", valueName: "file"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp("A file, readable only by you, that holds the store's URL.", valueName: "file")
+    )
     package var storeFile: String?
 
     /// Makes options without values, for the parser.

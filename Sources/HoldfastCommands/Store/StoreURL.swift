@@ -45,6 +45,15 @@ package enum StoreURL: Sendable, Hashable {
         }
     }
 
+    /// The URL with its credentials, for the environment of a worker; never for output.
+    package var text: String {
+        switch self {
+        case .memory: "memory:"
+        case .sqlite(let path): "sqlite:\(path ?? "")"
+        case .redis(let url): url
+        }
+    }
+
     private static func path(_ text: String) throws(Problem) -> String? {
         var path = text
         if path.hasPrefix("//") {
@@ -81,8 +90,7 @@ extension StoreURL: CustomStringConvertible {
     /// The URL without user-info, for output.
     package var description: String {
         switch self {
-        case .memory: "memory:"
-        case .sqlite(let path): "sqlite:\(path ?? "")"
+        case .memory, .sqlite: self.text
         case .redis(let url):
             // A password with a slash in it would otherwise be taken for the database.
             "redis://\(Self.authority(of: url).map(String.init) ?? "")"

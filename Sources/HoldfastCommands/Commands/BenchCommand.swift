@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import ArgumentParser
+import HoldfastCore
+
+/// `holdfast bench`.
+package struct BenchCommand: AsyncParsableCommand {
+    /// What `--help` says.
+    package static let configuration = CommandConfiguration(
+        commandName: "bench",
+        abstract: "Measure a store: cycles of acquire and release.",
+        discussion: """
+            Prints a line of JSON for each workload. seq1: one worker, one lock. par64: 64 workers, 64 locks. cont16: 16 \
+            workers, one lock; handoffs_per_s counts changes of owner, jain is Jain's index over the workers' shares, \
+            overlaps counts two owners at once and must be 0.
+            """
+    )
+
+    @Option(name: .long, help: "seq1, par64 or cont16. Default: all three.")
+    var workload: BenchWorkload?
+    @Option(name: .long, help: ArgumentHelp("How long to measure each.", valueName: "n"))
+    var seconds: Double = 5
+    @Option(name: .long, help: ArgumentHelp("How many processes to spread the workers over.", valueName: "n"))
+    var processes = 1
+    @OptionGroup var storage: StoreOptions
+
+    /// Makes the command, for the parser.
+    package init() {}
+
+    /// Measures.
+    package func run() async throws {
+        guard self.seconds > 0, self.seconds <= 3600 else {
+            throw CommandFailure(ExitStatus.configuration, "--seconds must be above 0 and at most 3600")
+        }
+        let url = try self.storage.url()
+        for workload in self.workload.map({ [$0] }) ?? BenchWorkload.allCases {
+            if self.workload == nil { Output.note("\(workload.rawValue) for \(self.seconds) s on \(url)") }
+            let report = try await self.measure(workload, on: url)
+            let peer = "holdfast \(try StoreFactory.make(url).capabilities.name)"
+            try Output.line(report.json(peer: peer, version: HoldfastProgram.version, processes: self.processes).text)
+        }
+    }
+
+    private func measure(_ workload: BenchWorkload, on url: StoreURL) async throws -> BenchReport {
+        let run = String(UInt64.random(in: 0...UInt64.max), radix: 36)
+        guard self.processes > 1 else {
+            let workers = BenchWorkers(workload, run: run, workers: Array(0..<workload.workers))
+            let (logs, started, cpu) = try await workers.work(
+                on: try StoreFactory.make(url),
+                start: 0,
+                seconds: self.seconds
+            )
+            return BenchReport(workload, logs: logs, started: started, cpu: cpu)
+        }
+        guard self.processes <= workload.workers else {
+            throw CommandFailure(
+                ExitStatus.configuration,
+                "\(workload.rawValue) has \(workload.workers) workers, too few for \(self.processes) processes"
+            )
+        }
+        guard url != .memory else {
+            throw CommandFailure(ExitStatus.configuration, "the memory store has one process; use another --store")
+        }
+        return try await self.measure(workload, on: url, run: run)
+    }
+
+    /// Workers in processes of their own; each leaves its logs in a file.
+    private func measure(_ workload: BenchWorkload, on url: StoreURL, run: String) async throws -> BenchReport {
+        try await ScratchDirectory.with { directory in
+            // Time for all of them to start and to warm up.
+            let start = BootTime.now + 1_000_000_000
+            var children: [GuardedChild] = []
+            for process in 0..<self.processes {
+                children.append(
+                    try Program.worker(
+                        [
+                            "bench-worker", workload.rawValue, run, "\(process)", "\(self.processes)", "\(start)",
+                            "\(self.seconds)", "\(directory)/\(process)",
+                        ],
+                        store: url.text
+                    )
+                )
+            }
+            for child in children {
+                guard await child.end() == .exited(0) else {
+                    throw CommandFailure(ExitStatus.unavailable, "a worker failed; see its message above")
+                }
+            }
+            var (logs, cpu) = ([BenchLog](), Int64(0))
+            for process in 0..<self.processes {
+                var words = try WordFile.read("\(directory)/\(process)")[...]
+                cpu += words.popFirst() ?? 0
+                while let log = BenchLog(words: &words) { logs.append(log) }
+            }
+            return BenchReport(workload, logs: logs, started: start, cpu: cpu)
+        }
+    }
+}
+
+/// One process of `holdfast bench --processes`.
+package struct BenchWorkerCommand: AsyncParsableCommand {
+    /// Not shown by `--help`.
+    package static let configuration = CommandConfiguration(commandName: "bench-worker", shouldDisplay: false)
+
+    @Argument var workload: BenchWorkload
+    @Argument var label: String
+    @Argument var process: Int
+    @Argument var processes: Int
+    @Argument var start: Int64
+    @Argument var seconds: Double
+    @Argument var log: String
+    @OptionGroup var storage: StoreOptions
+
+    /// Makes the command, for the parser.
+    package init() {}
+
+    /// Works and leaves the logs.
+    package func run() async throws {
+        let mine = (0..<self.workload.workers).filter { $0 % self.processes == self.process }
+        let workers = BenchWorkers(self.workload, run: self.label, workers: mine)
+        let (logs, _, cpu) = try await workers.work(
+            on: try self.storage.open(),
+            start: self.start,
+            seconds: self.seconds
+        )
+        try WordFile.write([cpu] + logs.flatMap(\.words), to: self.log)
+    }
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CHoldfastProcess
+import Glibc
+
+/// This program, started again as a worker.
+package enum Program {
+    /// Starts this program with other arguments, under guard: it ends when we do.
+    ///
+    /// - Parameters:
+    ///   - arguments: The arguments. Secrets do not belong here.
+    ///   - store: The store's URL, which goes into the environment.
+    package static func worker(_ arguments: [String], store: String) throws -> GuardedChild {
+        let others = ChildEnvironment.inherited().filter { !$0.hasPrefix("HOLDFAST_STORE=") }
+        return try GuardedChild(
+            ["/proc/self/exe"] + arguments,
+            environment: others + ["HOLDFAST_STORE=\(store)"]
+        )
+    }
+}
