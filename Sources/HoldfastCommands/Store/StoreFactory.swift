@@ -2,6 +2,7 @@
 
 import Holdfast
 package import HoldfastCore
+import HoldfastSQLite
 
 /// Makes stores of URLs: the one place that knows which stores there are.
 package enum StoreFactory {
@@ -13,14 +14,16 @@ package enum StoreFactory {
     package static func make(_ url: StoreURL) throws -> any LockStore {
         switch url {
         case .memory: return MemoryStore()
-        case .sqlite, .redis:
+        case .sqlite(let path): return SQLiteLockStore(path: path)
+        case .redis:
             throw CommandFailure(ExitStatus.configuration, "this build has no store for \(url)")
         }
     }
 
     /// The name of a store for output, without secrets and with the default path filled in.
     package static func name(of url: StoreURL) -> String {
-        url.description
+        guard url == .sqlite(path: nil), let path = SQLiteLockStore(path: nil).path else { return url.description }
+        return "sqlite:\(path)"
     }
 
     /// The versions of the libraries that the stores use.
