@@ -21,7 +21,7 @@ package struct HoldfastCommand: AsyncParsableCommand {
         subcommands: [
             RunCommand.self, AcquireCommand.self, RenewCommand.self, ReleaseCommand.self,
             ListCommand.self, ShowCommand.self, WatchCommand.self, RevokeCommand.self, DoctorCommand.self,
-            BenchCommand.self, BenchWorkerCommand.self,
+            BenchCommand.self, BenchWorkerCommand.self, DemoCommand.self, DemoWorkerCommand.self,
         ]
     )
 

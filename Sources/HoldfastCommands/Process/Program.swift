@@ -10,11 +10,13 @@ package enum Program {
     /// - Parameters:
     ///   - arguments: The arguments. Secrets do not belong here.
     ///   - store: The store's URL, which goes into the environment.
-    package static func worker(_ arguments: [String], store: String) throws -> GuardedChild {
+    ///   - deadline: When the worker is killed, in boot time.
+    package static func worker(_ arguments: [String], store: String, deadline: Int64 = .max) throws -> GuardedChild {
         let others = ChildEnvironment.inherited().filter { !$0.hasPrefix("HOLDFAST_STORE=") }
         return try GuardedChild(
             ["/proc/self/exe"] + arguments,
-            environment: others + ["HOLDFAST_STORE=\(store)"]
+            environment: others + ["HOLDFAST_STORE=\(store)"],
+            deadline: deadline
         )
     }
 }

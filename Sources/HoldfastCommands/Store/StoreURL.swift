@@ -45,6 +45,15 @@ package enum StoreURL: Sendable, Hashable {
         }
     }
 
+    /// The kind of store.
+    package var scheme: String {
+        switch self {
+        case .memory: "memory"
+        case .sqlite: "sqlite"
+        case .redis: "redis"
+        }
+    }
+
     /// The URL with its credentials, for the environment of a worker; never for output.
     package var text: String {
         switch self {
