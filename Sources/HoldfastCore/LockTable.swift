@@ -11,7 +11,7 @@ import DequeModule
 ///
 /// The rules:
 /// - A newcomer is granted a free resource at once, and a taken one only when its mode fits the holders' and nobody
-///   waits (so a waiting writer stops newcomers' reads).
+///   waits before it (so a waiting writer stops newcomers' reads).
 /// - The queue is first come, first served, but for priorities. Whenever holders or the queue change, the longest run
 ///   of waiters from the front that fits is granted together.
 /// - A waiter that was granted has its acceptance time to send its request again; then its lease counts anew. If it
@@ -86,7 +86,9 @@ public struct LockTable: Sendable {
         if let position = entry.queue.firstIndex(where: { $0.request.id == request.id }) {
             return .waiting(Self.place(position, in: entry, at: now))
         }
-        if entry.queue.isEmpty, entry.restUntil == nil, request.mode.isCompatible(with: entry.holds.map(\.mode)) {
+        let rank = Self.rank(of: request, at: now)
+        let position = entry.queue.lastIndex { $0.rank <= rank }.map { $0 + 1 } ?? 0
+        if position == 0, entry.restUntil == nil, request.mode.isCompatible(with: entry.holds.map(\.mode)) {
             let token = self.nextToken()
             entry.holds.append(
                 Hold(
@@ -104,7 +106,9 @@ public struct LockTable: Sendable {
         guard entry.queue.count < Limits.maximumWaiters else {
             throw LockError(.limitReached, "\(entry.queue.count) requests wait for \(request.resource) already")
         }
-        return .waiting(Self.place(Self.enqueue(request, in: &entry, at: now), in: entry, at: now))
+        let until = request.waitLimit.map { now.advanced(by: $0) } ?? .distantFuture
+        entry.queue.insert(Wait(request: request, since: now, rank: rank, until: until), at: position)
+        return .waiting(Self.place(position, in: entry, at: now))
     }
 
     /// Makes the lease of a grant count anew.
@@ -359,17 +363,9 @@ public struct LockTable: Sendable {
         }
     }
 
-    private static func enqueue(_ request: LockRequest, in entry: inout Entry, at now: Timestamp) -> Int {
-        let headStart = Limits.priorityHeadStart.nanoseconds * Int64(request.priority)
-        let wait = Wait(
-            request: request,
-            since: now,
-            rank: now.nanoseconds - headStart,
-            until: request.waitLimit.map { now.advanced(by: $0) } ?? .distantFuture
-        )
-        let position = entry.queue.lastIndex { $0.rank <= wait.rank }.map { $0 + 1 } ?? 0
-        entry.queue.insert(wait, at: position)
-        return position
+    /// Where a request stands in the queue: when it came, less its head start.
+    private static func rank(of request: LockRequest, at now: Timestamp) -> Int64 {
+        now.nanoseconds - Limits.priorityHeadStart.nanoseconds * Int64(request.priority)
     }
 
     private static func rest(_ entry: inout Entry, from start: Timestamp, for delay: Duration) {
