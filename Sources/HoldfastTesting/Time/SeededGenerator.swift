@@ -29,6 +29,7 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
     /// Says yes with a probability.
     ///
     /// - Parameter probability: 0 for never, 1 for always.
+    /// - Returns: The answer.
     public mutating func chance(_ probability: Double) -> Bool {
         probability > 0 && Double.random(in: 0..<1, using: &self) < probability
     }
@@ -36,6 +37,7 @@ public struct SeededGenerator: RandomNumberGenerator, Sendable {
     /// Draws a duration, in whole nanoseconds.
     ///
     /// - Parameter range: The shortest and the longest.
+    /// - Returns: The duration.
     public mutating func duration(in range: ClosedRange<Duration>) -> Duration {
         if range.lowerBound == range.upperBound { return range.lowerBound }
         return .nanoseconds(
