@@ -62,7 +62,9 @@ enum SmallFile {
         var length = 0
         // Files of /proc may come in pieces of a page.
         while length < limit {
-            let count = bytes.withUnsafeMutableBytes { read(descriptor, $0.baseAddress?.advanced(by: length), limit - length) }
+            let count = bytes.withUnsafeMutableBytes {
+                read(descriptor, $0.baseAddress?.advanced(by: length), limit - length)
+            }
             guard count >= 0 else { return nil }
             if count == 0 { break }
             length += count

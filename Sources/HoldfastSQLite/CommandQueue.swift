@@ -15,7 +15,7 @@ final class CommandQueue<Job: Sendable>: Sendable {
     }
 
     /// How long to look for another job before sleeping; no longer than a thread takes to wake up.
-    private static var spinLimit: Duration { .microseconds(50) }
+    private static var spinLimit: Duration { .microseconds(30) }
     /// The most jobs in one batch: about 5 ms during which no other process can write.
     private static var maximumBatch: Int { 64 }
 
@@ -35,7 +35,9 @@ final class CommandQueue<Job: Sendable>: Sendable {
         self.run = run
     }
 
-    /// Adds a job. Returns at once.
+    /// Adds a job.
+    ///
+    /// Returns at once.
     func submit(_ job: Job) {
         let mustStart = self.state.withLock { state in
             state.jobs.append(job)

@@ -5,11 +5,15 @@ import GRDB
 import HoldfastCore
 import Synchronization
 
-/// The open file and what goes with it. Used on the store's command queue only, but for its description.
+/// The open file and what goes with it.
+///
+/// Used on the store's command queue only, but for its description.
 final class Connection: Sendable {
     /// One command: what to do in the transaction, and whom to tell how it ended.
     struct Job: Sendable {
-        /// Does the work, and returns what to do once it is committed. May be called again after a rollback.
+        /// Does the work, and returns what to do once it is committed.
+        ///
+        /// May be called again after a rollback.
         var work: @Sendable (LockTransaction) throws -> @Sendable () -> Void
         /// Told when it failed.
         var fail: @Sendable (LockError) -> Void
@@ -79,7 +83,10 @@ final class Connection: Sendable {
             let failure = StoreFailure.lockError(error, path: self.path.file ?? "")
             if failure.code != .storeUnavailable {
                 // Perhaps only one of them meets what is broken.
-                if jobs.count > 1 { return jobs.forEach { self.run([$0]) } }
+                guard jobs.count == 1 else {
+                    for job in jobs { self.run([job]) }
+                    return
+                }
                 self.close()
             }
             for job in jobs { job.fail(failure) }
@@ -152,7 +159,9 @@ final class Connection: Sendable {
 
     // MARK: - Signals
 
-    /// Makes this store object reachable. Failing is not the end: waiting requests look by themselves, only later.
+    /// Makes this store object reachable.
+    ///
+    /// Failing is not the end: waiting requests look by themselves, only later.
     func listen() { _ = self.socket() }
 
     private func socket() -> SignalSocket? {

@@ -36,10 +36,23 @@ extension LockTransaction {
         return try cursor.next().map { row in try WaiterRow(row) }
     }
 
-    func nextToken() throws -> Int64 { try self.integer("UPDATE meta SET token = token + 1 RETURNING token", []) }
+    /// The token for a grant that is about to be stored; storing it raises the counter.
+    func nextToken() throws -> Int64 { try self.integer("SELECT token + 1 FROM meta", []) }
 
     func insert(_ grant: GrantRow, for resource: String) throws {
         try self.run(Self.insertGrant, [resource] + grant.values)
+    }
+
+    /// Grants a resource to a request that nobody stands against, in one statement.
+    ///
+    /// - Returns: The token, or `nil` when anything is known about the resource or the request.
+    func grantIdle(_ request: LockRequest) throws -> Int64? {
+        let grant = GrantRow(request: request, token: 0, now: self.now, party: self.party(of: request))
+        return try self.optionalInteger(Self.insertIdleGrant, [request.resource.name] + grant.values.dropFirst())
+    }
+
+    func hasEnded(_ id: RequestID) throws -> Bool {
+        try self.optionalInteger("SELECT 1 FROM ended WHERE high = ? AND low = ?", Self.words(of: id)) != nil
     }
 
     func insert(_ waiter: WaiterRow, for resource: String) throws {
@@ -59,13 +72,15 @@ extension LockTransaction {
 
     /// Remembers that a request ended, and forgets the oldest now and then.
     func remember(_ id: RequestID) throws {
-        let place = try self.integer("UPDATE meta SET place = place + 1 RETURNING place", [])
-        try self.run("INSERT OR REPLACE INTO ended (high, low, place) VALUES (?, ?, ?)", Self.words(of: id) + [place])
+        try self.run(
+            "INSERT OR REPLACE INTO ended (high, low, since) VALUES (?, ?, ?)",
+            Self.words(of: id) + [self.now.nanoseconds]
+        )
         // Ids are random, so one in 1024 ends comes here, whichever process it is in.
         guard id.low & 0x3FF == 0 else { return }
         try self.run(
             """
-            DELETE FROM ended WHERE place <= (SELECT place FROM ended ORDER BY place DESC LIMIT 1 OFFSET ?)
+            DELETE FROM ended WHERE since <= (SELECT since FROM ended ORDER BY since DESC LIMIT 1 OFFSET ?)
             """,
             [Limits.rememberedRequests]
         )
@@ -89,7 +104,9 @@ extension LockTransaction {
         return value
     }
 
-    /// The first column of the first row, or `nil`. Runs to the end, so that a change is complete.
+    /// The first column of the first row, or `nil`.
+    ///
+    /// Runs to the end, so that a change is complete.
     func optionalInteger(_ sql: String, _ values: [(any DatabaseValueConvertible)?]) throws -> Int64? {
         let statement = try self.database.cachedStatement(sql: sql)
         let cursor = try Row.fetchCursor(statement, arguments: StatementArguments(values))
@@ -108,6 +125,22 @@ extension LockTransaction {
         "SELECT \(WaiterRow.columns) FROM waiters WHERE resource = ? AND high = ? AND low = ?"
     private static let insertGrant = LockTransaction.insertion(into: "grants", columns: GrantRow.columns)
     private static let insertWaiter = LockTransaction.insertion(into: "waiters", columns: WaiterRow.columns)
+
+    /// ?1 is the resource, ?2 and ?3 are the id.
+    ///
+    /// A trigger raises the counter in `meta`.
+    private static let insertIdleGrant = {
+        let count = GrantRow.columns.split(separator: ",").count
+        let marks = (2...count).map { "?\($0)" }.joined(separator: ", ")
+        return """
+            INSERT INTO grants (resource, \(GrantRow.columns)) SELECT ?1, token + 1, \(marks) FROM meta
+            WHERE NOT EXISTS (SELECT 1 FROM ended WHERE high = ?2 AND low = ?3)
+                AND NOT EXISTS (SELECT 1 FROM grants WHERE resource = ?1)
+                AND NOT EXISTS (SELECT 1 FROM waiters WHERE resource = ?1)
+                AND NOT EXISTS (SELECT 1 FROM rests WHERE resource = ?1)
+            RETURNING token
+            """
+    }()
 
     private static func insertion(into table: String, columns: String) -> String {
         let marks = String(repeating: ", ?", count: columns.split(separator: ",").count)

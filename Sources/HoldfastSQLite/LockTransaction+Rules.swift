@@ -5,7 +5,9 @@ import HoldfastCore
 
 /// Ending what is over, and handing on.
 extension LockTransaction {
-    /// The holders of a resource, and its rest. The queue stays in its table: it may be long.
+    /// The holders of a resource, and its rest.
+    ///
+    /// The queue stays in its table: it may be long.
     struct Entry {
         var resource: String
         var grants: [GrantRow] = []

@@ -30,17 +30,10 @@ final class LockTransaction {
 
     func acquire(_ request: LockRequest) throws -> AcquireReply {
         let resource = request.resource.name
-        switch try self.probe(request) {
-        case .finished: return .finished
-        case .idle:
-            let token = try self.nextToken()
-            try self.insert(
-                GrantRow(request: request, token: token, now: self.now, party: self.party(of: request)),
-                for: resource
-            )
+        if let token = try self.grantIdle(request) {
             return .granted(FencingToken(rawValue: UInt64(bitPattern: token)))
-        case .taken: break
         }
+        if try self.hasEnded(request.id) { return .finished }
         let entry = try self.settled(resource)
         if let grant = entry.grants.first(where: { $0.id == request.id }) {
             try self.extend(grant, of: resource, by: request.lease)
@@ -110,33 +103,6 @@ final class LockTransaction {
     }
 
     // MARK: - Steps
-
-    private enum Probe {
-        case finished
-        case idle
-        case taken
-    }
-
-    /// Looks at everything that can stand against a grant, in one statement.
-    private func probe(_ request: LockRequest) throws -> Probe {
-        let statement = try self.database.cachedStatement(
-            sql: """
-                SELECT EXISTS (SELECT 1 FROM ended WHERE low = ?1 AND high = ?2),
-                    EXISTS (SELECT 1 FROM grants WHERE resource = ?3)
-                    OR EXISTS (SELECT 1 FROM waiters WHERE resource = ?3)
-                    OR EXISTS (SELECT 1 FROM rests WHERE resource = ?3)
-                """
-        )
-        let cursor = try Row.fetchCursor(
-            statement,
-            arguments: [
-                Int64(bitPattern: request.id.low), Int64(bitPattern: request.id.high), request.resource.name,
-            ]
-        )
-        guard let row = try cursor.next() else { return .taken }
-        if row.integer(0) != 0 { return .finished }
-        return row.integer(1) != 0 ? .taken : .idle
-    }
 
     /// Renews a grant for whose resource nobody waits: nothing has to be handed on, so what is over can stay.
     ///
@@ -216,7 +182,7 @@ final class LockTransaction {
         )
     }
 
-    private func party(of request: LockRequest) -> Party {
+    func party(of request: LockRequest) -> Party {
         Party(owner: request.owner, process: self.process, channel: self.channel)
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import Foundation
+import GRDB
 public import HoldfastCore
 import Synchronization
 
@@ -154,7 +155,10 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
     /// - Returns: A subscription that ends when it is cancelled.
     public func subscribe(_ handler: @escaping @Sendable (StoreSignal) -> Void) -> SignalSubscription {
         let subscription = self.hub.subscribe(handler)
-        let listening = Connection.Job(work: { [connection = self.connection] _ in { connection.listen() } }, fail: { _ in })
+        let listening = Connection.Job(
+            work: { [connection = self.connection] _ in { connection.listen() } },
+            fail: { _ in }
+        )
         self.commands.submit(.job(listening))
         return subscription
     }
@@ -184,7 +188,13 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
 
     // MARK: - Commands
 
+    /// Reads the file outside of any lock command, for diagnosis.
+    func inspect<Reply: Sendable>(_ body: @escaping @Sendable (Database) throws -> Reply) async throws -> Reply {
+        try await self.perform { try body($0.database) }
+    }
+
     /// Runs a command in a transaction on the store's thread; the caller's cancellation does not stop it.
+    @concurrent
     private func perform<Reply: Sendable>(
         _ body: @escaping @Sendable (LockTransaction) throws -> Reply
     ) async throws -> Reply {
@@ -200,6 +210,7 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
         }
     }
 
+    @concurrent
     private func look() async {
         await withCheckedContinuation { continuation in
             self.commands.submit(.look { continuation.resume() })

@@ -30,7 +30,9 @@ enum Schema {
     /// - Parameters:
     ///   - path: The file, which exists.
     ///   - bootID: This boot.
-    ///   - deadline: When to give up on a locked file.
+    ///   - patience: How long to wait for other processes.
+    /// - Returns: The open database.
+    /// - Throws: `LockError`, or an error of the database.
     static func open(_ path: String, bootID: String, patience: BusyPatience) throws -> DatabaseQueue {
         var configuration = Configuration()
         configuration.label = "holdfast.sqlite"
@@ -60,7 +62,10 @@ enum Schema {
             do {
                 let mode = try String.fetchOne(database, sql: "PRAGMA journal_mode=WAL")
                 guard mode == "wal" else {
-                    throw LockError(.storeRefused, "the file system does not support SQLite's WAL mode; use a local disk")
+                    throw LockError(
+                        .storeRefused,
+                        "the file system does not support SQLite's WAL mode; use a local disk"
+                    )
                 }
                 return
             } catch let error as DatabaseError where error.resultCode == .SQLITE_BUSY {
@@ -144,6 +149,7 @@ enum Schema {
             PRIMARY KEY (resource, rank, place)
         ) STRICT, WITHOUT ROWID;
         CREATE TABLE rests (resource TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-        CREATE TABLE ended (low INTEGER PRIMARY KEY, high INTEGER NOT NULL, place INTEGER NOT NULL) STRICT;
+        CREATE TABLE ended (low INTEGER PRIMARY KEY, high INTEGER NOT NULL, since INTEGER NOT NULL) STRICT;
+        CREATE TRIGGER tokens AFTER INSERT ON grants BEGIN UPDATE meta SET token = NEW.token; END;
         """
 }

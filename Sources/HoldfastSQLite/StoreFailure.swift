@@ -11,6 +11,7 @@ enum StoreFailure {
     /// - Parameters:
     ///   - error: What was thrown.
     ///   - path: The database file.
+    /// - Returns: The error for the caller.
     static func lockError(_ error: any Error, path: String) -> LockError {
         if let error = error as? LockError { return error }
         guard let error = error as? DatabaseError else {
@@ -69,11 +70,17 @@ enum StoreFailure {
     static func explanation(ofErrno reason: Int32, path: String) -> (LockError.Code, String) {
         switch reason {
         case EMFILE, ENFILE:
-            return (.storeUnavailable, "no file descriptor is free for the lock file \(path); raise the limit (ulimit -n)")
+            return (
+                .storeUnavailable, "no file descriptor is free for the lock file \(path); raise the limit (ulimit -n)"
+            )
         case ELOOP:
-            return (.storeRefused, "the lock file \(path) is a symbolic link, which is not followed; name the file itself")
+            return (
+                .storeRefused, "the lock file \(path) is a symbolic link, which is not followed; name the file itself"
+            )
         case EACCES, EPERM:
-            return (.storeRefused, "no permission to use \(path); check the owner and mode of the file and its directory")
+            return (
+                .storeRefused, "no permission to use \(path); check the owner and mode of the file and its directory"
+            )
         case EROFS:
             return (.storeRefused, "\(path) is on a read-only file system; choose another path")
         case ENOSPC, EDQUOT:

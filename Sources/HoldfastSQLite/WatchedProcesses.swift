@@ -21,6 +21,7 @@ struct WatchedProcesses: Sendable {
     ///   - database: The database.
     ///   - waiting: The requests of this store object that wait.
     /// - Returns: Those of them that were granted without hearing of it yet.
+    /// - Throws: An error of the database.
     mutating func refresh(_ database: Database, waiting: [Resource: Set<RequestID>]) throws -> [RequestID] {
         let resources = Set(waiting.keys.prefix(Self.maximumResources))
         // `data_version` changes with the commits of others, `total_changes` with our own.

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import HoldfastCore
+
+/// An open file that closes itself.
+///
+/// Blocking; used off the cooperative pool.
+struct FileDescriptor: ~Copyable {
+    let rawValue: Int32
+    private let path: String
+
+    /// Opens a file; makes it with mode 0600 when the flags say so.
+    ///
+    /// The last part of the path is no symbolic link, unless that is allowed.
+    init(opening path: String, flags: Int32, followsLinks: Bool = false) throws(LockError) {
+        self.rawValue = open(path, flags | O_CLOEXEC | (followsLinks ? 0 : O_NOFOLLOW), 0o600)
+        self.path = path
+        guard self.rawValue >= 0 else { throw Self.failure("open", path) }
+    }
+
+    /// Opens a file, or gives `nil` when there is none.
+    init?(ifExists path: String, flags: Int32) throws(LockError) {
+        self.rawValue = open(path, flags | O_CLOEXEC | O_NOFOLLOW)
+        self.path = path
+        if self.rawValue < 0, errno == ENOENT { return nil }
+        guard self.rawValue >= 0 else { throw Self.failure("open", path) }
+    }
+
+    deinit {
+        if self.rawValue >= 0 { close(self.rawValue) }
+    }
+
+    /// Writes all bytes.
+    func write(_ bytes: Data) throws(LockError) {
+        var rest = bytes
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { Foundation.write(self.rawValue, $0.baseAddress, $0.count) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw Self.failure("write", self.path) }
+            rest = rest.dropFirst(count)
+        }
+    }
+
+    /// Reads to the end.
+    func readAll(limit: Int) throws(LockError) -> Data {
+        var info = stat()
+        guard fstat(self.rawValue, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
+            throw LockError(.storeRefused, "\(self.path) is not a regular file")
+        }
+        var bytes = Data()
+        var chunk = [UInt8](repeating: 0, count: 65536)
+        while bytes.count <= limit {
+            let count = read(self.rawValue, &chunk, chunk.count)
+            if count < 0, errno == EINTR { continue }
+            guard count >= 0 else { throw Self.failure("read", self.path) }
+            if count == 0 { break }
+            bytes.append(contentsOf: chunk.prefix(count))
+        }
+        return bytes
+    }
+
+    /// An error of the last system call.
+    static func failure(_ verb: String, _ path: String) -> LockError {
+        let reason = errno
+        let refusals = [EACCES, EPERM, EROFS, ELOOP, ENOSPC, EDQUOT, EISDIR, ENOENT, ENOTDIR, EFBIG]
+        return LockError(
+            refusals.contains(reason) ? .storeRefused : .storeUnavailable,
+            "cannot \(verb) \(path): \(reason == ELOOP ? "it is a symbolic link" : String(cString: strerror(reason)))"
+        )
+    }
+}
