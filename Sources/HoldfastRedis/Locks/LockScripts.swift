@@ -5,35 +5,54 @@
 /// Resource `x` is held exactly when the string key `x` exists; its value is the holder's proof (plain Redlock), its
 /// time to live the lease. Beside it, in the same hash slot:
 /// - `hf:{x}:h`, one string: the last token, the holder's description, what the resource rests for, the last requests
-///   that ended. It expires a day after its last use; tokens then go on from the server's clock.
+///   that ended. It expires two days after its last use; tokens then go on from the server's clock.
 /// - `hf:{x}:q`, a sorted set: who waits, by rank.
 /// - `hf:{x}:w`, a hash: what is known of each waiter.
 /// - `hf:{x}:t:ID`, for a minute: request ID was withdrawn.
 ///
-/// Keys come as KEYS, data as ARGV; nothing is ever put into the text of a script. An uncontended acquire or release
-/// makes four calls to Redis.
+/// Keys come as KEYS, data as ARGV; nothing is ever put into the text of a script.
+///
+/// The record has three forms, since most of a script's time is spent on reading and writing it: `F` the resource is
+/// free, with a token and the ends of the ids of the last requests that ended; `H` the same and a plain hold; `G`
+/// everything else. An uncontended acquire or release sees only `F` and `H`, makes four calls to Redis, and does not
+/// get as far as the rules for the rest.
 package enum LockScripts {
+    private static let start = """
+        local call = redis.call
+        local clock
+
+        """
+
     /// Reads a lock's record and says the rules that all scripts share.
     ///
     /// `since`, ranks and tokens are in microseconds, all else in milliseconds of the server's clock.
     private static let prelude = #"""
-        local call = redis.call
         local K, H, Q, W = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-        local clock = call('TIME')
+        clock = clock or call('TIME')
         local us = clock[1] * 1000000 + clock[2]
         local ms = math.floor(us / 1000)
-        local DAY = 86400000
+        local DAY = '86400000'
         local token, id, since, expires, lease, delay, accepted, revoke, rest, tomb, queue, due, channel, ended, owner
         local function reset()
           token, id, since, expires, lease, delay, accepted, revoke = 0, '', 0, 0, 0, 0, 0, 0
           rest, tomb, queue, due, channel, ended, owner = 0, 0, 0, 0, '', '', ''
         end
-        local FORM = '^(%d+)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d)|(%d)|(%d+)|(%d+)|(%d)|(%d+)|([^|]*)|([^|]*)|(.*)$'
-        local function load()
+        local PLAIN = '^H(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(%x*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|(.*)$'
+        local GENERAL =
+          '^G(%d+)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d)|(%d)|(%d+)|(%d+)|(%d)|(%d+)|([^|]*)|([^|]*)|(.*)$'
+        local function load(record)
           reset()
-          local record = call('GET', H)
-          if record then
-            local a, b, c, d, e, f, g, h, i, j, k, l, m, n, o = string.match(record, FORM)
+          local form = record and string.byte(record)
+          if form == 70 then
+            token, ended = (tonumber(string.sub(record, 2, 17)) or 0), string.sub(record, 18)
+          elseif form == 72 then
+            local a, b, c, d, e, f, g, h, i = string.match(record, PLAIN)
+            if a then
+              token, ended, id, since, lease, delay, accepted = a + 0, b, c, d * 1000000 + e, f + 0, g + 0, 1
+              expires, channel, owner = math.floor(since / 1000) + lease, h, i
+            end
+          elseif form == 71 then
+            local a, b, c, d, e, f, g, h, i, j, k, l, m, n, o = string.match(record, GENERAL)
             if a then
               token, id, since, expires, lease, delay = a + 0, b, c + 0, d + 0, e + 0, f + 0
               accepted, revoke, rest, tomb, queue, due = g + 0, h + 0, i + 0, j + 0, k + 0, l + 0
@@ -44,8 +63,14 @@ package enum LockScripts {
           end
         end
         local function save()
-          call('SET', H, string.format('%.0f|%s|%.0f|%.0f|%.0f|%.0f|%d|%d|%.0f|%.0f|%d|%.0f|%s|%s|%s', token, id, since,
-            expires, lease, delay, accepted, revoke, rest, tomb, queue, due, channel, ended, owner), 'PX', DAY + lease)
+          local record
+          if id == '' and queue == 0 and rest == 0 and tomb <= ms then
+            record = string.format('F%016.0f', token) .. ended
+          else
+            record = string.format('G%.0f|%s|%.0f|%.0f|%.0f|%.0f|%d|%d|%.0f|%.0f|%d|%.0f|%s|%s|%s', token, id, since,
+              expires, lease, delay, accepted, revoke, rest, tomb, queue, due, channel, ended, owner)
+          end
+          call('SET', H, record, 'PX', '172800000')
         end
         local function finish(who)
           ended = string.sub(string.sub(who, 17) .. ended, 1, 256)
@@ -138,9 +163,27 @@ package enum LockScripts {
     package static let acquire = LockScript(
         keys: 5,
         arguments: 9,
-        prelude + #"""
-            local me = ARGV[1]
-            load()
+        #"""
+        local call = redis.call
+        local me = ARGV[1]
+        local clock = call('TIME')
+        local record = call('GET', KEYS[2])
+        if not record and call('EXISTS', KEYS[3]) == 0 then record = 'F0000000000000000' end
+        if record and string.byte(record) == 70 then
+          if string.find(record, string.sub(me, 17), 18, true) then return 0 end
+          if call('SET', KEYS[1], me, 'NX', 'PX', ARGV[2]) then
+            local token = clock[1] * 1000000 + clock[2]
+            local following = string.sub(record, 2, 17) + 1
+            if following > token then token = following end
+            call('SET', KEYS[2], string.format('H%016.0f', token) .. string.sub(record, 18) .. '|' .. me .. '|' ..
+              clock[1] .. '|' .. clock[2] .. '|' .. ARGV[2] .. '|' .. ARGV[6] .. '|' .. ARGV[8] .. '|' .. ARGV[9],
+              'PX', '172800000')
+            return token
+          end
+        end
+
+        """# + prelude + #"""
+            load(record)
             if isFinished(me) or (tomb > ms and call('EXISTS', KEYS[5]) == 1) then return 0 end
             local function take()
               if not call('SET', K, me, 'NX', 'PX', ARGV[2]) then return false end
@@ -148,7 +191,6 @@ package enum LockScripts {
               save()
               return true
             end
-            if id == '' and queue == 0 and rest == 0 and take() then return token end
             local value = settle()
             if value == me then
               call('PEXPIRE', K, ARGV[2])
@@ -210,10 +252,22 @@ package enum LockScripts {
     package static let release = LockScript(
         keys: 4,
         arguments: 1,
-        prelude + #"""
-            local me = ARGV[1]
-            local value = call('GET', K)
-            load()
+        #"""
+        local call = redis.call
+        local clock
+        local me = ARGV[1]
+        local value = call('GET', KEYS[1])
+        local record = call('GET', KEYS[2])
+        if value == me and record and string.byte(record) == 72 then
+          call('DEL', KEYS[1])
+          local last = math.min((string.find(record, '|', 18, true) or 18) - 1, 257)
+          call('SET', KEYS[2], 'F' .. string.sub(record, 2, 17) .. string.sub(me, 17) .. string.sub(record, 18, last),
+            'PX', '172800000')
+          return 1
+        end
+
+        """# + prelude + #"""
+            load(record)
             if value ~= me then
               local had = isFinished(me)
               settle()
@@ -237,9 +291,9 @@ package enum LockScripts {
     package static let withdraw = LockScript(
         keys: 5,
         arguments: 1,
-        prelude + #"""
+        start + prelude + #"""
             local me = ARGV[1]
-            load()
+            load(call('GET', H))
             local value = settle()
             call('SET', KEYS[5], '1', 'PX', 60000)
             tomb = ms + 60000
@@ -267,12 +321,12 @@ package enum LockScripts {
     package static let renew = LockScript(
         keys: 4,
         arguments: 2,
-        prelude + #"""
+        start + prelude + #"""
             local answers = {}
             for i = 1, #KEYS / 4 do
               K, H, Q, W = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1], KEYS[4 * i]
               local me, lasts = ARGV[2 * i - 1], ARGV[2 * i]
-              load()
+              load(call('GET', H))
               if call('GET', K) == me then
                 call('PEXPIRE', K, lasts)
                 if id ~= me then hold(me, lasts + 0, lasts + 0, 0, 1, '', '') end
@@ -297,8 +351,8 @@ package enum LockScripts {
     package static let revoke = LockScript(
         keys: 4,
         arguments: 0,
-        prelude + #"""
-            load()
+        start + prelude + #"""
+            load(call('GET', H))
             local value = settle()
             local reached = 0
             if value and value == id then
@@ -318,8 +372,8 @@ package enum LockScripts {
     package static let force = LockScript(
         keys: 4,
         arguments: 0,
-        prelude + #"""
-            load()
+        start + prelude + #"""
+            load(call('GET', H))
             local value = settle()
             local reply = describe(value)
             if value then
@@ -345,11 +399,11 @@ package enum LockScripts {
     package static let status = LockScript(
         keys: 4,
         arguments: 0,
-        prelude + #"""
+        start + prelude + #"""
             local answers = {}
             for i = 1, #KEYS / 4 do
               K, H, Q, W = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1], KEYS[4 * i]
-              load()
+              load(call('GET', H))
               local value = call('GET', K)
               local resting = math.max(rest - ms, 0)
               if not value and id ~= '' and accepted == 1 and delay > 0 then
