@@ -80,7 +80,7 @@ public final class RedisLockStore: LockStore {
         self.subscription.start()
         let reply = try await self.acquire(request, queues: false, channel: self.channel)
         guard case .busy = reply else { return reply }
-        switch await self.subscription.standing(by: self.client.deadline) {
+        switch await self.standing() {
         case .listening: return try await self.acquire(request, queues: true, channel: self.channel)
         case .forbidden: return try await self.acquire(request, queues: true, channel: "")
         case .late, .refused:
@@ -199,6 +199,9 @@ public final class RedisLockStore: LockStore {
     public func convert(_ grant: GrantKey, to mode: LockMode) async throws -> ConvertReply {
         throw LockError(.unsupported, "the redis store does not change the mode of a lock, it only has exclusive ones")
     }
+
+    /// How far the messages are, within a call's time.
+    func standing() async -> Subscription.Standing { await self.subscription.standing(by: self.client.deadline) }
 
     /// See ``LockStore/subscribe(_:)``.
     ///
