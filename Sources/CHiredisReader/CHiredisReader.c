@@ -138,3 +138,10 @@ holdfast_reader_result holdfast_reader_next(holdfast_reader *self) {
     if (redisReaderGetReply(self->reader, &reply) != REDIS_OK) return failure(self);
     return reply != NULL ? HOLDFAST_READER_REPLY : check_limits(self);
 }
+
+#define HOLDFAST_TEXT_OF(number) #number
+#define HOLDFAST_TEXT(number) HOLDFAST_TEXT_OF(number)
+
+const char *holdfast_reader_version(void) {
+    return HOLDFAST_TEXT(HIREDIS_MAJOR) "." HOLDFAST_TEXT(HIREDIS_MINOR) "." HOLDFAST_TEXT(HIREDIS_PATCH);
+}

@@ -41,3 +41,6 @@ holdfast_reader_result holdfast_reader_feed(holdfast_reader *reader, const char 
 
 // Reads the next reply. Results after REPLY and MORE are final: drop the reader and its connection.
 holdfast_reader_result holdfast_reader_next(holdfast_reader *reader);
+
+// The version of hiredis that this was built with, as "0.14.1".
+const char *holdfast_reader_version(void);

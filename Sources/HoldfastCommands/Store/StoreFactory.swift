@@ -2,6 +2,7 @@
 
 import Holdfast
 package import HoldfastCore
+import HoldfastRedis
 import HoldfastSQLite
 
 /// Makes stores of URLs: the one place that knows which stores there are.
@@ -15,8 +16,7 @@ package enum StoreFactory {
         switch url {
         case .memory: return MemoryStore()
         case .sqlite(let path): return SQLiteLockStore(path: path)
-        case .redis:
-            throw CommandFailure(ExitStatus.configuration, "this build has no store for \(url)")
+        case .redis(let url): return try RedisLockStore(url: url)
         }
     }
 
@@ -27,5 +27,7 @@ package enum StoreFactory {
     }
 
     /// The versions of the libraries that the stores use.
-    package static var libraries: [(name: String, version: String)] { [] }
+    package static var libraries: [(name: String, version: String)] {
+        [("hiredis", HiredisVersion.text), ("SQLite", SQLiteVersion.text)]
+    }
 }
