@@ -29,9 +29,12 @@ public final class MemoryStore: LockStore {
     }
 
     /// Every mode, in this process only.
-    public var capabilities: StoreCapabilities {
-        StoreCapabilities(name: "memory", scope: .process, modes: Set(LockMode.Kind.allCases), converts: true)
-    }
+    public let capabilities = StoreCapabilities(
+        name: "memory",
+        scope: .process,
+        modes: Set(LockMode.Kind.allCases),
+        converts: true
+    )
 
     /// See ``LockStore/acquire(_:)``.
     ///

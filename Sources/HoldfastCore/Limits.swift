@@ -22,7 +22,7 @@ public enum Limits {
     /// The most that a waiter's check is put off on account of its place in the queue.
     public static let maximumCheckSpread: Duration = .milliseconds(500)
     /// The most waiters for one resource in a store: more means that something is wrong, and each costs memory.
-    public static let maximumWaiters = 100_000
+    public static let maximumWaiters = 10_000
     /// The most grants in one renewal call: about 5 ms of a Redis server's time.
     public static let maximumRenewalBatch = 1000
     /// The most resources in one page of a survey.

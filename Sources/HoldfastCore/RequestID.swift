@@ -42,6 +42,11 @@ public struct RequestID: Sendable, Hashable {
     public var reference: String { String(Hex.text(of: self.high).prefix(8)) }
 }
 
+extension RequestID {
+    /// Hashes one half: both are random.
+    public func hash(into hasher: inout Hasher) { hasher.combine(self.low) }
+}
+
 extension RequestID: CustomStringConvertible, Codable {
     /// The same as ``reference``.
     public var description: String { self.reference }

@@ -18,6 +18,24 @@ public struct Resource: Sendable, Hashable, Comparable {
 
     /// The name as text.
     public let name: String
+    /// The hash of the bytes, made once: a resource is looked up several times for each lock.
+    private let hash: Int
+    /// ASCII names are compared as strings, which is one `memcmp`; others byte by byte.
+    private let isASCII: Bool
+
+    /// Takes a name that was checked.
+    private init(checked name: String) {
+        self.name = name
+        var hasher = Hasher()
+        var isASCII = true
+        var bytes = name
+        bytes.withUTF8 { buffer in
+            unsafe hasher.combine(bytes: UnsafeRawBufferPointer(buffer))
+            isASCII = unsafe buffer.allSatisfy { $0 < 0x80 }
+        }
+        self.hash = hasher.finalize()
+        self.isASCII = isASCII
+    }
 
     /// Checks and wraps a name.
     ///
@@ -28,7 +46,7 @@ public struct Resource: Sendable, Hashable, Comparable {
         if let problem = Self.problem(with: name) {
             throw LockError(.invalidResource, "\(problem); Resource(escaping:) makes a name of any text")
         }
-        self.name = name
+        self.init(checked: name)
     }
 
     /// Makes a name of any text by percent-encoding what a name may not contain.
@@ -64,7 +82,7 @@ public struct Resource: Sendable, Hashable, Comparable {
             bytes.append(UInt8(ascii: "%"))
             bytes.append(contentsOf: hash.utf8)
         }
-        self.name = String(decoding: bytes, as: UTF8.self)
+        self.init(checked: String(decoding: bytes, as: UTF8.self))
     }
 
     /// The rule that a name breaks, or `nil` when it is a good one.
@@ -95,21 +113,19 @@ public struct Resource: Sendable, Hashable, Comparable {
 
     /// Compares the bytes of the names.
     public static func == (left: Resource, right: Resource) -> Bool {
-        left.name.utf8.elementsEqual(right.name.utf8)
+        guard left.hash == right.hash, left.isASCII == right.isASCII else { return false }
+        return left.isASCII ? left.name == right.name : left.name.utf8.elementsEqual(right.name.utf8)
     }
 
     /// Hashes the bytes of the name.
-    public func hash(into hasher: inout Hasher) {
-        var name = self.name
-        name.withUTF8 { bytes in unsafe hasher.combine(bytes: UnsafeRawBufferPointer(bytes)) }
-    }
+    public func hash(into hasher: inout Hasher) { hasher.combine(self.hash) }
 }
 
 extension Resource: ExpressibleByStringLiteral, CustomStringConvertible {
     /// Wraps a literal; one that breaks the rules stops the program, since it is a mistake in the source.
     public init(stringLiteral name: String) {
         precondition(Self.problem(with: name) == nil, Self.problem(with: name) ?? "")
-        self.name = name
+        self.init(checked: name)
     }
 
     /// The name as text.

@@ -72,7 +72,7 @@ extension Engine {
         try Task.checkCancellation()
         let deadline = options.waitingAtMost.map { started.advanced(by: $0) }
         try await self.ensureRunning(request.id, until: deadline)
-        let hasWaited = try await self.passGate(request, until: deadline)
+        let hasWaited = try await self.passGate(request, from: started, until: deadline)
         guard let hasWaited else { return (nil, .free) }
         do {
             let (core, path) = try await self.obtain(request, until: deadline)
@@ -120,6 +120,7 @@ extension Engine {
     // MARK: - In this process
 
     func ensureRunning(_ id: RequestID, until deadline: Instant?) async throws {
+        if self.state.withLock({ $0.phase == .running }) { return }
         let limit = self.clock.now.advanced(by: self.configuration.startupLimit)
         while true {
             let slot = WakeSlot()
@@ -154,30 +155,33 @@ extension Engine {
     /// Waits for this process' turn.
     ///
     /// - Returns: Whether it had to wait; `nil` when it was refused.
-    func passGate(_ request: LockRequest, until deadline: Instant?) async throws -> Bool? {
-        let now = self.clock.now
-        let slot = WakeSlot()
+    func passGate(_ request: LockRequest, from now: Instant, until deadline: Instant?) async throws -> Bool? {
         var mustNudge = false
-        let entrance = self.state.withLock { state in
+        let (entrance, slot) = self.state.withLock { state -> (LocalGate.Entrance, WakeSlot?) in
             let entrance = state.gate.enter(request, at: self.timestamp(now))
-            if entrance == .queued {
-                state.waiting[request.id] = Waiting(slot: slot, deadline: deadline)
-                if let deadline { mustNudge = Self.setTimer(.wait(request.id), at: deadline, &state) }
-            }
-            return entrance
-        }
-        switch entrance {
-        case .admitted: return false
-        case .refused: return nil
-        case .full: throw LockError(.limitReached, "too many tasks of this process wait for \(request.resource)")
-        case .queued: break
+            guard entrance == .queued else { return (entrance, nil) }
+            let slot = WakeSlot()
+            state.waiting[request.id] = Waiting(slot: slot, deadline: deadline)
+            if let deadline { mustNudge = Self.setTimer(.wait(request.id), at: deadline, &state) }
+            return (entrance, slot)
         }
         if mustNudge { self.nudge.wake(.timer) }
+        switch (entrance, slot) {
+        case (.admitted, _): return false
+        case (.refused, _), (.queued, nil): return nil
+        case (.full, _): throw LockError(.limitReached, "too many tasks of this process wait for \(request.resource)")
+        case (.queued, let slot?):
+            try await self.awaitTurn(request, slot, until: deadline)
+            return true
+        }
+    }
+
+    private func awaitTurn(_ request: LockRequest, _ slot: WakeSlot, until deadline: Instant?) async throws {
         while true {
             let reasons = await slot.wait()
             if reasons.contains(.admitted), !reasons.contains(.cancelled) {
                 self.stopWaiting(request.id)
-                return true
+                return
             }
             let isOver = deadline.map { self.clock.now >= $0 } ?? false
             guard isOver || !reasons.isDisjoint(with: [.cancelled, .stopped]) else { continue }

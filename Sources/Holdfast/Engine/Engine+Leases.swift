@@ -9,11 +9,11 @@ extension Engine {
     /// The next task of this process may go to the store at once. If its request overtakes the release there, it waits
     /// there and is handed the lock by it.
     func release(_ core: LeaseCore) async -> ReleaseReply {
-        self.takeOut(core)
-        self.leaveGate(GrantKey(id: core.turn, resource: core.key.resource))
-        let now = self.clock.now
-        let validUntil = core.validUntil
-        if now > validUntil { self.observe(.outlived(core.grant, by: validUntil.duration(to: now))) }
+        for slot in self.takeOut(core) { slot.wake(.admitted) }
+        if self.isObserved {
+            let excess = core.validUntil.duration(to: self.clock.now)
+            if excess > .zero { self.observe(.outlived(core.grant, by: excess)) }
+        }
         let reply = await self.releaseInStore(core)
         core.released(reply)
         self.observe(.released(core.grant, reply: reply, held: core.acquiredAt.duration(to: self.clock.now)))
@@ -37,25 +37,26 @@ extension Engine {
         }
     }
 
-    private func takeOut(_ core: LeaseCore) {
+    /// Takes a lease out of the books and ends its turn.
+    ///
+    /// - Returns: Who of this process is next.
+    private func takeOut(_ core: LeaseCore) -> [WakeSlot] {
         self.state.withLock { state in
-            state.leases[core.key.id] = nil
-            state.wheel.clear(.lease(core.key.id))
+            if state.leases.removeValue(forKey: core.key.id) != nil { state.wheel.clear(.lease(core.key.id)) }
+            return state.gate.leave(core.turn, core.key.resource).compactMap { state.waiting[$0]?.slot }
         }
     }
 
     /// Lets a lock go on without this process: it is renewed no more, and its turn in this process is over.
     func detach(_ core: LeaseCore) async throws {
         core.detach()
-        self.takeOut(core)
-        self.leaveGate(GrantKey(id: core.turn, resource: core.key.resource))
+        for slot in self.takeOut(core) { slot.wake(.admitted) }
         if let store = self.store as? any DetachableStore { try await store.detach(core.key) }
     }
 
     /// Notes that the last handle went away without a release.
     func abandon(_ core: LeaseCore) {
-        self.takeOut(core)
-        self.leaveGate(GrantKey(id: core.turn, resource: core.key.resource))
+        for slot in self.takeOut(core) { slot.wake(.admitted) }
         self.observe(.abandoned(core.grant))
     }
 
@@ -103,7 +104,7 @@ extension Engine {
         )
         try self.capabilities.check(request)
         try await self.ensureRunning(request.id, until: nil)
-        guard try await self.passGate(request, until: nil) != nil else {
+        guard try await self.passGate(request, from: self.clock.now, until: nil) != nil else {
             throw LockError(.limitReached, "\(grant.resource) is in use by another task of this process")
         }
         do {

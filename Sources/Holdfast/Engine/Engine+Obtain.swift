@@ -6,7 +6,7 @@ import Synchronization
 extension Engine {
     /// What the last answer of the store means for a request.
     private enum Step {
-        case granted(FencingToken, LeaseTimeline)
+        case granted(FencingToken, LeaseTimeline, Instant)
         case busy
         /// Nothing came of this id; ask anew with another.
         case again
@@ -23,18 +23,17 @@ extension Engine {
     ) async throws -> (LeaseCore?, LockEvent.Acquisition.Path) {
         var request = original
         var path = LockEvent.Acquisition.Path.free
-        let slot = WakeSlot()
-        if request.contention == .queue { self.register(request.id, slot, deadline) }
-        defer { if request.contention == .queue { self.stopWaiting(request.id) } }
+        var slot: WakeSlot?
+        defer { if slot != nil { self.stopWaiting(request.id) } }
         while true {
-            switch try await self.ask(request, slot, until: deadline) {
-            case .granted(let token, let timeline):
+            switch try await self.ask(request, &slot, until: deadline) {
+            case .granted(let token, let timeline, let now):
                 let core = LeaseCore(
                     request: request,
                     turn: original.id,
                     token: token,
                     timeline: timeline,
-                    acquiredAt: self.clock.now
+                    acquiredAt: now
                 )
                 try await self.adopt(core)
                 return (core, path)
@@ -42,17 +41,27 @@ extension Engine {
             case .again:
                 let old = request.id
                 request = request.renamed(self.identifiers.requestID())
-                self.rename(old, to: request, slot, deadline)
+                if let slot { self.rename(old, to: request, slot, deadline) }
             case .wait(let place):
                 path = .waited
-                try await self.wait(request, place, slot, until: deadline)
+                let sleeper = self.sleeper(&slot, for: request.id, deadline)
+                try await self.wait(request, place, sleeper, until: deadline)
             }
             if let deadline { request.waitLimit = max(.zero, self.clock.now.duration(to: deadline)) }
         }
     }
 
-    private func register(_ id: RequestID, _ slot: WakeSlot, _ deadline: Instant?) {
-        self.state.withLock { $0.waiting[id] = Waiting(slot: slot, deadline: deadline) }
+    /// Where a request sleeps; entered in the books the first time, with the signal that came before it.
+    private func sleeper(_ slot: inout WakeSlot?, for id: RequestID, _ deadline: Instant?) -> WakeSlot {
+        if let slot { return slot }
+        let new = WakeSlot()
+        slot = new
+        let isEarly = self.state.withLock { state in
+            state.waiting[id] = Waiting(slot: new, deadline: deadline)
+            return state.early.take(id)
+        }
+        if isEarly { new.wake(.signal) }
+        return new
     }
 
     /// Sends what concerns a request that starts anew to the same sleeper.
@@ -66,16 +75,18 @@ extension Engine {
     }
 
     /// Asks the store once, through outages up to the limit.
-    private func ask(_ request: LockRequest, _ slot: WakeSlot, until deadline: Instant?) async throws -> Step {
+    private func ask(_ request: LockRequest, _ slot: inout WakeSlot?, until deadline: Instant?) async throws -> Step {
         var schedule = RetrySchedule(base: .milliseconds(20), cap: .milliseconds(500))
-        let firstAsked = self.clock.now
+        var firstAsked: Instant?
         while true {
             let sentAt = self.clock.now
+            let outageBegan = firstAsked ?? sentAt
+            firstAsked = outageBegan
             do {
                 let reply = try await self.store.acquire(request)
                 return try await self.judge(reply, to: request, sentAt: sentAt, deadline)
             } catch let error as LockError where error.code == .storeUnavailable && request.contention == .queue {
-                let limit = firstAsked.advanced(by: self.configuration.outageLimit)
+                let limit = outageBegan.advanced(by: self.configuration.outageLimit)
                 let end = deadline.map { min($0, limit) } ?? limit
                 let pause = self.identifiers.pause(&schedule)
                 guard !Task.isCancelled, self.clock.now.advanced(by: pause) < end else {
@@ -83,7 +94,7 @@ extension Engine {
                     if Task.isCancelled { throw CancellationError() }
                     throw error
                 }
-                try await self.pause(request, pause, slot)
+                try await self.pause(request, pause, self.sleeper(&slot, for: request.id, deadline))
             } catch {
                 // Whether it took effect is not known, so it is taken back, whatever the error was.
                 if (error as? LockError)?.code != .limitReached { await self.giveUp(request) }
@@ -126,7 +137,7 @@ extension Engine {
                 guard request.contention == .queue else { return .busy }
                 return .again
             }
-            return .granted(token, timeline)
+            return .granted(token, timeline, now)
         }
     }
 

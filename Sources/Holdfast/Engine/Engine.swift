@@ -40,6 +40,8 @@ final class Engine: Sendable {
         var phase = Phase.idle
         var gate = LocalGate()
         var waiting: [RequestID: Waiting] = [:]
+        /// Grants whose signal overtook the reply that said to wait for it.
+        var early = EarlySignals()
         var starting: [RequestID: WakeSlot] = [:]
         var leases: [RequestID: LeaseCore] = [:]
         var cleanUps: [RequestID: CleanUp] = [:]
@@ -79,6 +81,9 @@ final class Engine: Sendable {
         self.origin = clock.now
         self.state = Mutex(State(wheel: DeadlineWheel(origin: self.origin)))
     }
+
+    /// Whether anybody listens.
+    var isObserved: Bool { self.observer != nil }
 
     func observe(_ event: @autoclosure () -> LockEvent) {
         if let observer = self.observer { observer.observe(event()) }
@@ -124,7 +129,12 @@ final class Engine: Sendable {
     func receive(_ signal: StoreSignal) {
         switch signal {
         case .granted(let id):
-            self.state.withLock { $0.waiting[id]?.slot }?.wake(.signal)
+            let slot = self.state.withLock { state -> WakeSlot? in
+                if let waiting = state.waiting[id] { return waiting.slot }
+                state.early.insert(id)
+                return nil
+            }
+            slot?.wake(.signal)
         case .check(let id, let after):
             self.checkLater(id, after: after)
         case .lost(let id, let reason):

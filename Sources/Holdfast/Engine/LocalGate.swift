@@ -47,14 +47,14 @@ package struct LocalGate: Sendable {
             return .admitted
         }
         defer { self.entries[request.resource] = entry }
-        if entry.queue.isEmpty, request.mode.isCompatible(with: entry.inside.map(\.mode)) {
+        let rank = now.nanoseconds - Limits.priorityHeadStart.nanoseconds * Int64(request.priority)
+        let position = entry.queue.lastIndex { $0.rank <= rank }.map { $0 + 1 } ?? 0
+        if position == 0, request.mode.isCompatible(with: entry.inside.map(\.mode)) {
             entry.inside.append((request.id, request.mode))
             return .admitted
         }
         guard request.contention == .queue else { return .refused }
         guard entry.queue.count < Limits.maximumWaiters else { return .full }
-        let rank = now.nanoseconds - Limits.priorityHeadStart.nanoseconds * Int64(request.priority)
-        let position = entry.queue.lastIndex { $0.rank <= rank }.map { $0 + 1 } ?? 0
         entry.queue.insert(Queued(id: request.id, mode: request.mode, rank: rank), at: position)
         return .queued
     }
@@ -67,6 +67,7 @@ package struct LocalGate: Sendable {
     /// - Returns: Who is let through because of it.
     package mutating func leave(_ id: RequestID, _ resource: Resource) -> [RequestID] {
         guard var entry = self.entries.removeValue(forKey: resource) else { return [] }
+        if entry.queue.isEmpty, entry.inside.count == 1, entry.inside[0].id == id { return [] }
         if let index = entry.inside.firstIndex(where: { $0.id == id }) {
             entry.inside.remove(at: index)
         } else if let index = entry.queue.firstIndex(where: { $0.id == id }) {

@@ -52,6 +52,10 @@ final class WakeSlot: Sendable {
     }
 
     /// Sleeps until there is a reason, and takes all reasons there are.
+    ///
+    /// `@concurrent`, so that the continuation never belongs to a caller's actor: resumed from another thread, an
+    /// inherited isolation was seen to be lost in release builds of Swift 6.3.
+    @concurrent
     func wait() async -> Reasons {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
