@@ -146,7 +146,13 @@ let package = Package(
         ),
         .testTarget(
             name: "HoldfastSQLiteTests",
-            dependencies: ["HoldfastCore", "Holdfast", "HoldfastSQLite", "HoldfastTesting"],
+            dependencies: [
+                "HoldfastCore",
+                "Holdfast",
+                "HoldfastSQLite",
+                "HoldfastTesting",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ],
             swiftSettings: strict
         ),
         .testTarget(

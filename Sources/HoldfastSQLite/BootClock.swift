@@ -52,9 +52,9 @@ struct BootClock: Sendable {
 }
 
 /// Small files of `/proc`.
-enum SmallFile {
+package enum SmallFile {
     /// The beginning of a file, or `nil` when it cannot be read.
-    static func text(_ path: String, limit: Int = 4096) -> String? {
+    package static func text(_ path: String, limit: Int = 4096) -> String? {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         defer { close(descriptor) }

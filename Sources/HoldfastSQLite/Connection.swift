@@ -116,6 +116,7 @@ final class Connection: Sendable {
                 return (completions, transaction.signals)
             } catch {
                 if database.isInsideTransaction { try? database.rollback() }
+                if database.isInsideTransaction { self.close() }
                 throw error
             }
         }

@@ -67,6 +67,11 @@ public struct FencedTable: FencedStore {
         }
     }
 
+    /// An identifier as SQL: GRDB's own quoting leaves quotation marks inside the name as they are.
+    private static func quoted(_ name: String) -> String {
+        "\"" + name.replacingOccurrences(of: "\"", with: "\"\"") + "\""
+    }
+
     /// Makes the table unless it exists.
     ///
     /// - Parameters:
@@ -76,7 +81,7 @@ public struct FencedTable: FencedStore {
     public static func makeTable(_ table: String, in database: Database) throws {
         try database.execute(
             sql: """
-                CREATE TABLE IF NOT EXISTS \(table.quotedDatabaseIdentifier)
+                CREATE TABLE IF NOT EXISTS \(Self.quoted(table))
                 (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL, token INTEGER NOT NULL)
                 """
         )
@@ -101,7 +106,7 @@ public struct FencedTable: FencedStore {
         guard let number = Int64(exactly: token.rawValue) else {
             throw LockError(.invalidArgument, "token \(token) does not fit into an SQLite integer")
         }
-        let name = table.quotedDatabaseIdentifier
+        let name = Self.quoted(table)
         try database.execute(
             sql: """
                 INSERT INTO \(name) (key, value, token) VALUES (?1, ?2, ?3)
@@ -133,7 +138,7 @@ public struct FencedTable: FencedStore {
     ) throws -> Fenced<Data>? {
         let row = try Row.fetchOne(
             database,
-            sql: "SELECT value, token FROM \(table.quotedDatabaseIdentifier) WHERE key = ?",
+            sql: "SELECT value, token FROM \(Self.quoted(table)) WHERE key = ?",
             arguments: [key]
         )
         guard let row else { return nil }

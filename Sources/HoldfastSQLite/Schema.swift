@@ -38,6 +38,8 @@ enum Schema {
         configuration.label = "holdfast.sqlite"
         configuration.busyMode = .callback { attempt in patience.shouldRetry(after: attempt) }
         configuration.foreignKeysEnabled = false
+        // A rollback that fails must not stop the program, as GRDB would; the connection is closed instead.
+        configuration.allowsUnsafeTransactions = true
         configuration.maximumReaderCount = 1
         configuration.prepareDatabase { database in
             try Self.enterWAL(database, patience: patience)

@@ -7,7 +7,7 @@ import HoldfastCore
 ///
 /// Whoever may write to the file or replace it may take any lock and read the secrets of grants, so it must belong to
 /// this user, in a directory where nobody else can exchange it.
-struct StorePath: Sendable {
+package struct StorePath: Sendable {
     /// The absolute path, or `nil` when neither `XDG_STATE_HOME` nor `HOME` says where to put it.
     let file: String?
 
@@ -25,7 +25,7 @@ struct StorePath: Sendable {
     /// `$XDG_STATE_HOME/holdfast/locks.db`, else `~/.local/state/holdfast/locks.db`.
     ///
     /// As the XDG Base Directory Specification says, a relative `XDG_STATE_HOME` is ignored.
-    static func defaultFile(_ environment: [String: String]) -> String? {
+    package static func defaultFile(_ environment: [String: String]) -> String? {
         if let state = environment["XDG_STATE_HOME"], state.hasPrefix("/") { return state + "/holdfast/locks.db" }
         guard let home = environment["HOME"], home.hasPrefix("/") else { return nil }
         return home + "/.local/state/holdfast/locks.db"

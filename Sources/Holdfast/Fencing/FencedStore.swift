@@ -15,7 +15,7 @@ public import HoldfastCore
 /// What it does not give: exclusion of *readers*, or of writers that do not pass a token. A former holder may still
 /// write until a later one has written for the first time; whoever must rule that out writes once, with what it read,
 /// as the first thing under the lock.
-public protocol FencedStore: Sendable {
+public protocol FencedStore<Value>: Sendable {
     /// What is stored.
     associatedtype Value: Sendable
 

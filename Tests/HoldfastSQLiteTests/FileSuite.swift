@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import GRDB
+import HoldfastCore
+import HoldfastSQLite
+import Testing
+
+@Suite(.timeLimit(.minutes(1)))
+struct FileSuite {
+    let sandbox: Sandbox
+
+    init() throws { self.sandbox = try Sandbox() }
+
+    private func failure(of store: SQLiteLockStore) async -> LockError? {
+        do {
+            _ = try await store.acquire(request("a"))
+            return nil
+        } catch { return error as? LockError }
+    }
+
+    private func mode(_ path: String) -> mode_t {
+        var info = stat()
+        return lstat(path, &info) == 0 ? info.st_mode & 0o777 : 0
+    }
+
+    @Test func `missing directories and the file are made for this user only`() async throws {
+        let directory = self.sandbox.directory + "/state/holdfast"
+        let store = SQLiteLockStore(path: directory + "/locks.db")
+        let inbox = Inbox(store)
+        #expect(try await store.acquire(request("a")).token != nil)
+        #expect(self.mode(directory) == 0o700)
+        #expect(self.mode(directory + "/locks.db") == 0o600)
+        #expect(self.mode(directory + "/locks.db-wal") == 0o600)
+        #expect(self.mode(directory + "/locks.db-signals") == 0o700)
+        withExtendedLifetime(inbox) {}
+    }
+
+    @Test func `the default path follows the XDG specification`() {
+        #expect(StorePath.defaultFile(["XDG_STATE_HOME": "/x", "HOME": "/h"]) == "/x/holdfast/locks.db")
+        #expect(StorePath.defaultFile(["HOME": "/h"]) == "/h/.local/state/holdfast/locks.db")
+        #expect(StorePath.defaultFile(["XDG_STATE_HOME": "x", "HOME": "/h"]) == "/h/.local/state/holdfast/locks.db")
+        #expect(StorePath.defaultFile([:]) == nil)
+    }
+
+    @Test func `a symbolic link at the path is refused`() async throws {
+        let victim = self.sandbox.directory + "/victim"
+        try Data("precious".utf8).write(to: URL(fileURLWithPath: victim))
+        try FileManager.default.createSymbolicLink(atPath: self.sandbox.file, withDestinationPath: victim)
+        #expect(await self.failure(of: self.sandbox.store())?.code == .storeRefused)
+        #expect(try String(contentsOfFile: victim, encoding: .utf8) == "precious")
+    }
+
+    @Test func `a planted log is refused`() async throws {
+        try FileManager.default.createSymbolicLink(
+            atPath: self.sandbox.file + "-wal",
+            withDestinationPath: self.sandbox.directory + "/victim"
+        )
+        #expect(await self.failure(of: self.sandbox.store())?.code == .storeRefused)
+    }
+
+    @Test func `a directory that everybody may write to is refused`() async throws {
+        chmod(self.sandbox.directory, 0o777)
+        #expect(await self.failure(of: self.sandbox.store())?.code == .storeRefused)
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "only root can give a directory away"))
+    func `a directory of another user is refused`() async throws {
+        chown(self.sandbox.directory, 12345, 12345)
+        #expect(await self.failure(of: self.sandbox.store())?.code == .storeRefused)
+    }
+
+    @Test func `a file that is no database is corrupt and stays as it is`() async throws {
+        let garbage = Data(repeating: 0x47, count: 8192)
+        try garbage.write(to: URL(fileURLWithPath: self.sandbox.file))
+        let failure = await self.failure(of: self.sandbox.store())
+        #expect(failure?.code == .storeCorrupted)
+        #expect(failure?.message.contains(self.sandbox.file) == true)
+        #expect(try Data(contentsOf: URL(fileURLWithPath: self.sandbox.file)) == garbage)
+    }
+
+    @Test func `a database that breaks while it is used is corrupt, and a restored one works again`() async throws {
+        let store = self.sandbox.store()
+        for index in 0..<200 { _ = try await store.acquire(request(Resource(escaping: "\(index)"))) }
+        try self.sandbox.sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        let file = try #require(FileHandle(forUpdatingAtPath: self.sandbox.file))
+        try file.seek(toOffset: 0)
+        try file.write(contentsOf: Data(repeating: 0xFF, count: 65536))
+        try file.close()
+        let fresh = self.sandbox.store()
+        #expect(await self.failure(of: fresh)?.code == .storeCorrupted)
+        for suffix in ["", "-wal", "-shm"] { try? FileManager.default.removeItem(atPath: self.sandbox.file + suffix) }
+        #expect(try await fresh.acquire(request("a")).token != nil)
+    }
+
+    @Test func `a database of another program is refused`() async throws {
+        try self.sandbox.sql("CREATE TABLE users (name TEXT)")
+        #expect(await self.failure(of: self.sandbox.store())?.code == .storeCorrupted)
+        try self.sandbox.sql("PRAGMA user_version = 1")
+        #expect(await self.failure(of: self.sandbox.store())?.code == .storeCorrupted)
+        #expect(try self.sandbox.sql("SELECT name FROM sqlite_master").count == 1)
+    }
+
+    @Test func `a newer schema asks for an upgrade`() async throws {
+        #expect(await self.failure(of: self.sandbox.store()) == nil)
+        try self.sandbox.sql("PRAGMA user_version = 99")
+        let failure = await self.failure(of: self.sandbox.store())
+        #expect(failure?.code == .storeCorrupted)
+        #expect(failure?.message.contains("upgrade") == true)
+    }
+
+    @Test func `a file that stays locked is unavailable within the limit`() async throws {
+        let store = SQLiteLockStore(path: self.sandbox.file, busyLimit: .milliseconds(200))
+        #expect(await self.failure(of: store) == nil)
+        var configuration = Configuration()
+        configuration.allowsUnsafeTransactions = true
+        let blocker = try DatabaseQueue(path: self.sandbox.file, configuration: configuration)
+        try await blocker.writeWithoutTransaction { try $0.execute(sql: "BEGIN IMMEDIATE") }
+        let start = ContinuousClock.now
+        #expect(await self.failure(of: store)?.code == .storeUnavailable)
+        #expect(start.duration(to: .now) < .seconds(10))
+        try await blocker.writeWithoutTransaction { try $0.execute(sql: "COMMIT") }
+        #expect(try await store.acquire(request("b")).token != nil)
+    }
+
+    @Test func `a reboot voids every grant, and tokens go on rising`() async throws {
+        let before = self.sandbox.store()
+        let held = request("a", lease: .seconds(3600))
+        let token = try #require(try await before.acquire(held).token)
+        _ = try await before.acquire(request("a"))
+        try self.sandbox.sql("UPDATE meta SET boot = 'another boot', token = \(token.rawValue + 1_000_000_000_000)")
+        let after = self.sandbox.store()
+        #expect(try await after.status(of: "a").isFree)
+        let next = try #require(try await after.acquire(request("a")).token)
+        #expect(next.rawValue > token.rawValue + 1_000_000_000_000)
+    }
+
+    @Test func `tokens rise even when the file was deleted under the store`() async throws {
+        let store = self.sandbox.store()
+        let held = request("a")
+        let token = try #require(try await store.acquire(held).token)
+        for suffix in ["", "-wal", "-shm"] { try FileManager.default.removeItem(atPath: self.sandbox.file + suffix) }
+        #expect(try await store.renew([Renewal(key: held.key, lease: .seconds(1))]) == [.lost(.expired)])
+        #expect(try #require(try await self.sandbox.store().acquire(request("a")).token) > token)
+        #expect(try await store.acquire(request("a", contention: .fail)).isBusy)
+    }
+
+    @Test func `many store objects may make the file at once`() async throws {
+        for round in 0..<10 {
+            let path = self.sandbox.directory + "/\(round)/locks.db"
+            let tokens = try await withThrowingTaskGroup(of: FencingToken?.self) { group in
+                for index in 0..<8 {
+                    group.addTask {
+                        try await SQLiteLockStore(path: path).acquire(request(Resource(escaping: "\(index)"))).token
+                    }
+                }
+                return try await group.reduce(into: Set()) { $0.insert($1) }
+            }
+            #expect(tokens.count == 8)
+            #expect(!tokens.contains(nil))
+        }
+    }
+
+    @Test func `a full disk refuses, and room makes it work again`() async throws {
+        try #require(geteuid() == 0, "this test mounts a small file system and needs root")
+        let mount = self.sandbox.directory + "/small"
+        try FileManager.default.createDirectory(atPath: mount, withIntermediateDirectories: true)
+        try run("/bin/mount", "-t", "tmpfs", "-o", "size=512k,mode=700", "tmpfs", mount)
+        defer { try? run("/bin/umount", "-l", mount) }
+        let store = SQLiteLockStore(path: mount + "/locks.db")
+        #expect(await self.failure(of: store) == nil)
+        let filler = mount + "/filler"
+        _ = FileManager.default.createFile(atPath: filler, contents: nil)
+        let handle = try #require(FileHandle(forWritingAtPath: filler))
+        while (try? handle.write(contentsOf: Data(repeating: 1, count: 4096))) != nil {}
+        var refusals: [LockError.Code] = []
+        for index in 0..<50 {
+            do { _ = try await store.acquire(request(Resource(escaping: "full/\(index)"))) } catch {
+                refusals.append((error as? LockError)?.code ?? .lost)
+            }
+        }
+        #expect(!refusals.isEmpty)
+        #expect(refusals.allSatisfy { $0 == .storeRefused })
+        try handle.close()
+        try FileManager.default.removeItem(atPath: filler)
+        #expect(try await store.acquire(request("room")).token != nil)
+    }
+
+    @Test func `diagnosis names what is good and what is not`() async throws {
+        let findings = await self.sandbox.store().diagnose()
+        #expect(findings.contains { $0.name == "integrity" && $0.value == "ok" })
+        #expect(findings.contains { $0.name == "lock and release" && $0.severity != .problem })
+        #expect(findings.allSatisfy { $0.severity != .problem })
+        chmod(self.sandbox.file, 0o644)
+        let open = await self.sandbox.store().diagnose()
+        #expect(open.contains { $0.severity == .warning && $0.advice?.contains("chmod 600") == true })
+        try Data(repeating: 1, count: 4096).write(to: URL(fileURLWithPath: self.sandbox.directory + "/bad.db"))
+        let bad = await SQLiteLockStore(path: self.sandbox.directory + "/bad.db").diagnose()
+        #expect(bad.last?.severity == .problem)
+    }
+
+    private func run(_ program: String, _ arguments: String...) throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: program)
+        process.arguments = arguments
+        try process.run()
+        process.waitUntilExit()
+        try #require(process.terminationStatus == 0, "\(program) failed")
+    }
+}
