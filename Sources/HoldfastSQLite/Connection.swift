@@ -165,6 +165,12 @@ final class Connection: Sendable {
     /// Failing is not the end: waiting requests look by themselves, only later.
     func listen() { _ = self.socket() }
 
+    /// Whether a store object can be reached by signals.
+    func isListening(_ channel: String) -> Bool {
+        if channel == self.channel { return self.hub.hasHandlers }
+        return self.socket()?.reaches(channel) ?? false
+    }
+
     private func socket() -> SignalSocket? {
         if let socket = self.state.withLock({ $0.socket }) { return socket }
         guard let open = self.state.withLock({ $0.open }) else { return nil }

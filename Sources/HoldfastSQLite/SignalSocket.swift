@@ -84,6 +84,15 @@ final class SignalSocket: Sendable {
         }
     }
 
+    /// Whether somebody listens under a name.
+    func reaches(_ channel: String) -> Bool {
+        guard !channel.isEmpty, channel.utf8.allSatisfy({ Self.isNameByte($0) }) else { return false }
+        // An empty datagram carries no signal, but tells whether it found a reader.
+        return Self.withAddress(self.directory, channel + ".sock") { address, length in
+            sendto(self.sender, nil, 0, Int32(MSG_NOSIGNAL), address, length) == 0 || errno == EAGAIN ? 0 : -1
+        } == 0
+    }
+
     /// The names of sockets that nobody listens on any more.
     static func stale(in path: String) -> [String] {
         let directory = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
@@ -139,6 +148,8 @@ final class SignalSocket: Sendable {
         var bytes = [UInt8](repeating: 0, count: Self.maximumBatch * SignalCode.length)
         while true {
             let count = recv(descriptor, &bytes, bytes.count, 0)
+            // An empty datagram only asks whether anybody is here.
+            if count == 0 { continue }
             guard count > 0 else { return }
             for start in stride(from: 0, to: count - SignalCode.length + 1, by: SignalCode.length) {
                 if let signal = SignalCode.signal(bytes[start..<start + SignalCode.length]) { onSignal(signal) }

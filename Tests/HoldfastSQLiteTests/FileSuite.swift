@@ -161,8 +161,21 @@ struct FileSuite {
         }
     }
 
-    @Test func `a full disk refuses, and room makes it work again`() async throws {
-        try #require(geteuid() == 0, "this test mounts a small file system and needs root")
+    @Test(.enabled(if: geteuid() == 0, "only root can mount"))
+    func `a read-only file system refuses`() async throws {
+        let mount = self.sandbox.directory + "/frozen"
+        try FileManager.default.createDirectory(atPath: mount, withIntermediateDirectories: true)
+        try run("/bin/mount", "-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs", mount)
+        defer { try? run("/bin/umount", "-l", mount) }
+        do { _ = try await SQLiteLockStore(path: mount + "/locks.db").status(of: "a") }
+        try run("/bin/mount", "-o", "bind", mount, mount)
+        defer { try? run("/bin/umount", "-l", mount) }
+        try run("/bin/mount", "-o", "remount,ro,bind", mount)
+        #expect(await self.failure(of: SQLiteLockStore(path: mount + "/locks.db"))?.code == .storeRefused)
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "only root can mount"))
+    func `a full disk refuses, and room makes it work again`() async throws {
         let mount = self.sandbox.directory + "/small"
         try FileManager.default.createDirectory(atPath: mount, withIntermediateDirectories: true)
         try run("/bin/mount", "-t", "tmpfs", "-o", "size=512k,mode=700", "tmpfs", mount)

@@ -130,13 +130,22 @@ struct SemanticsSuite {
         let inbox = Inbox(self.store)
         let holder = request("a", lockDelay: .seconds(1))
         _ = try await self.store.acquire(holder)
-        #expect(try await self.other.revoke("a").asked.count == 1)
+        let reply = try await self.other.revoke("a")
+        #expect(reply.asked.count == 1)
+        #expect(reply.reached == 1)
         #expect(await inbox.next { $0 == .revokeRequested(holder.id) } != nil)
         #expect(try await self.other.forceRelease("a").map(\.reference) == [holder.id.reference])
         #expect(await inbox.next { $0 == .lost(holder.id, .forced) } != nil)
         #expect(try await self.store.release(holder.key) == .alreadyLost)
         #expect(try await self.store.acquire(holder) == .finished)
         #expect(try await self.other.acquire(request("a", contention: .fail)).isBusy)
+    }
+
+    @Test func `a holder whose process does not listen is asked but not reached`() async throws {
+        _ = try await self.store.acquire(request("a"))
+        let reply = try await self.other.revoke("a")
+        #expect(reply.asked.count == 1)
+        #expect(reply.reached == 0)
     }
 
     @Test func `readers share, and a waiting writer stops new readers`() async throws {
