@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HoldfastCore
-import NIOCore
+package import HoldfastCore
+package import NIOCore
 import Synchronization
 
 /// The connection for commands: any number of callers share it, and their commands travel together.
 ///
 /// Commands that come while the event loop is busy or asleep go out in one write; the replies of one read are matched
 /// under one lock. Connects at the first command, and again while commands wait.
-final class CommandConnection: RedisLinkDelegate {
-    typealias Outcome = Result<RedisReply, LockError>
+package final class CommandConnection: RedisLinkDelegate {
+    /// The reply to a command, or why there is none.
+    package typealias Outcome = Result<RedisReply, LockError>
 
     private let configuration: RedisConfiguration
     private let link: RedisLink
     private let ledger: Mutex<CommandLedger<CommandTicket>>
     private let isTimerSet = Mutex(false)
 
-    init(_ configuration: RedisConfiguration, loop: any EventLoop) {
+    /// Makes a connection; nothing is sent yet.
+    package init(_ configuration: RedisConfiguration, loop: any EventLoop) {
         self.configuration = configuration
         self.link = RedisLink(configuration, loop: loop)
         self.ledger = Mutex(CommandLedger(capacity: configuration.maximumPending))
@@ -34,7 +36,7 @@ final class CommandConnection: RedisLinkDelegate {
     ///   - deadline: When to give up. The connection is then closed, unless the command had not been sent.
     ///   - encode: Writes exactly one command. Called at most once, under a lock.
     /// - Returns: The reply, error lines included, or why there is none.
-    func send(by deadline: NIODeadline, _ encode: (inout CommandEncoder) -> Void) async -> Outcome {
+    package func send(by deadline: NIODeadline, _ encode: (inout CommandEncoder) -> Void) async -> Outcome {
         if let refusal = self.link.refusal { return .failure(refusal) }
         // Each ticket is in the ledger exactly once, and leaves it exactly when it is resumed.
         return unsafe await withUnsafeContinuation { continuation in
@@ -59,7 +61,7 @@ final class CommandConnection: RedisLinkDelegate {
     }
 
     /// Closes for good; commands under way end with an error.
-    func close() {
+    package func close() {
         self.link.close()
         let error = LockError(.storeUnavailable, "the Redis store was closed; the outcome is unknown")
         Self.fail(self.ledger.withLock { $0.close() }, with: error)

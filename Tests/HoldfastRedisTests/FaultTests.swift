@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import HoldfastRedis
+import HoldfastTesting
+import NIOCore
+import NIOPosix
+import Testing
+
+@Suite(.timeLimit(.minutes(1)))
+struct FaultTests {
+    private static let compareAndDelete =
+        "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) else return 0 end"
+
+    private func code(_ body: () async throws -> Void) async -> LockError.Code? {
+        do {
+            try await body()
+            return nil
+        } catch {
+            return (error as? LockError)?.code
+        }
+    }
+
+    @Test
+    func `plain Redlock clients and ours exclude each other, with or without a lease`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        #expect(try server.execute("SET", "x", "theirs", "NX", "PX", "60000") == "OK")
+        let place = try #require(try await store.acquire(Make.request("x")).place)
+        #expect(place.blockers.first?.owner == nil && place.blockers.first?.reference == nil)
+        #expect(try #require(place.blockers.first?.remaining) > .seconds(50))
+        #expect(place.checkAfter < .milliseconds(200))
+        #expect(try server.execute("EVAL", Self.compareAndDelete, "1", "x", "ours") == "0")
+        #expect(try server.execute("EVAL", Self.compareAndDelete, "1", "x", "theirs") == "1")
+        let mine = Make.request("y")
+        #expect(try await store.acquire(mine).token != nil)
+        #expect(try server.execute("SET", "y", "theirs", "NX", "PX", "60000") == "(nil)")
+        #expect(try await store.release(mine.key) == .released)
+
+        #expect(try server.execute("SET", "z", "for ever", "NX") == "OK")
+        guard case .busy(let blockers) = try await store.acquire(Make.request("z", contention: .fail)) else {
+            Issue.record("a foreign lock without a lease was not respected")
+            return
+        }
+        #expect(blockers.first?.remaining == nil)
+        #expect(try await store.status(of: "z").holders.count == 1)
+        #expect(try await store.revoke("z").reached == 0)
+        #expect(try await store.forceRelease("z").count == 1)
+        #expect(try await store.acquire(Make.request("z")).token != nil)
+    }
+
+    @Test
+    func `a key of another type is a clear error`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        try server.execute("HSET", "x", "a", "1")
+        #expect(await self.code { _ = try await store.acquire(Make.request("x")) } == .storeCorrupted)
+        try server.execute("SET", "hf:{y}:h", "G what|is this|")
+        #expect(try await store.acquire(Make.request("y")).token != nil)
+    }
+
+    @Test
+    func `after the server was killed and came back, the same name is locked and renewed again`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        let first = Make.request("x")
+        let token = try #require(try await store.acquire(first).token)
+        server.kill()
+        let renewal = Renewal(key: first.key, lease: .seconds(10))
+        #expect(await self.code { _ = try await store.renew([renewal]) } == .storeUnavailable)
+        try await server.start()
+        #expect(try await store.renew([renewal]) == [.lost(.expired)])
+        let again = Make.request("x")
+        #expect(try #require(try await store.acquire(again).token) > token)
+        for _ in 0..<3 {
+            let replies = try await store.renew([Renewal(key: again.key, lease: .seconds(10))])
+            #expect(replies == [.renewed(revokeRequested: false)])
+        }
+    }
+
+    @Test
+    func `a restart within a call's time is not seen by the caller`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url + "?timeout=5s")
+        #expect(try await store.acquire(Make.request("x")).token != nil)
+        server.kill()
+        async let reply = store.acquire(Make.request("x"))
+        try await server.start()
+        #expect(try await reply.token != nil)
+    }
+
+    @Test
+    func `lost scripts and lost data are noticed at once`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        let request = Make.request("x")
+        #expect(try await store.acquire(request).token != nil)
+        try server.execute("SCRIPT", "FLUSH")
+        let renewal = Renewal(key: request.key, lease: .seconds(10))
+        #expect(try await store.renew([renewal]) == [.renewed(revokeRequested: false)])
+        try server.execute("FLUSHALL")
+        #expect(try await store.renew([renewal]) == [.lost(.expired)])
+        #expect(try await store.release(request.key) == .alreadyLost)
+    }
+
+    @Test
+    func `a waiter hears of a cut message connection within a second and takes the free lock`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        let signals = Signals(of: store)
+        let holder = Make.request("x")
+        let waiter = Make.request("x")
+        #expect(try await store.acquire(holder).token != nil)
+        #expect(try await store.acquire(waiter).place != nil)
+        try server.execute("CLIENT", "KILL", "TYPE", "pubsub")
+        // The hand-over finds nobody listening, and the lock stays free for whoever asks first.
+        #expect(try await store.release(holder.key) == .released)
+        let woken = try #require(await signals.first { $0 == .interrupted })
+        #expect(woken < .seconds(1))
+        #expect(try await store.acquire(waiter).token != nil)
+    }
+
+    @Test
+    func `ten thousand echoes with random deadlines never cross`() async throws {
+        let server = try await RedisServer()
+        let connection = CommandConnection(
+            RedisConfiguration(host: "127.0.0.1", port: Int(server.port)),
+            loop: MultiThreadedEventLoopGroup.singleton.any()
+        )
+        defer { connection.close() }
+        var right = 0
+        var failed = 0
+        for batch in 0..<100 {
+            await withTaskGroup(of: Bool?.self) { group in
+                for index in 0..<100 {
+                    let text = "\(batch)-\(index)"
+                    let patience = TimeAmount.microseconds(.random(in: 50...20_000))
+                    group.addTask {
+                        let stall = index == 50 && batch % 4 == 0
+                        let command = stall ? ["DEBUG", "SLEEP", "0.01"] : ["ECHO", text]
+                        switch await connection.send(by: .now() + patience, { $0.command(command) }) {
+                        case .success(let reply): return reply.text == (stall ? "OK" : text)
+                        case .failure: return nil
+                        }
+                    }
+                }
+                for await outcome in group {
+                    if let outcome {
+                        #expect(outcome)
+                        right += 1
+                    } else {
+                        failed += 1
+                    }
+                }
+            }
+        }
+        #expect(right + failed == 10_000)
+        #expect(right > 1000 && failed > 100)
+    }
+
+    @Test
+    func `a silent server costs a caller its timeout, and the next call gets its own answer`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url + "?timeout=200ms")
+        let request = Make.request("x")
+        #expect(try await store.acquire(request).token != nil)
+        server.pause()
+        let start = ContinuousClock.now
+        #expect(await self.code { _ = try await store.status(of: "x") } == .storeUnavailable)
+        #expect(start.duration(to: .now) < .milliseconds(600))
+        server.resume()
+        #expect(try await store.acquire(request).token != nil)
+        #expect(try await store.status(of: "x").holders.first?.reference == request.id.reference)
+    }
+
+    @Test
+    func `a server that evicts keys is refused unless the URL allows it`() async throws {
+        let server = try await RedisServer(arguments: ["--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru"])
+        let store = try RedisLockStore(url: server.url)
+        #expect(await self.code { _ = try await store.acquire(Make.request("x")) } == .storeRefused)
+        #expect(await self.code { try await store.run() } == .storeRefused)
+        let bold = try RedisLockStore(url: server.url + "?eviction=allow")
+        #expect(try await bold.acquire(Make.request("x")).token != nil)
+        #expect(await bold.diagnose().contains { $0.name == "eviction" && $0.severity == .warning })
+    }
+
+    @Test
+    func `a wrong password is refused at once, by one try, and is never shown`() async throws {
+        let server = try await RedisServer(arguments: ["--requirepass", "right"])
+        let address = "127.0.0.1:\(server.port)"
+        let wrong = try RedisLockStore(url: "redis://:canary@\(address)")
+        let start = ContinuousClock.now
+        for _ in 0..<50 {
+            let error = await #expect(throws: LockError.self) { try await wrong.acquire(Make.request("x")) }
+            #expect(error?.code == .storeRefused)
+            #expect(error?.description.contains("canary") == false)
+        }
+        #expect(start.duration(to: .now) < .milliseconds(900))
+        let right = try RedisLockStore(url: "redis://:right@\(address)")
+        #expect(try await right.acquire(Make.request("x")).token != nil)
+        let none = try RedisLockStore(url: "redis://\(address)")
+        #expect(await self.code { _ = try await none.acquire(Make.request("x")) } == .storeRefused)
+        #expect(await self.code { try await none.run() } == .storeRefused)
+    }
+
+    @Test
+    func `an unreachable server and one that is not Redis are clear errors in time`() async throws {
+        let nobody = try RedisLockStore(url: "redis://127.0.0.1:1?timeout=100ms")
+        #expect(await self.code { _ = try await nobody.acquire(Make.request("x")) } == .storeUnavailable)
+        #expect(await nobody.diagnose().first?.severity == .problem)
+
+        let liar = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+            .childChannelInitializer { channel in
+                channel.writeAndFlush(ByteBuffer(string: "HTTP/1.1 400 Bad Request\r\n\r\n"))
+            }
+            .bind(host: "127.0.0.1", port: 0).get()
+        let port = try #require(liar.localAddress?.port)
+        let misled = try RedisLockStore(url: "redis://127.0.0.1:\(port)?timeout=200ms")
+        let start = ContinuousClock.now
+        #expect(await self.code { _ = try await misled.acquire(Make.request("x")) } == .storeUnavailable)
+        #expect(start.duration(to: .now) < .seconds(1))
+        try await liar.close()
+    }
+
+    @Test
+    func `a look at a healthy server finds no problem, and nothing secret`() async throws {
+        let server = try await RedisServer(arguments: ["--requirepass", "canary"])
+        let store = try RedisLockStore(url: "redis://:canary@127.0.0.1:\(server.port)")
+        let findings = await store.diagnose()
+        #expect(findings.count == 9)
+        #expect(findings.allSatisfy { $0.severity != .problem })
+        #expect(!"\(findings)".contains("canary"))
+    }
+}
