@@ -203,6 +203,62 @@ struct FaultTests {
         #expect(await self.code { try await none.run() } == .storeRefused)
     }
 
+    /// The least that a user of the server needs; the same list stands in the documentation of the store.
+    private static let leastRights = [
+        "-@all", "+eval", "+evalsha", "+time", "+get", "+set", "+del", "+exists", "+pexpire", "+pttl", "+zadd", "+zrem",
+        "+zpopmin", "+zrange", "+zrank", "+zcard", "+hset", "+hget", "+hdel", "+hgetall", "+publish", "+ping", "+scan",
+        "+client|setname", "+info",
+    ]
+
+    @Test
+    func `a user with the least rights can do everything, and the server logs no refusal`() async throws {
+        let server = try await RedisServer()
+        try server.execute(
+            [
+                "ACL", "SETUSER", "locks", "on", ">pass", "resetkeys", "~jobs/*", "~hf:{jobs/*", "resetchannels",
+                "&hf:c:*",
+            ]
+                + Self.leastRights + ["+subscribe"]
+        )
+        let store = try RedisLockStore(url: "redis://locks:pass@127.0.0.1:\(server.port)")
+        let signals = Signals(of: store)
+        let holder = Make.request("jobs/1")
+        let waiter = Make.request("jobs/1", waitLimit: .milliseconds(300))
+        let next = Make.request("jobs/1")
+        #expect(try await store.acquire(holder).token != nil)
+        #expect(try await store.acquire(waiter).place != nil)
+        #expect(try await store.acquire(next).place?.position == 1)
+        #expect(try await store.renew([Renewal(key: holder.key, lease: .seconds(9))]) != [.lost(.expired)])
+        #expect(try await store.revoke("jobs/1").reached == 1)
+        #expect(try await store.survey("jobs/*", after: nil).resources.count == 1)
+        try await Task.sleep(for: .milliseconds(310))
+        #expect(try await store.acquire(next).place?.position == 0)
+        #expect(try await store.release(holder.key) == .released)
+        #expect(await signals.first { $0 == .granted(next.id) } != nil)
+        #expect(try await store.forceRelease("jobs/1").count == 1)
+        #expect(try await store.withdraw(waiter.key) == .notFound)
+        #expect(try server.execute("ACL", "LOG") == "")
+        let other = await self.code { _ = try await store.acquire(Make.request("other")) }
+        #expect(other == .storeRefused)
+    }
+
+    @Test
+    func `where messages are not permitted a waiter asks often and is served`() async throws {
+        let server = try await RedisServer()
+        try server.execute(
+            ["ACL", "SETUSER", "locks", "on", ">pass", "allkeys", "resetchannels", "&hf:c:*"] + Self.leastRights
+        )
+        let store = try RedisLockStore(url: "redis://locks:pass@127.0.0.1:\(server.port)")
+        let holder = Make.request("x")
+        let waiter = Make.request("x")
+        #expect(try await store.acquire(holder).token != nil)
+        for _ in 0..<2 { #expect(try #require(try await store.acquire(waiter).place).checkAfter < .milliseconds(200)) }
+        #expect(try await store.release(holder.key) == .released)
+        #expect(try server.execute("GET", "x") == waiter.id.secret)
+        #expect(try await store.acquire(waiter).token != nil)
+        #expect(await store.diagnose().contains { $0.name == "messages" && $0.severity == .warning })
+    }
+
     @Test
     func `an unreachable server and one that is not Redis are clear errors in time`() async throws {
         let nobody = try RedisLockStore(url: "redis://127.0.0.1:1?timeout=100ms")

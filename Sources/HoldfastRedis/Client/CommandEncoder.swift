@@ -4,50 +4,78 @@ package import HoldfastCore
 package import NIOCore
 
 /// Writes commands straight into a buffer, as arrays of bulk strings (RESP2).
+///
+/// Each part is one write into the buffer: the many small ones of a field-by-field encoder cost more than all else that
+/// a command costs its caller.
 package struct CommandEncoder: Sendable {
     /// The buffer.
     package var buffer: ByteBuffer
+
+    /// `$`, a length and two line ends.
+    private static let frame = 32
 
     /// Starts with an empty buffer or one that has commands already.
     package init(_ buffer: ByteBuffer) { self.buffer = buffer }
 
     /// Starts a command of so many parts, its name included.
-    package mutating func begin(_ count: Int) { self.prefixed(UInt8(ascii: "*"), count) }
+    package mutating func begin(_ count: Int) {
+        unsafe self.buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: Self.frame) { bytes in
+            var cursor = unsafe Cursor(bytes)
+            cursor.length(UInt8(ascii: "*"), count)
+            return cursor.count
+        }
+    }
 
     /// Writes a part.
     package mutating func part(_ text: String) {
-        self.prefixed(UInt8(ascii: "$"), text.utf8.count)
-        self.buffer.writeString(text)
-        self.end()
+        let count = text.utf8.count
+        unsafe self.buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count + Self.frame) { bytes in
+            var cursor = unsafe Cursor(bytes)
+            cursor.length(UInt8(ascii: "$"), count)
+            cursor.text(text)
+            cursor.end()
+            return cursor.count
+        }
     }
 
     /// Writes a part made of several pieces.
     package mutating func part(_ first: String, _ second: String, _ third: String, _ fourth: String) {
         let count = first.utf8.count + second.utf8.count + third.utf8.count + fourth.utf8.count
-        self.prefixed(UInt8(ascii: "$"), count)
-        self.buffer.writeString(first)
-        self.buffer.writeString(second)
-        self.buffer.writeString(third)
-        self.buffer.writeString(fourth)
-        self.end()
+        unsafe self.buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: count + Self.frame) { bytes in
+            var cursor = unsafe Cursor(bytes)
+            cursor.length(UInt8(ascii: "$"), count)
+            cursor.text(first)
+            cursor.text(second)
+            cursor.text(third)
+            cursor.text(fourth)
+            cursor.end()
+            return cursor.count
+        }
     }
 
     /// Writes an id in full as a part.
     package mutating func part(_ id: RequestID) {
-        self.prefixed(UInt8(ascii: "$"), 32)
-        self.buffer.writeString(Hex.text(of: id.high))
-        self.buffer.writeString(Hex.text(of: id.low))
-        self.end()
+        unsafe self.buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: 32 + Self.frame) { bytes in
+            var cursor = unsafe Cursor(bytes)
+            cursor.length(UInt8(ascii: "$"), 32)
+            cursor.hexadecimal(id.high)
+            cursor.hexadecimal(id.low)
+            cursor.end()
+            return cursor.count
+        }
     }
 
     /// Writes a number as a part.
     package mutating func part(_ number: Int64) {
-        let magnitude = number.magnitude
-        let digits = Self.digits(magnitude)
-        self.prefixed(UInt8(ascii: "$"), digits + (number < 0 ? 1 : 0))
-        if number < 0 { self.buffer.writeInteger(UInt8(ascii: "-")) }
-        self.decimal(magnitude, digits)
-        self.end()
+        unsafe self.buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: 2 * Self.frame) { bytes in
+            var cursor = unsafe Cursor(bytes)
+            let magnitude = number.magnitude
+            cursor.length(UInt8(ascii: "$"), Cursor.digits(magnitude) + (number < 0 ? 1 : 0))
+            if number < 0 { cursor.byte(UInt8(ascii: "-")) }
+            cursor.decimal(magnitude)
+            cursor.end()
+            return cursor.count
+        }
     }
 
     /// Writes bytes that are encoded already.
@@ -58,26 +86,18 @@ package struct CommandEncoder: Sendable {
         self.begin(parts.count)
         for part in parts { self.part(part) }
     }
+}
 
-    private mutating func end() { self.buffer.writeInteger(UInt16(0x0D0A)) }
+/// A place in a buffer; never outlives the call that lent the buffer.
+///
+/// Each user asks for room for what it writes, which is what makes the unchecked writes safe.
+@safe private struct Cursor {
+    private let bytes: UnsafeMutableRawBufferPointer
+    private(set) var count = 0
 
-    private mutating func prefixed(_ type: UInt8, _ number: Int) {
-        self.buffer.writeInteger(type)
-        let magnitude = number.magnitude
-        self.decimal(UInt64(magnitude), Self.digits(UInt64(magnitude)))
-        self.end()
-    }
+    init(_ bytes: UnsafeMutableRawBufferPointer) { unsafe self.bytes = bytes }
 
-    private mutating func decimal(_ number: UInt64, _ digits: Int) {
-        var divisor: UInt64 = 1
-        for _ in 1..<digits { divisor *= 10 }
-        while divisor > 0 {
-            self.buffer.writeInteger(UInt8(ascii: "0") + UInt8(number / divisor % 10))
-            divisor /= 10
-        }
-    }
-
-    private static func digits(_ number: UInt64) -> Int {
+    static func digits(_ number: UInt64) -> Int {
         var count = 1
         var rest = number / 10
         while rest > 0 {
@@ -85,5 +105,48 @@ package struct CommandEncoder: Sendable {
             rest /= 10
         }
         return count
+    }
+
+    mutating func byte(_ byte: UInt8) {
+        unsafe self.bytes[self.count] = byte
+        self.count += 1
+    }
+
+    mutating func end() {
+        self.byte(0x0D)
+        self.byte(0x0A)
+    }
+
+    mutating func length(_ type: UInt8, _ length: Int) {
+        self.byte(type)
+        self.decimal(UInt64(length))
+        self.end()
+    }
+
+    mutating func decimal(_ number: UInt64) {
+        let digits = Self.digits(number)
+        var rest = number
+        for index in stride(from: digits - 1, through: 0, by: -1) {
+            unsafe self.bytes[self.count + index] = UInt8(ascii: "0") + UInt8(rest % 10)
+            rest /= 10
+        }
+        self.count += digits
+    }
+
+    mutating func hexadecimal(_ word: UInt64) {
+        for shift in stride(from: 60, through: 0, by: -4) {
+            let nibble = UInt8(truncatingIfNeeded: word >> UInt64(shift)) & 0xF
+            self.byte(nibble < 10 ? UInt8(ascii: "0") + nibble : UInt8(ascii: "a") + nibble - 10)
+        }
+    }
+
+    mutating func text(_ text: String) {
+        var text = text
+        text.withUTF8 { source in
+            guard !source.isEmpty else { return }
+            let target = unsafe UnsafeMutableRawBufferPointer(rebasing: self.bytes[self.count...])
+            unsafe target.copyMemory(from: UnsafeRawBufferPointer(source))
+            self.count += source.count
+        }
     }
 }

@@ -59,8 +59,10 @@ final class Subscription: RedisLinkDelegate {
         self.link.attach(self)
     }
 
-    /// Whether messages come, so that nobody has to wait for that.
-    var isListening: Bool { self.state.withLock { $0.isListening } }
+    /// Whether messages come or never will, so that nobody has to wait to know; otherwise `nil`.
+    var settled: Standing? {
+        self.state.withLock { $0.isListening ? .listening : $0.isForbidden ? .forbidden : nil }
+    }
 
     /// Starts to listen, and goes on until closed.
     ///

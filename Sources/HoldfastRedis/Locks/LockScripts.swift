@@ -235,7 +235,7 @@ package enum LockScripts {
               after = call('PTTL', K)
               -- Nobody tells us of a foreign holder's release, and nobody tells a waiter without a channel anything.
               if after < 0 then after = 1000 end
-              if (value ~= id or ARGV[8] == '') and position == 0 then after = math.min(after, 100) end
+              if (value ~= id and position == 0) or ARGV[8] == '' then after = math.min(after, 100) end
             end
             if rest > ms then after = math.max(after, rest - ms) end
             local reply = describe(value)

@@ -14,6 +14,10 @@ import Synchronization
 /// What it does not promise: a server that loses its memory (a restart without persistence, a failover) loses the
 /// locks, and holders learn it at their next renewal; foreign lockers do not know of our queue or of lock delays.
 /// One connection carries the commands, one the messages; both are made when they are first needed.
+///
+/// A user of the server needs no more than: `~NAMES ~hf:{NAMES &hf:c:* -@all +eval +evalsha +time +get +set +del +exists
+/// +pexpire +pttl +zadd +zrem +zpopmin +zrange +zrank +zcard +hset +hget +hdel +hgetall +publish +subscribe +ping +scan
+/// +client|setname +info`. Without `+info` the eviction policy is not checked, without `+subscribe` waiters poll.
 public final class RedisLockStore: LockStore {
     /// How the server is reached.
     public let configuration: RedisConfiguration
@@ -73,15 +77,21 @@ public final class RedisLockStore: LockStore {
     /// - Throws: ``LockError``; whether the request took effect is then unknown unless the message says so.
     public func acquire(_ request: LockRequest) async throws -> AcquireReply {
         try Self.capabilities.check(request)
-        guard request.contention == .queue, !self.subscription.isListening else {
-            return try await self.acquire(request, queues: request.contention == .queue, channel: self.channel)
+        guard request.contention == .queue else {
+            return try await self.acquire(request, queues: false, channel: self.channel)
         }
+        if let standing = self.subscription.settled { return try await self.acquire(request, standing) }
         // Nobody could tell us of a hand-over yet. Most locks are free: look before waiting for the messages.
         self.subscription.start()
         let reply = try await self.acquire(request, queues: false, channel: self.channel)
         guard case .busy = reply else { return reply }
-        switch await self.standing() {
+        return try await self.acquire(request, await self.standing())
+    }
+
+    private func acquire(_ request: LockRequest, _ standing: Subscription.Standing) async throws -> AcquireReply {
+        switch standing {
         case .listening: return try await self.acquire(request, queues: true, channel: self.channel)
+        // Without a channel, the server hands over all the same, and the waiter asks often.
         case .forbidden: return try await self.acquire(request, queues: true, channel: "")
         case .late, .refused:
             throw LockError(
