@@ -18,6 +18,7 @@ package enum DurationText {
     /// Reads a duration.
     ///
     /// - Parameter text: Numbers with units, such as `1.5s` or `1m30s`; only `0` needs no unit.
+    /// - Returns: The duration, never negative.
     /// - Throws: ``Problem`` for anything else, negative durations included.
     package static func parse(_ text: String) throws(Problem) -> Duration {
         if text == "0" { return .zero }

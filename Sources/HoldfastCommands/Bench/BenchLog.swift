@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-/// What one worker measured. All times are nanoseconds of boot time, so that logs of several processes can be merged.
+/// What one worker measured.
+///
+/// All times are nanoseconds of boot time, so that logs of several processes can be merged.
 package struct BenchLog: Sendable {
     /// The worker's number.
     package let worker: Int

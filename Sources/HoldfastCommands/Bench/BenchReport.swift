@@ -56,6 +56,7 @@ package struct BenchReport: Sendable {
     ///   - peer: Who was measured.
     ///   - version: Which version of it.
     ///   - processes: How many processes the workers were spread over.
+    /// - Returns: An object.
     package func json(peer: String, version: String, processes: Int) -> JSONValue {
         let cycles = self.logs.flatMap { log in zip(log.asked, log.ended).map { $1 - $0 } }.sorted()
         let last = self.logs.compactMap(\.ended.last).max() ?? self.started

@@ -29,6 +29,7 @@ package struct BenchWorkers: Sendable {
     ///   - start: When to start, in boot time; at once when it is past.
     ///   - seconds: How long to work.
     /// - Returns: A log for each worker, when work started, and the processor time that it took.
+    /// - Throws: `LockError` when the store cannot work; what fails later is counted in the logs.
     package func work(
         on store: any LockStore,
         start: Int64,

@@ -30,6 +30,8 @@ package enum BenchWorkload: String, Sendable, CaseIterable, ExpressibleByArgumen
     /// - Parameters:
     ///   - worker: The worker's number.
     ///   - run: What tells this run from others.
+    /// - Returns: The resource.
+    /// - Throws: `LockError` when `run` does not fit into a name.
     package func resource(of worker: Int, run: String) throws -> Resource {
         try Resource("holdfast-bench/\(run)/\(self.isContended ? "one" : String(worker))")
     }

@@ -23,7 +23,10 @@ package struct DemoCommand: AsyncParsableCommand {
     var workers = 4
     @Option(name: .long, help: ArgumentHelp("How long, at least 6.", valueName: "n"))
     var seconds: Double = 10
-    @Option(name: .long, help: ArgumentHelp("What to index. Default: ./Sources, else the current directory.", valueName: "path"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp("What to index. Default: ./Sources, else the current directory.", valueName: "path")
+    )
     var directory: String?
     @OptionGroup var storage: StoreOptions
     @OptionGroup var output: FormatOptions

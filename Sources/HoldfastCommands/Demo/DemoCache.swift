@@ -32,6 +32,7 @@ package struct DemoCache: Sendable {
         /// - Parameters:
         ///   - now: The boot time.
         ///   - limit: How old it may be, in nanoseconds.
+        /// - Returns: Whether it is too old.
         package func isStale(at now: Int64, limit: Int64) -> Bool {
             self.builtAt == .min || now - self.builtAt >= limit
         }

@@ -24,6 +24,7 @@ package struct DemoLog: Sendable {
     /// Reads the events after a place in the log.
     ///
     /// - Parameter place: Where to start, in bytes; moved behind the last whole line.
+    /// - Returns: The events in the order of the log.
     package func events(after place: inout Int) -> [DemoEvent] {
         let descriptor = open(self.path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return [] }

@@ -36,6 +36,7 @@ package struct DemoRun: Sendable {
     ///   - url: Where the lock lives.
     ///   - scratch: Where the cache and the log are.
     /// - Returns: What the log proves, with a problem when the script was not played to its end.
+    /// - Throws: ``CommandFailure`` or `LockError` when it could not be run, `CancellationError` when interrupted.
     package func run(on url: StoreURL, scratch: String) async throws -> (verdict: DemoVerdict, problems: [String]) {
         let start = BootTime.now
         let end = start + Int64(self.seconds * 1e9)
@@ -84,7 +85,9 @@ package struct DemoRun: Sendable {
             for event in log.events(after: &place) {
                 events.append(event)
                 if let text = Self.text(event) { try view.news(text, at: event.time) }
-                guard case .signal(let signal, let worker) = script.action(after: event, now: BootTime.now) else { continue }
+                guard case .signal(let signal, let worker) = script.action(after: event, now: BootTime.now) else {
+                    continue
+                }
                 children[worker - 1].signal(signal)
                 try view.news(Self.text(signal, worker), at: BootTime.now)
             }

@@ -22,6 +22,7 @@ package struct DemoView: Sendable {
     /// - Parameters:
     ///   - text: What happened.
     ///   - time: When, in boot time.
+    /// - Throws: ``CommandFailure`` when nobody reads any more.
     package mutating func news(_ text: String, at time: Int64) throws {
         let seconds = JSONValue.decimal(Double(time - self.start) / 1e9, places: 2)
         switch self.format {
@@ -53,7 +54,10 @@ package struct DemoView: Sendable {
             if state == self.lastState || status.holders.isEmpty { return }
             self.lastState = state
             let waiting = waiters.isEmpty ? "" : "; waiting: \(waiters.joined(separator: ", "))"
-            return try self.news("holds the lock: \(Self.name(status.holders.first?.owner))\(waiting)", at: BootTime.now)
+            return try self.news(
+                "holds the lock: \(Self.name(status.holders.first?.owner))\(waiting)",
+                at: BootTime.now
+            )
         }
         try Output.text(self.style.redraw(lines: self.drawn) + lines.joined(separator: "\n") + "\n")
         self.drawn = lines.count

@@ -11,6 +11,8 @@ package enum Program {
     ///   - arguments: The arguments. Secrets do not belong here.
     ///   - store: The store's URL, which goes into the environment.
     ///   - deadline: When the worker is killed, in boot time.
+    /// - Returns: The running worker.
+    /// - Throws: ``CommandFailure`` when no process can be made.
     package static func worker(_ arguments: [String], store: String, deadline: Int64 = .max) throws -> GuardedChild {
         let others = ChildEnvironment.inherited().filter { !$0.hasPrefix("HOLDFAST_STORE=") }
         return try GuardedChild(

@@ -23,7 +23,9 @@ package enum ScratchDirectory {
         _ = Glibc.remove(path)
     }
 
-    /// The names in a directory, without itself and its parent; empty for anything else. Links are not followed.
+    /// The names in a directory, without itself and its parent; empty for anything else.
+    ///
+    /// Links are not followed.
     package static func entries(of path: String) -> [String] {
         let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
         guard descriptor >= 0, let directory = fdopendir(descriptor) else { return [] }

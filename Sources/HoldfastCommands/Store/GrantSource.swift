@@ -61,7 +61,9 @@ package struct GrantSource: ParsableArguments {
         }
     }
 
-    /// A grant as one line of JSON. It holds the secret id.
+    /// A grant as one line of JSON.
+    ///
+    /// It holds the secret id.
     package static func encode(_ grant: Grant) throws -> String {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

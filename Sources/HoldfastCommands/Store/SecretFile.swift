@@ -10,6 +10,7 @@ package enum SecretFile {
     /// The whole text of a file that nobody else may read.
     ///
     /// - Parameter path: The file.
+    /// - Returns: Its text.
     /// - Throws: ``CommandFailure``.
     package static func text(of path: String) throws -> String {
         let shown = TerminalText.escaped(path)

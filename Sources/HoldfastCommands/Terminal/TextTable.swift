@@ -27,6 +27,7 @@ package struct TextTable: Sendable {
     /// The lines: a header and the rows, two spaces between columns, none at the end.
     ///
     /// - Parameter style: How to mark the header.
+    /// - Returns: At least the header.
     package func lines(style: TerminalStyle) -> [String] {
         let titles = self.columns.map(\.title)
         let widths = self.columns.indices.map { column in

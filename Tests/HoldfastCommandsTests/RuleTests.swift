@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCommands
+import HoldfastCore
+import Testing
+
+@Suite
+struct RuleTests {
+    private func status(holders: [String], waiters: [String]) -> ResourceStatus {
+        ResourceStatus(
+            resource: "r",
+            holders: holders.map {
+                Holder(reference: $0, owner: nil, mode: .shared, fencingToken: nil, heldFor: nil, remaining: nil)
+            },
+            waiters: waiters.map { Waiter(reference: $0, owner: nil, mode: .shared, waitingFor: nil) }
+        )
+    }
+
+    @Test
+    func `a watch reports who came and who went, and a waiter that got the lock has not left`() {
+        let before = ["r" as Resource: self.status(holders: ["a"], waiters: ["b", "c"])]
+        let after = ["r" as Resource: self.status(holders: ["b"], waiters: ["d"])]
+        #expect(SurveyChange.between(before, after).map(\.kind) == [.ended, .left, .acquired, .waiting])
+        #expect(SurveyChange.between(after, [:]).map(\.kind) == [.ended, .left])
+        #expect(SurveyChange.between(after, after).isEmpty)
+    }
+
+    @Test
+    func `the kill margin lies inside the margin at which the engine gives up`() throws {
+        for (lease, margin) in [
+            (Duration.seconds(30), Duration?.none), (.seconds(30), .seconds(5)), (.seconds(4), .seconds(1)),
+        ] {
+            let margins = try KillMargins(lease: lease, killMargin: margin)
+            #expect(lease * margins.policy.marginFraction >= margins.killMargin * 2)
+            #expect(margins.policy.marginFraction <= 0.5)
+        }
+        #expect(throws: CommandFailure.self) { try KillMargins(lease: .seconds(4), killMargin: .milliseconds(1001)) }
+    }
+
+    @Test
+    func `a bench report counts changes of owner, overlaps and shares`() throws {
+        var first = BenchLog(worker: 0)
+        first.add(asked: 0, entered: 10, left: 20, ended: 25)
+        first.add(asked: 25, entered: 50, left: 60, ended: 65)
+        var second = BenchLog(worker: 1)
+        second.add(asked: 0, entered: 30, left: 55, ended: 58)
+        let report = BenchReport(.cont16, logs: [first, second], started: 0, cpu: 30)
+        #expect(report.handovers.count == 2)
+        #expect(report.handovers.overlaps == 1)
+        #expect(report.jain == 0.9)
+        var words = (first.words + second.words)[...]
+        #expect(BenchLog(words: &words)?.ended == first.ended)
+        #expect(BenchLog(words: &words)?.entered == second.entered)
+        #expect(BenchLog(words: &words) == nil)
+    }
+
+    @Test
+    func `a demo is judged by its log`() {
+        func event(
+            _ time: Int64,
+            _ worker: Int,
+            _ kind: DemoEvent.Kind,
+            _ token: UInt64,
+            _ generation: Int64,
+            _ value: Int64
+        ) -> DemoEvent {
+            DemoEvent(time: time, worker: worker, kind: kind, token: token, generation: generation, value: value)
+        }
+        let good = [
+            event(0, 1, .begin, 1, 1, 100), event(10, 1, .wrote, 1, 1, 100), event(11, 1, .leave, 1, 1, 100),
+            event(20, 2, .begin, 2, 2, 120),  // killed at 25
+            event(30, 3, .begin, 3, 2, 130), event(40, 3, .wrote, 3, 2, 130), event(41, 3, .leave, 3, 2, 130),
+            event(50, 1, .begin, 4, 3, 150),  // stopped past 150
+            event(151, 3, .begin, 5, 3, 250), event(160, 3, .wrote, 5, 3, 250), event(161, 3, .leave, 5, 3, 250),
+            event(170, 1, .refused, 4, 3, 150), event(171, 1, .leave, 4, 3, 150), event(200, 1, .requests, 0, 0, 7),
+        ]
+        let verdict = DemoVerdict(good, killed: (2, 25))
+        #expect(verdict.problems.isEmpty)
+        #expect((verdict.overlaps, verdict.rebuilds, verdict.expiries, verdict.refusedStaleWrites) == (0, 3, 3, 1))
+        #expect(verdict.takeover == 5)
+        #expect(verdict.requests == 7)
+        #expect(DemoVerdict(good + [event(149, 4, .begin, 9, 9, 300)], killed: (2, 25)).overlaps == 2)
+        #expect(!DemoVerdict(good + [event(180, 2, .wrote, 6, 3, 300)], killed: (2, 25)).problems.isEmpty)
+        for event in good { #expect(DemoEvent(line: event.line) == event) }
+    }
+
+    @Test
+    func `the cache of the demo refuses an older token and keeps its content`() throws {
+        let directory = try TestDirectory()
+        let cache = DemoCache(path: "\(directory.path)/cache")
+        #expect(try cache.read() == .empty)
+        let new = DemoCache.Content(generation: 1, builtAt: 5, token: FencingToken(rawValue: 7), text: "a\nb")
+        try cache.write(new)
+        var old = new
+        old.token = FencingToken(rawValue: 6)
+        #expect(throws: LockError.self) { try cache.write(old) }
+        #expect(try cache.read() == new)
+    }
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCommands
+import Testing
+
+@Suite
+struct StoreURLTests {
+    @Test(arguments: [
+        ("memory:", StoreURL.memory), ("sqlite:", .sqlite(path: nil)), ("sqlite:locks.db", .sqlite(path: "locks.db")),
+        ("sqlite:/var/l.db", .sqlite(path: "/var/l.db")), ("sqlite:///var/l.db", .sqlite(path: "/var/l.db")),
+        ("SQLite:/x", .sqlite(path: "/x")), ("redis://h:6379/0", .redis(url: "redis://h:6379/0")),
+    ])
+    func `stores are named by URL`(text: String, url: StoreURL) throws {
+        #expect(try StoreURL(text) == url)
+    }
+
+    @Test(arguments: [
+        "", "locks.db", "memory:x", "sqlite://host/x", "redis:h", "redis://", "redis://user:canary@",
+        "rediss://canary@h",
+        "redis://canary@a,b", "zookeeper://canary@h", "http://canary@h", "sqlite:a\0b", "canary\u{1B}:x",
+    ])
+    func `anything else is refused with a sentence that does not repeat it`(text: String) {
+        let problem = #expect(throws: StoreURL.Problem.self) { try StoreURL(text) }
+        if !text.hasPrefix("canary") { #expect(problem?.description.contains("canary") == false) }
+        #expect(problem?.description.contains("\u{1B}") == false)
+    }
+
+    @Test(arguments: [
+        "redis://:canary@h:6379/0", "redis://canary:canary@h:6379", "redis://u:can@canary@h:6379",
+        "redis://canary@h:6379",
+    ])
+    func `the description shows no user and no password`(text: String) throws {
+        #expect(try StoreURL(text).description == "redis://h:6379")
+        #expect(try StoreURL(text).text == text)
+    }
+}
