@@ -85,15 +85,15 @@ struct RuleTests {
     }
 
     @Test
-    func `the cache of the demo refuses an older token and keeps its content`() throws {
+    func `the cache of the demo refuses an older token and keeps its content`() async throws {
         let directory = try TestDirectory()
         let cache = DemoCache(path: "\(directory.path)/cache")
-        #expect(try cache.read() == .empty)
+        #expect(try await cache.read() == .empty)
         let new = DemoCache.Content(generation: 1, builtAt: 5, token: FencingToken(rawValue: 7), text: "a\nb")
-        try cache.write(new)
+        try await cache.write(new)
         var old = new
         old.token = FencingToken(rawValue: 6)
-        #expect(throws: LockError.self) { try cache.write(old) }
-        #expect(try cache.read() == new)
+        await #expect(throws: LockError.self) { try await cache.write(old) }
+        #expect(try await cache.read() == new)
     }
 }

@@ -33,21 +33,26 @@ struct RunTests {
         try await HoldfastProcess.run(arguments, in: self.directory)
     }
 
-    @Test(arguments: [
-        (["sh", "-c", "exit 0"], 0), (["sh", "-c", "exit 7"], 7), (["sh", "-c", "kill -TERM $$"], 143),
-        (["sh", "-c", "kill -KILL $$"], 137), (["/no/such/command"], 127), (["/etc/passwd"], 126),
-    ] as [([String], Int32)])
+    @Test(
+        arguments: [
+            (["sh", "-c", "exit 0"], 0), (["sh", "-c", "exit 7"], 7), (["sh", "-c", "kill -TERM $$"], 143),
+            (["sh", "-c", "kill -KILL $$"], 137), (["/no/such/command"], 127), (["/etc/passwd"], 126),
+        ] as [([String], Int32)]
+    )
     func `the exit code is the command's own, as a shell would give it`(command: [String], status: Int32) async throws {
         #expect(try await self.run(["run", "x", "--"] + command).status == status)
     }
 
-    @Test(arguments: [
-        (["run", "a{b", "--", "true"], 78), (["run", "--store", "nosuch://canary@h", "x", "--", "true"], 78),
-        (["run", "--lease", "1ms", "x", "--", "true"], 78), (["run", "--kill-margin", "10s", "x", "--", "true"], 78),
-        (["run", "--store", "redis://:canary@127.0.0.1:1", "x", "--", "true"], 69), (["run", "x"], 64),
-        (["run", "--lease", "30", "x", "--", "true"], 64),
-        (["run", "--store", "sqlite:/proc/no/canary.db", "x", "--", "true"], 69),
-    ] as [([String], Int32)])
+    @Test(
+        arguments: [
+            (["run", "a{b", "--", "true"], 78), (["run", "--store", "nosuch://canary@h", "x", "--", "true"], 78),
+            (["run", "--lease", "1ms", "x", "--", "true"], 78),
+            (["run", "--kill-margin", "10s", "x", "--", "true"], 78),
+            (["run", "--store", "redis://:canary@127.0.0.1:1", "x", "--", "true"], 69), (["run", "x"], 64),
+            (["run", "--lease", "30", "x", "--", "true"], 64),
+            (["run", "--store", "sqlite:/proc/no/canary.db", "x", "--", "true"], 69),
+        ] as [([String], Int32)]
+    )
     func `a wrong setting and a missing store have their codes and one line`(
         arguments: [String],
         status: Int32

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Glibc
+import Foundation
+import Holdfast
 package import HoldfastCore
 
 /// The cache of the demo: one file that refuses writes with an older fencing token than it has seen.
@@ -38,51 +39,36 @@ package struct DemoCache: Sendable {
         }
     }
 
-    private let path: String
+    private let file: FencedFile
 
     /// Names a cache; the file is made by the first write.
-    package init(path: String) { self.path = path }
+    package init(path: String) { self.file = FencedFile(path: path) }
 
     /// What the file holds now.
     ///
-    /// - Throws: ``CommandFailure`` when it cannot be read.
-    package func read() throws -> Content {
-        let descriptor = open(self.path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else {
-            if errno == ENOENT { return .empty }
-            throw CommandFailure(ExitStatus.unavailable, "cannot read the cache: \(Errno.text)")
-        }
-        defer { close(descriptor) }
-        let bytes = try DemoIndex.bytes(from: descriptor)
-        let line = bytes.prefix { $0 != UInt8(ascii: "\n") }
+    /// - Returns: The content; ``Content/empty`` before the first write.
+    /// - Throws: ``CommandFailure`` or `LockError` when it cannot be read.
+    package func read() async throws -> Content {
+        guard let fenced = try await self.file.read() else { return .empty }
+        let line = fenced.value.prefix { $0 != UInt8(ascii: "\n") }
         let fields = line.split(separator: UInt8(ascii: " ")).map { String(decoding: $0, as: UTF8.self) }
-        guard fields.count == 3, let generation = Int64(fields[0]), let builtAt = Int64(fields[1]),
-            let token = UInt64(fields[2])
-        else { throw CommandFailure(ExitStatus.software, "the cache file is damaged") }
+        guard fields.count == 2, let generation = Int64(fields[0]), let builtAt = Int64(fields[1]) else {
+            throw CommandFailure(ExitStatus.software, "the cache file is damaged")
+        }
         return Content(
             generation: generation,
             builtAt: builtAt,
-            token: FencingToken(rawValue: token),
-            text: String(decoding: bytes.dropFirst(line.count + 1), as: UTF8.self)
+            token: fenced.token,
+            text: String(decoding: fenced.value.dropFirst(line.count + 1), as: UTF8.self)
         )
     }
 
     /// Replaces the content, unless a newer token was here before.
     ///
-    /// The check and the replacement are one step among all who write through here: they hold a file lock meanwhile.
-    ///
+    /// - Parameter content: The new content, with the token of the lock it was built under.
     /// - Throws: `LockError` with code `fenced`; the file is then unchanged.
-    package func write(_ content: Content) throws {
-        let guardFile = open("\(self.path).fence", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard guardFile >= 0, flock(guardFile, LOCK_EX) == 0 else {
-            throw CommandFailure(ExitStatus.unavailable, "cannot lock the cache file: \(Errno.text)")
-        }
-        defer { close(guardFile) }
-        var fence = Fence(highest: try self.read().token)
-        try fence.admit(content.token)
-        try SecretFile.write(
-            "\(content.generation) \(content.builtAt) \(content.token)\n\(content.text)",
-            to: self.path
-        )
+    package func write(_ content: Content) async throws {
+        let text = "\(content.generation) \(content.builtAt)\n\(content.text)"
+        try await self.file.write(Data(text.utf8), fencedBy: content.token)
     }
 }

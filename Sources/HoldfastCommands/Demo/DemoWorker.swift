@@ -45,7 +45,7 @@ package struct DemoWorker: Sendable {
     package func run(on locks: LockService) async throws {
         var (requests, counted) = (Int64(0), Int64(0))
         while BootTime.now < self.end {
-            let content = try self.cache.read()
+            let content = try await self.cache.read()
             if content.isStale(at: BootTime.now, limit: Self.freshness) { try await self.rebuild(content, locks) }
             requests += 1
             let now = BootTime.now
@@ -67,7 +67,7 @@ package struct DemoWorker: Sendable {
                 waitingAtMost: .seconds(10),
                 label: "worker \(self.number)"
             ) { lease in
-                let content = try self.cache.read()
+                let content = try await self.cache.read()
                 guard content.isStale(at: BootTime.now, limit: Self.freshness), BootTime.now < self.end else { return }
                 try await self.rebuild(generation: content.generation + 1, under: lease)
             }
@@ -84,7 +84,7 @@ package struct DemoWorker: Sendable {
         }
         defer { try? self.write(.leave, generation, lease) }
         do {
-            try self.cache.write(
+            try await self.cache.write(
                 DemoCache.Content(
                     generation: generation,
                     builtAt: BootTime.now,
