@@ -42,8 +42,9 @@ final class LockTransaction {
         if let waiter = try self.waiter(request.id, of: resource) {
             return .waiting(try self.place(of: waiter, in: entry))
         }
-        let queueIsEmpty = try self.firstWaiter(of: resource) == nil
-        if queueIsEmpty, entry.restUntil == nil, request.mode.isCompatible(with: entry.grants.map(\.mode)) {
+        let rank = WaiterRow.rank(of: request, at: self.now)
+        let standsFirst = try self.firstWaiter(of: resource).map { rank < $0.rank } ?? true
+        if standsFirst, entry.restUntil == nil, request.mode.isCompatible(with: entry.grants.map(\.mode)) {
             let token = try self.nextToken()
             try self.insert(
                 GrantRow(request: request, token: token, now: self.now, party: self.party(of: request)),

@@ -167,8 +167,13 @@ struct WaiterRow: Sendable {
         ] + self.party.values
     }
 
+    /// Where a request stands in the queue: when it came, less its head start.
+    static func rank(of request: LockRequest, at now: Timestamp) -> Int64 {
+        now.nanoseconds - Limits.priorityHeadStart.nanoseconds * Int64(request.priority)
+    }
+
     init(request: LockRequest, place: Int64, now: Timestamp, party: Party) {
-        self.rank = now.nanoseconds - Limits.priorityHeadStart.nanoseconds * Int64(request.priority)
+        self.rank = Self.rank(of: request, at: now)
         self.place = place
         self.id = request.id
         self.mode = request.mode
