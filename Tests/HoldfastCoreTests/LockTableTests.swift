@@ -131,17 +131,6 @@ import Testing
         }
     }
 
-    @Test("A full queue is an error and changes nothing")
-    func queueLimit() throws {
-        var bench = TableBench()
-        _ = try bench.acquire(bench.request("x"))
-        // Filling the queue in order of descending rank would be quadratic; ascending is linear.
-        for _ in 0..<Limits.maximumWaiters { _ = try bench.acquireBlindly(bench.request("x")) }
-        let error = #expect(throws: LockError.self) { try bench.acquireBlindly(bench.request("x")) }
-        #expect(error?.code == .limitReached)
-        #expect(bench.status("x").waiters.count == Limits.maximumWaiters)
-    }
-
     @Test("Late copies of requests that ended get nothing, as long as they are remembered")
     func tombstones() throws {
         var bench = TableBench()

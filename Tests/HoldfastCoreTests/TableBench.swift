@@ -40,12 +40,6 @@ struct TableBench {
         try self.table.acquire(request, at: self.now, signals: &self.signals)
     }
 
-    /// The same at a later time than all before, so that queues stay in order.
-    mutating func acquireBlindly(_ request: LockRequest) throws(LockError) -> AcquireReply {
-        self.now = self.now.advanced(by: .nanoseconds(1))
-        return try self.acquire(request)
-    }
-
     mutating func renew(_ request: LockRequest) -> RenewReply {
         self.table.renew(Renewal(key: request.key, lease: request.lease), at: self.now, signals: &self.signals)
     }
