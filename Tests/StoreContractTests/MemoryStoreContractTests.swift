@@ -16,7 +16,7 @@ struct MemoryStoreContractTests {
         )
     }
 
-    @Test("Random commands get the replies of LockTable", arguments: 0..<20)
+    @Test("Random commands get the replies of LockTable", arguments: 0..<20 as Range<UInt64>)
     func model(block: UInt64) async throws {
         for seed in block * 125..<(block + 1) * 125 {
             let clock = ManualClock()

@@ -31,7 +31,7 @@ public struct ModelRun: Sendable {
     ///   - commands: How many commands.
     ///   - passesTime: Whether some leases are short and run out.
     ///   - tolerance: How much the times of a reply may differ.
-    public init(seed: UInt64, commands: Int = 30, passesTime: Bool = false, tolerance: Duration = .seconds(5)) {
+    public init(seed: UInt64 = 0, commands: Int = 30, passesTime: Bool = false, tolerance: Duration = .seconds(5)) {
         self.seed = seed
         self.commands = commands
         self.passesTime = passesTime
