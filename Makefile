@@ -42,7 +42,7 @@ bench: bootstrap ## Measure the embedded and the in-memory store (STORE=URL for 
 install: bootstrap ## Install a release build of `holdfast` (PREFIX=/usr/local)
 	@$(SWIFT) build -c release $(FLAGS) --static-swift-stdlib --product holdfast
 	@install -d "$(DESTDIR)$(PREFIX)/bin"
-	@install -m 0755 .build/release/holdfast "$(DESTDIR)$(PREFIX)/bin/holdfast"
+	@install -s -m 0755 .build/release/holdfast "$(DESTDIR)$(PREFIX)/bin/holdfast"
 	@echo "installed $(DESTDIR)$(PREFIX)/bin/holdfast"
 
 clean: ## Remove what was built

@@ -35,7 +35,9 @@ package struct AcquireCommand: AsyncParsableCommand {
         let (lock, resource) = (self.lock, try self.lock.resource)
         let inbox = SignalInbox()
         let file = self.grant
-        try await self.storage.withService { service, _ in
+        var configuration = LockServiceConfiguration()
+        configuration.outageLimit = lock.outageLimit
+        try await self.storage.withService(configuration: configuration) { service, _ in
             let lease = try await Self.acquire(lock, resource, on: service, inbox)
             do {
                 let grant = try GrantSource.encode(lease.grant)

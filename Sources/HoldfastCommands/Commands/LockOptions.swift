@@ -55,6 +55,10 @@ package struct LockOptions: ParsableArguments {
     /// The mode.
     package var mode: LockMode { self.shared ? .shared : .exclusive }
 
+    /// How long to wait for a store that does not answer: who does not want to wait for the lock does not want to wait
+    /// for the store either.
+    package var outageLimit: Duration { min(.seconds(5), max(.seconds(1), self.wait ?? .seconds(5))) }
+
     /// Says who is in the way, for somebody who did not get the lock.
     package func notAcquired(_ error: LockError) -> CommandFailure {
         let name = TerminalText.escaped(self.name)

@@ -56,6 +56,7 @@ package struct RunCommand: AsyncParsableCommand {
         let margins = try KillMargins(lease: self.lock.lease, killMargin: self.killMargin)
         var configuration = LockServiceConfiguration()
         configuration.timeline = margins.policy
+        configuration.outageLimit = self.lock.outageLimit
         let session = RunSession(
             lock: self.lock,
             resource: try self.lock.resource,
