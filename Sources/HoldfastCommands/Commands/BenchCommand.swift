@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import ArgumentParser
+import Glibc
 import HoldfastCore
 
 /// `holdfast bench`.
@@ -35,9 +36,21 @@ package struct BenchCommand: AsyncParsableCommand {
         let url = try self.storage.url()
         for workload in self.workload.map({ [$0] }) ?? BenchWorkload.allCases {
             if self.workload == nil { Output.note("\(workload.rawValue) for \(self.seconds) s on \(url)") }
-            let report = try await self.measure(workload, on: url)
+            let report = try await self.interruptible { try await self.measure(workload, on: url) }
             let peer = "holdfast \(try StoreFactory.make(url).capabilities.name)"
             try Output.line(report.json(peer: peer, version: HoldfastProgram.version, processes: self.processes).text)
+        }
+    }
+
+    /// Lets a signal end the workers before it ends this process, so that nothing is left behind.
+    private func interruptible(_ work: @escaping @Sendable () async throws -> BenchReport) async throws -> BenchReport {
+        let inbox = SignalInbox()
+        do {
+            let report = try await inbox.cancelling(work)
+            if let signal = inbox.received { throw CommandFailure(ExitStatus.signalled(signal)) }
+            return report
+        } catch is CancellationError {
+            throw CommandFailure(ExitStatus.signalled(inbox.received ?? SIGINT))
         }
     }
 
@@ -81,10 +94,9 @@ package struct BenchCommand: AsyncParsableCommand {
                     )
                 )
             }
-            for child in children {
-                guard await child.end() == .exited(0) else {
-                    throw CommandFailure(ExitStatus.unavailable, "a worker failed; see its message above")
-                }
+            guard await GuardedChild.ends(of: children).allSatisfy({ $0 == .exited(0) }) else {
+                try Task.checkCancellation()
+                throw CommandFailure(ExitStatus.unavailable, "a worker failed; see its message above")
             }
             var (logs, cpu) = ([BenchLog](), Int64(0))
             for process in 0..<self.processes {

@@ -54,8 +54,16 @@ package struct DemoRun: Sendable {
         }
         let store = try StoreFactory.make(url)
         let workers = children
-        let played = try await withLockService(store: store) { service in
-            try await self.play(workers, service, scratch: scratch, start: start, end: end)
+        let played: (events: [DemoEvent], script: DemoScript)
+        do {
+            played = try await withLockService(store: store) { service in
+                try await self.play(workers, service, scratch: scratch, start: start, end: end)
+            }
+        } catch {
+            // Until they are gone they could still write to the directory that is removed next.
+            for child in workers { child.setDeadline(0) }
+            _ = await GuardedChild.ends(of: workers)
+            throw error
         }
         let verdict = DemoVerdict(played.events, killed: played.script.killed)
         return (verdict, verdict.problems + self.problems(played.script, verdict))

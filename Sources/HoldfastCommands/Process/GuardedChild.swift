@@ -105,6 +105,17 @@ package final class GuardedChild: Sendable {
         }
     }
 
+    /// Waits for the ends of several children; if the task is cancelled they are killed, and still waited for.
+    package static func ends(of children: [GuardedChild]) async -> [End] {
+        await withTaskCancellationHandler {
+            var ends: [End] = []
+            for child in children { ends.append(await child.end()) }
+            return ends
+        } onCancel: {
+            for child in children { child.setDeadline(0) }
+        }
+    }
+
     /// Sends a signal to the group.
     package func signal(_ number: Int32) {
         self.withHandle { hf_child_signal($0, number) }
