@@ -45,13 +45,17 @@ struct CommandLedgerTests {
         _ = Self.submit(22, to: &ledger, deadline: Self.late)
         _ = Self.submit(333, to: &ledger, deadline: Self.soon)
         _ = Self.submit(4, to: &ledger, deadline: Self.late)
-        #expect(ledger.nextDeadline == Self.soon)
+        #expect(ledger.deadlineToWatch() == Self.soon)
+        #expect(ledger.deadlineToWatch() == nil)
         #expect(ledger.expireUnsent(at: Self.soon) == [1, 333])
         #expect(!ledger.isOverdue(at: Self.late))
         #expect(ledger.takeBatch() == Self.bytes([22, 4]))
         #expect(ledger.isOverdue(at: Self.late))
         #expect(ledger.expireUnsent(at: Self.late).isEmpty)
-        #expect(ledger.nextDeadline == Self.late)
+        #expect(ledger.watchAfter(Self.soon) == Self.late)
+        _ = Self.submit(5, to: &ledger, deadline: Self.soon)
+        #expect(ledger.deadlineToWatch() == Self.soon)
+        #expect(ledger.watchAfter(Self.late) == nil)
     }
 
     @Test

@@ -15,7 +15,6 @@ package final class CommandConnection: RedisLinkDelegate {
     private let configuration: RedisConfiguration
     private let link: RedisLink
     private let ledger: Mutex<CommandLedger<CommandTicket>>
-    private let isTimerSet = Mutex(false)
 
     /// Makes a connection; nothing is sent yet.
     package init(_ configuration: RedisConfiguration, loop: any EventLoop) {
@@ -80,20 +79,15 @@ package final class CommandConnection: RedisLinkDelegate {
         } else {
             self.link.open()
         }
-        self.setTimer()
+        self.setTimer(self.ledger.withLock { $0.deadlineToWatch() })
     }
 
-    private func setTimer() {
-        guard self.isTimerSet.withLock({ !$0 }) else { return }
-        guard let deadline = self.ledger.withLock({ $0.nextDeadline }) else { return }
-        self.isTimerSet.withLock { $0 = true }
-        self.link.loop.scheduleTask(deadline: deadline) {
-            self.isTimerSet.withLock { $0 = false }
-            self.checkDeadlines()
-        }
+    private func setTimer(_ deadline: NIODeadline?) {
+        guard let deadline else { return }
+        self.link.loop.scheduleTask(deadline: deadline) { self.checkDeadlines(deadline) }
     }
 
-    private func checkDeadlines() {
+    private func checkDeadlines(_ fired: NIODeadline) {
         let now = NIODeadline.now()
         let (expired, isOverdue) = self.ledger.withLock { ledger in
             (ledger.expireUnsent(at: now), ledger.isOverdue(at: now))
@@ -106,7 +100,7 @@ package final class CommandConnection: RedisLinkDelegate {
             )
         )
         if isOverdue { self.link.reset(.silent) }
-        self.setTimer()
+        self.setTimer(self.ledger.withLock { $0.watchAfter(fired) })
     }
 
     private static func fail(_ tickets: [CommandTicket], with error: LockError) {

@@ -36,6 +36,9 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
     private var encoder = CommandEncoder(ByteBuffer())
     private var isBatchScheduled = false
     private var isClosed = false
+    /// The deadline that a timer is set for, and the earliest one since then.
+    private var watched: NIODeadline?
+    private var unwatched: NIODeadline?
     private let capacity: Int
 
     /// Makes an empty ledger.
@@ -64,6 +67,7 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
         encode(&self.encoder)
         let length = self.encoder.buffer.writerIndex - before
         self.unsent.append(Slot(ticket: ticket, deadline: deadline, length: length))
+        self.unwatched = min(self.unwatched ?? deadline, deadline)
         guard !self.isBatchScheduled else { return .queued }
         self.isBatchScheduled = true
         return .scheduleBatch
@@ -98,13 +102,26 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
         return tickets
     }
 
-    /// The earliest deadline.
-    package var nextDeadline: NIODeadline? {
+    /// The deadline to set a timer for, when no timer is set that is early enough.
+    package mutating func deadlineToWatch() -> NIODeadline? {
+        guard let deadline = self.unwatched else { return nil }
+        self.unwatched = nil
+        if let watched = self.watched, watched <= deadline { return nil }
+        self.watched = deadline
+        return deadline
+    }
+
+    /// Says that the timer for a deadline fired.
+    ///
+    /// - Returns: The next deadline to set a timer for, or `nil` when nothing waits or another timer is set.
+    package mutating func watchAfter(_ fired: NIODeadline) -> NIODeadline? {
+        guard self.watched == fired else { return nil }
         // Nearly in order, but for commands that are sent again: these keep their first deadline.
         let sent = self.sent.lazy.map(\.deadline).min()
         let unsent = self.unsent.lazy.map(\.deadline).min()
-        guard let sent, let unsent else { return sent ?? unsent }
-        return min(sent, unsent)
+        self.watched = sent.flatMap { sent in unsent.map { min(sent, $0) } } ?? sent ?? unsent
+        self.unwatched = nil
+        return self.watched
     }
 
     /// Whether a command that was sent ran out of time: the connection must be closed.

@@ -35,6 +35,7 @@ final class Subscription: RedisLinkDelegate {
         var wasListening = false
         var isPingDue = false
         var hasHeard = false
+        var epoch = 0
         var nextWaiter = 0
         var waiters: [Int: CheckedContinuation<Standing, Never>] = [:]
     }
@@ -115,9 +116,9 @@ final class Subscription: RedisLinkDelegate {
         self.link.channel?.writeAndFlush(encoder.buffer, promise: nil)
     }
 
-    private func beat() {
+    private func beat(_ epoch: Int) {
         let isDead = self.state.withLock { state -> Bool? in
-            guard state.isListening else { return nil }
+            guard state.isListening, state.epoch == epoch else { return nil }
             defer {
                 state.isPingDue = !state.hasHeard
                 state.hasHeard = false
@@ -129,11 +130,13 @@ final class Subscription: RedisLinkDelegate {
         case .some(true): self.link.reset(.silent)
         case .some(false):
             self.send(["PING"])
-            self.beatLater()
+            self.beatLater(epoch)
         }
     }
 
-    private func beatLater() { self.link.loop.scheduleTask(in: Self.heartbeat) { [weak self] in self?.beat() } }
+    private func beatLater(_ epoch: Int) {
+        self.link.loop.scheduleTask(in: Self.heartbeat) { [weak self] in self?.beat(epoch) }
+    }
 
     private func received(_ reply: RedisReply) {
         guard let parts = reply.elements else {
@@ -152,9 +155,10 @@ final class Subscription: RedisLinkDelegate {
                 state.wasListening = true
                 state.isPingDue = false
                 state.hasHeard = true
+                state.epoch += 1
             }
             if hasMissed { self.onEvent(.interrupted) }
-            self.beatLater()
+            self.beatLater(self.state.withLock { $0.epoch })
         }
     }
 
