@@ -71,9 +71,15 @@ extension Engine {
         if let core = try self.reenter(options, context) { return (core, .reentered) }
         try Task.checkCancellation()
         let deadline = options.waitingAtMost.map { started.advanced(by: $0) }
-        try await self.ensureRunning(request.id, until: deadline)
-        let hasWaited = try await self.passGate(request, from: started, until: deadline)
-        guard let hasWaited else { return (nil, .free) }
+        if !self.isRunning { try await self.ensureRunning(request.id, until: deadline) }
+        var hasWaited = false
+        switch try self.enterGate(request, from: started, until: deadline) {
+        case .admitted: break
+        case .refused: return (nil, .free)
+        case .queued(let slot):
+            try await self.awaitTurn(request, slot, until: deadline)
+            hasWaited = true
+        }
         do {
             let (core, path) = try await self.obtain(request, until: deadline)
             if core == nil { self.leaveGate(request.key) }
@@ -119,8 +125,9 @@ extension Engine {
 
     // MARK: - In this process
 
+    var isRunning: Bool { self.state.withLock { $0.phase == .running } }
+
     func ensureRunning(_ id: RequestID, until deadline: Instant?) async throws {
-        if self.state.withLock({ $0.phase == .running }) { return }
         let limit = self.clock.now.advanced(by: self.configuration.startupLimit)
         while true {
             let slot = WakeSlot()
@@ -152,31 +159,37 @@ extension Engine {
         }
     }
 
-    /// Waits for this process' turn.
-    ///
-    /// - Returns: Whether it had to wait; `nil` when it was refused.
-    func passGate(_ request: LockRequest, from now: Instant, until deadline: Instant?) async throws -> Bool? {
-        var mustNudge = false
-        let (entrance, slot) = self.state.withLock { state -> (LocalGate.Entrance, WakeSlot?) in
-            let entrance = state.gate.enter(request, at: self.timestamp(now))
-            guard entrance == .queued else { return (entrance, nil) }
-            let slot = WakeSlot()
-            state.waiting[request.id] = Waiting(slot: slot, deadline: deadline)
-            if let deadline { mustNudge = Self.setTimer(.wait(request.id), at: deadline, &state) }
-            return (entrance, slot)
-        }
-        if mustNudge { self.nudge.wake(.timer) }
-        switch (entrance, slot) {
-        case (.admitted, _): return false
-        case (.refused, _), (.queued, nil): return nil
-        case (.full, _): throw LockError(.limitReached, "too many tasks of this process wait for \(request.resource)")
-        case (.queued, let slot?):
-            try await self.awaitTurn(request, slot, until: deadline)
-            return true
-        }
+    /// Where a request stands in this process.
+    enum Turn {
+        case admitted
+        case refused
+        case queued(WakeSlot)
     }
 
-    private func awaitTurn(_ request: LockRequest, _ slot: WakeSlot, until deadline: Instant?) async throws {
+    /// Takes this process' turn, or a place in its queue.
+    func enterGate(_ request: LockRequest, from now: Instant, until deadline: Instant?) throws -> Turn {
+        var mustNudge = false
+        let turn = self.state.withLock { state -> Turn? in
+            switch state.gate.enter(request, at: self.timestamp(now)) {
+            case .admitted: return .admitted
+            case .refused: return .refused
+            case .full: return nil
+            case .queued:
+                let slot = WakeSlot()
+                state.waiting[request.id] = Waiting(slot: slot, deadline: deadline)
+                if let deadline { mustNudge = Self.setTimer(.wait(request.id), at: deadline, &state) }
+                return .queued(slot)
+            }
+        }
+        if mustNudge { self.nudge.wake(.timer) }
+        guard let turn else {
+            throw LockError(.limitReached, "too many tasks of this process wait for \(request.resource)")
+        }
+        return turn
+    }
+
+    /// Sleeps until the requests before this one have left.
+    func awaitTurn(_ request: LockRequest, _ slot: WakeSlot, until deadline: Instant?) async throws {
         while true {
             let reasons = await slot.wait()
             if reasons.contains(.admitted), !reasons.contains(.cancelled) {

@@ -103,8 +103,8 @@ extension Engine {
             contention: .fail
         )
         try self.capabilities.check(request)
-        try await self.ensureRunning(request.id, until: nil)
-        guard try await self.passGate(request, from: self.clock.now, until: nil) != nil else {
+        if !self.isRunning { try await self.ensureRunning(request.id, until: nil) }
+        guard case .admitted = try self.enterGate(request, from: self.clock.now, until: nil) else {
             throw LockError(.limitReached, "\(grant.resource) is in use by another task of this process")
         }
         do {
@@ -132,7 +132,7 @@ extension Engine {
             timeline: LeaseTimeline(lease: grant.lease, requestedAt: sentAt, policy: self.configuration.timeline),
             acquiredAt: sentAt
         )
-        try await self.adopt(core)
+        guard self.adopt(core) else { throw await self.stopped(core) }
         return core
     }
 }

@@ -35,7 +35,7 @@ extension Engine {
                     timeline: timeline,
                     acquiredAt: now
                 )
-                try await self.adopt(core)
+                guard self.adopt(core) else { throw await self.stopped(core) }
                 return (core, path)
             case .busy: return (nil, path)
             case .again:
@@ -82,9 +82,9 @@ extension Engine {
             let sentAt = self.clock.now
             let outageBegan = firstAsked ?? sentAt
             firstAsked = outageBegan
+            let reply: AcquireReply
             do {
-                let reply = try await self.store.acquire(request)
-                return try await self.judge(reply, to: request, sentAt: sentAt, deadline)
+                reply = try await self.store.acquire(request)
             } catch let error as LockError where error.code == .storeUnavailable && request.contention == .queue {
                 let limit = outageBegan.advanced(by: self.configuration.outageLimit)
                 let end = deadline.map { min($0, limit) } ?? limit
@@ -95,10 +95,17 @@ extension Engine {
                     throw error
                 }
                 try await self.pause(request, pause, self.sleeper(&slot, for: request.id, deadline))
+                continue
             } catch {
                 // Whether it took effect is not known, so it is taken back, whatever the error was.
                 if (error as? LockError)?.code != .limitReached { await self.giveUp(request) }
                 throw error
+            }
+            switch self.judge(reply, to: request, sentAt: sentAt, deadline) {
+            case .step(let step): return step
+            case .giveUp(let consequence):
+                await self.giveUp(request)
+                return try consequence.get()
             }
         }
     }
@@ -109,40 +116,42 @@ extension Engine {
         if !reasons.isDisjoint(with: [.cancelled, .stopped]) { try await self.leave(request, reasons) }
     }
 
+    /// What an answer leads to.
+    private enum Verdict {
+        case step(Step)
+        /// A grant that cannot be used: it is given back first.
+        case giveUp(Result<Step, any Error>)
+    }
+
     private func judge(
         _ reply: AcquireReply,
         to request: LockRequest,
         sentAt: Instant,
         _ deadline: Instant?
-    ) async throws -> Step {
-        let now = self.clock.now
+    ) -> Verdict {
         switch reply {
-        case .busy: return .busy
-        case .finished: return .again
-        case .waiting(let place): return .wait(place)
+        case .busy: return .step(.busy)
+        case .finished: return .step(.again)
+        case .waiting(let place): return .step(.wait(place))
         case .granted(let token):
+            let now = self.clock.now
             let timeline = LeaseTimeline(
                 lease: request.lease,
                 requestedAt: sentAt,
                 policy: self.configuration.timeline
             )
-            if Task.isCancelled {
-                await self.giveUp(request)
-                throw CancellationError()
-            }
-            guard now < timeline.stopAt else {
-                // The answer took longer than the lease is good for (etcd #11456): give it back and start anew.
-                await self.giveUp(request)
-                if let deadline, now >= deadline { throw self.timeout(request, blockers: []) }
-                guard request.contention == .queue else { return .busy }
-                return .again
-            }
-            return .granted(token, timeline, now)
+            if Task.isCancelled { return .giveUp(.failure(CancellationError())) }
+            if now < timeline.stopAt { return .step(.granted(token, timeline, now)) }
+            // The answer took longer than the lease is good for (etcd #11456): give it back and start anew.
+            if let deadline, now >= deadline { return .giveUp(.failure(self.timeout(request, blockers: []))) }
+            return .giveUp(.success(request.contention == .queue ? .again : .busy))
         }
     }
 
     /// Takes a held lease into the books.
-    func adopt(_ core: LeaseCore) async throws {
+    ///
+    /// - Returns: Whether there are books: nobody would renew it after the service stopped.
+    func adopt(_ core: LeaseCore) -> Bool {
         let look = core.nextLook(gridFrom: self.origin)
         var mustNudge = false
         let isRunning = self.state.withLock { state in
@@ -152,10 +161,13 @@ extension Engine {
             return true
         }
         if mustNudge { self.nudge.wake(.timer) }
-        guard isRunning else {
-            _ = try? await self.store.release(core.key)
-            throw LockError(.notRunning, "the lock service has stopped")
-        }
+        return isRunning
+    }
+
+    /// Gives back what was granted as the service stopped.
+    func stopped(_ core: LeaseCore) async -> LockError {
+        _ = try? await self.store.release(core.key)
+        return LockError(.notRunning, "the lock service has stopped")
     }
 
     /// Sleeps until it is time to ask again, or throws when it is time to give up.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import HoldfastCore
+
 /// The Lua scripts: ``LockTable`` said in Redis' words, for exclusive locks.
 ///
 /// Resource `x` is held exactly when the string key `x` exists; its value is the holder's proof (plain Redlock), its
@@ -209,7 +211,7 @@ package enum LockScripts {
               if ARGV[3] == 'f' then
                 verdict, position = 2, 0
               else
-                if queue == 1 and call('ZCARD', Q) >= 100000 then
+                if queue == 1 and call('ZCARD', Q) >= \#(Limits.maximumWaiters) then
                   save()
                   return -1
                 end
