@@ -93,6 +93,8 @@ extension LockService {
         } catch {
             outcome = .failure(error)
         }
+        // A machine that slept, or a process that was stopped, may come back here before anybody looked at the time.
+        self.engine.endIfOver(lease.core)
         let loss = lease.core.loss
         await lease.release()
         switch outcome {

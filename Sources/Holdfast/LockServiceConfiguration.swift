@@ -43,13 +43,21 @@ public struct LockServiceConfiguration: Sendable {
         guard self.timeline.marginFraction > 0, self.timeline.marginFraction <= 0.5 else {
             throw LockError(.invalidArgument, "the margin must be above 0 and at most 0.5 of the lease")
         }
-        guard self.timeline.renewalFraction > 0,
-            self.timeline.renewalFraction + self.timeline.marginFraction < 1
+        // Of the shortest lease, 3 % go to the drift allowance; the answer to a renewal needs room as well.
+        guard self.timeline.renewalFraction >= 0.01,
+            self.timeline.renewalFraction + self.timeline.marginFraction <= 0.9
         else {
-            throw LockError(.invalidArgument, "renewals must come before the margin of the lease")
+            throw LockError(
+                .invalidArgument,
+                "renewals must come after 0.01 of the lease and, with the margin, within 0.9 of it"
+            )
         }
-        guard self.acceptance > .zero, self.startupLimit >= .zero, self.outageLimit >= .zero else {
-            throw LockError(.invalidArgument, "acceptance must be above zero, limits at least zero")
+        guard self.acceptance > .zero, self.acceptance <= Limits.maximumLease else {
+            throw LockError(.invalidArgument, "acceptance must be above zero and no longer than the longest lease")
+        }
+        let limits = Duration.zero...Limits.maximumLease
+        guard limits.contains(self.startupLimit), limits.contains(self.outageLimit) else {
+            throw LockError(.invalidArgument, "the limits for start and outages must be from zero to a day")
         }
     }
 }

@@ -6,6 +6,10 @@ public enum Limits {
     public static let minimumLease: Duration = .milliseconds(100)
     /// The longest lease: a forgotten one should not outlive the person who can explain it.
     public static let maximumLease: Duration = .seconds(24 * 60 * 60)
+    /// The longest wait limit; one that is longer counts as this.
+    ///
+    /// Ten years are as good as for ever, and can be added to any instant.
+    public static let maximumWait: Duration = .seconds(10 * 365 * 24 * 60 * 60)
     /// The longest lock delay, as in Consul.
     public static let maximumLockDelay: Duration = .seconds(60)
     /// How long a waiter that was handed the lock has to say that it is there, unless the request says otherwise.

@@ -76,10 +76,11 @@ public struct Resource: Sendable, Hashable, Comparable {
         if bytes.count > Self.maximumLength {
             let hash = Hex.text(of: FNV1a.hash(text.utf8))
             // A cut inside a character would not be UTF-8 any more: step back to a boundary.
-            var end = Self.maximumLength - hash.utf8.count - 1
+            var end = Self.maximumLength - hash.utf8.count - 2
             while end > 0, bytes[end] & 0xC0 == 0x80 { end -= 1 }
             bytes.removeSubrange(end...)
-            bytes.append(UInt8(ascii: "%"))
+            // No name that was not cut has a tilde after a percent sign.
+            bytes.append(contentsOf: "%~".utf8)
             bytes.append(contentsOf: hash.utf8)
         }
         self.init(checked: String(decoding: bytes, as: UTF8.self))

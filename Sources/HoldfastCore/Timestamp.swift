@@ -37,6 +37,9 @@ public struct Timestamp: Sendable, Hashable, Comparable, Codable {
 extension Duration {
     /// Whole nanoseconds, rounded toward zero; saturates at about 292 years.
     package var nanoseconds: Int64 {
+        // `components` traps beyond what 64 bits of seconds hold, which a decoded duration can be.
+        guard self < .seconds(Int64.max / 1_000_000_000) else { return .max }
+        guard self > .seconds(Int64.min / 1_000_000_000) else { return .min }
         let (seconds, attoseconds) = self.components
         let (product, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
         guard !overflow else { return seconds < 0 ? .min : .max }
@@ -54,7 +57,7 @@ extension Duration {
     package var brief: String {
         let milliseconds = self.nanoseconds / 1_000_000
         switch milliseconds {
-        case ..<0: return "-" + (Duration.zero - self).brief
+        case ..<0: return "-" + Duration.milliseconds(-milliseconds).brief
         case ..<1000: return "\(milliseconds) ms"
         case ..<60_000: return "\(milliseconds / 1000).\(milliseconds % 1000 / 100) s"
         case ..<3_600_000: return "\(milliseconds / 60_000) min \(milliseconds % 60_000 / 1000) s"
@@ -63,8 +66,5 @@ extension Duration {
     }
 
     /// Seconds as a floating-point number, for metrics and for people.
-    package var inSeconds: Double {
-        let (seconds, attoseconds) = self.components
-        return Double(seconds) + Double(attoseconds) * 1e-18
-    }
+    package var inSeconds: Double { Double(self.nanoseconds) * 1e-9 }
 }

@@ -65,7 +65,8 @@ package struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
     }
 
     private func slot(of instant: Instant) -> Int64 {
-        let offset = self.origin.duration(to: instant).nanoseconds
+        // Seventy years are enough, and leave room for rounding up.
+        let offset = min(self.origin.duration(to: instant).nanoseconds, .max / 4)
         return offset / Self.width + (offset % Self.width > 0 ? 1 : 0)
     }
 }

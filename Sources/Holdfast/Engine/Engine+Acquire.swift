@@ -70,7 +70,7 @@ extension Engine {
         }
         if let core = try self.reenter(options, context) { return (core, .reentered) }
         try Task.checkCancellation()
-        let deadline = options.waitingAtMost.map { started.advanced(by: $0) }
+        let deadline = options.waitingAtMost.map { started.advanced(by: min($0, Limits.maximumWait)) }
         if !self.isRunning { try await self.ensureRunning(request.id, until: deadline) }
         var hasWaited = false
         switch try self.enterGate(request, from: started, until: deadline) {
@@ -119,8 +119,10 @@ extension Engine {
                     + "\(options.mode); take the stronger mode first"
             )
         }
-        guard held.reenter(at: self.clock.now) else { throw self.lossError(of: held) }
-        return held
+        if held.reenter(at: self.clock.now) { return held }
+        // Given back meanwhile by a scope that this work outlived: then it is a lock like any other.
+        guard held.isHeld else { return nil }
+        throw self.lossError(of: held)
     }
 
     // MARK: - In this process
@@ -137,7 +139,7 @@ extension Engine {
             }
             switch phase {
             case .running: return
-            case .stopped: throw LockError(.notRunning, "the lock service has stopped")
+            case .stopped: throw Self.stoppedError
             case .idle: break
             }
             // Nobody keeps time yet, so this wait keeps its own.
@@ -177,6 +179,7 @@ extension Engine {
             case .queued:
                 let slot = WakeSlot()
                 state.waiting[request.id] = Waiting(slot: slot, deadline: deadline)
+                if state.phase == .stopped { slot.wake(.stopped) }
                 if let deadline { mustNudge = Self.setTimer(.wait(request.id), at: deadline, &state) }
                 return .queued(slot)
             }
@@ -197,11 +200,15 @@ extension Engine {
                 return
             }
             let isOver = deadline.map { self.clock.now >= $0 } ?? false
-            guard isOver || !reasons.isDisjoint(with: [.cancelled, .stopped]) else { continue }
+            guard isOver || !reasons.isDisjoint(with: [.cancelled, .stopped]) else {
+                // Woken to look at the store, where this request is not yet: only the limit counts here.
+                if let deadline { self.setTimer(.wait(request.id), at: deadline) }
+                continue
+            }
             self.stopWaiting(request.id)
             self.leaveGate(request.key)
             if reasons.contains(.cancelled) { throw CancellationError() }
-            if reasons.contains(.stopped) { throw LockError(.notRunning, "the lock service has stopped") }
+            if reasons.contains(.stopped) { throw Self.stoppedError }
             throw self.timeout(request, blockers: self.localHolders(of: request.resource))
         }
     }

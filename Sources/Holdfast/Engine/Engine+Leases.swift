@@ -42,21 +42,42 @@ extension Engine {
     /// - Returns: Who of this process is next.
     private func takeOut(_ core: LeaseCore) -> [WakeSlot] {
         self.state.withLock { state in
-            if state.leases.removeValue(forKey: core.key.id) != nil { state.wheel.clear(.lease(core.key.id)) }
+            if state.leases[core.key.id] === core {
+                state.leases[core.key.id] = nil
+                state.wheel.clear(.lease(core.key.id))
+            }
             return state.gate.leave(core.turn, core.key.resource).compactMap { state.waiting[$0]?.slot }
         }
     }
 
     /// Lets a lock go on without this process: it is renewed no more, and its turn in this process is over.
-    func detach(_ core: LeaseCore) async throws {
-        core.detach()
-        for slot in self.takeOut(core) { slot.wake(.admitted) }
+    ///
+    /// Until the store agreed the lock is held and renewed as before.
+    func detach(_ core: LeaseCore, _ hold: HoldFlag) async throws -> Grant {
+        guard core.isValid(at: self.clock.now) else { throw self.lossError(of: core) }
+        guard core.isHeldOnce, !hold.hasEnded else {
+            throw LockError(.invalidArgument, "\(core.key.resource) is in use by an outer scope, which will release it")
+        }
         if let store = self.store as? any DetachableStore { try await store.detach(core.key) }
+        let grant = core.grant
+        guard hold.end(), core.leave() else {
+            throw LockError(.invalidArgument, "\(core.key.resource) was released or re-entered meanwhile")
+        }
+        for slot in self.takeOut(core) { slot.wake(.admitted) }
+        core.endStreams()
+        return grant
+    }
+
+    /// Ends a lease whose deadline is over, if nobody has noticed yet.
+    func endIfOver(_ core: LeaseCore) {
+        guard core.isHeld, self.clock.now >= core.validUntil else { return }
+        if core.end(.deadline) { self.forget(core, because: .deadline) }
     }
 
     /// Notes that the last handle went away without a release.
     func abandon(_ core: LeaseCore) {
         for slot in self.takeOut(core) { slot.wake(.admitted) }
+        core.endStreams()
         self.observe(.abandoned(core.grant))
     }
 
@@ -67,7 +88,9 @@ extension Engine {
         let replies = try await self.store.renew([Renewal(key: core.key, lease: core.lease)])
         self.take(replies.first ?? .unknown, for: core, sentAt: sentAt)
         switch replies.first ?? .unknown {
-        case .renewed: return
+        case .renewed:
+            // An answer that came after the margin changed nothing.
+            guard core.isValid(at: self.clock.now) else { throw self.lossError(of: core) }
         case .lost: throw self.lossError(of: core)
         case .unknown: throw LockError(.storeUnavailable, "the renewal of \(core.key.resource) was not confirmed")
         }
@@ -104,9 +127,8 @@ extension Engine {
         )
         try self.capabilities.check(request)
         if !self.isRunning { try await self.ensureRunning(request.id, until: nil) }
-        guard case .admitted = try self.enterGate(request, from: self.clock.now, until: nil) else {
-            throw LockError(.limitReached, "\(grant.resource) is in use by another task of this process")
-        }
+        try self.admit(request)
+        defer { self.state.withLock { _ = $0.resuming.remove(request.id) } }
         do {
             let core = try await self.resumeInStore(request, grant)
             self.observe(.acquired(.init(grant: core.grant, path: .resumed, waited: .zero)))
@@ -115,6 +137,18 @@ extension Engine {
             self.leaveGate(request.key)
             throw error
         }
+    }
+
+    /// Lets a grant in past those of this process who wait for it.
+    ///
+    /// Each grant is held by one handle.
+    private func admit(_ request: LockRequest) throws {
+        let isNew = self.state.withLock { state in
+            guard state.leases[request.id] == nil, state.resuming.insert(request.id).inserted else { return false }
+            state.gate.admit(request.id, request.mode, request.resource)
+            return true
+        }
+        if !isNew { throw LockError(.invalidArgument, "this process holds the grant of \(request.resource) already") }
     }
 
     private func resumeInStore(_ request: LockRequest, _ grant: Grant) async throws -> LeaseCore {
@@ -132,7 +166,8 @@ extension Engine {
             timeline: LeaseTimeline(lease: grant.lease, requestedAt: sentAt, policy: self.configuration.timeline),
             acquiredAt: sentAt
         )
-        guard self.adopt(core) else { throw await self.stopped(core) }
+        // What was handed over is not ours to release: another service may take it up.
+        guard self.adopt(core) else { throw Self.stoppedError }
         return core
     }
 }

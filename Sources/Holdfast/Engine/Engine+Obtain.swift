@@ -24,9 +24,11 @@ extension Engine {
         var request = original
         var path = LockEvent.Acquisition.Path.free
         var slot: WakeSlot?
+        var isKnown = false
+        var restarts = 0
         defer { if slot != nil { self.stopWaiting(request.id) } }
         while true {
-            switch try await self.ask(request, &slot, until: deadline) {
+            switch try await self.ask(request, &slot, &isKnown, until: deadline) {
             case .granted(let token, let timeline, let now):
                 let core = LeaseCore(
                     request: request,
@@ -35,13 +37,28 @@ extension Engine {
                     timeline: timeline,
                     acquiredAt: now
                 )
-                guard self.adopt(core) else { throw await self.stopped(core) }
+                guard self.adopt(core) else {
+                    _ = try? await self.store.release(core.key)
+                    throw Self.stoppedError
+                }
                 return (core, path)
             case .busy: return (nil, path)
             case .again:
                 let old = request.id
                 request = request.renamed(self.identifiers.requestID())
+                isKnown = false
                 if let slot { self.rename(old, to: request, slot, deadline) }
+                try Task.checkCancellation()
+                if let deadline, self.clock.now >= deadline { throw self.timeout(request, blockers: []) }
+                restarts += 1
+                if restarts > 1 {
+                    // Once is bad luck; a store that goes on like this must not be asked without pause.
+                    try await self.pause(
+                        request,
+                        Self.restartPause,
+                        self.sleeper(&slot, for: request.id, deadline)
+                    )
+                }
             case .wait(let place):
                 path = .waited
                 let sleeper = self.sleeper(&slot, for: request.id, deadline)
@@ -58,6 +75,8 @@ extension Engine {
         slot = new
         let isEarly = self.state.withLock { state in
             state.waiting[id] = Waiting(slot: new, deadline: deadline)
+            // Whoever comes after the end is told by nobody else.
+            if state.phase == .stopped { new.wake(.stopped) }
             return state.early.take(id)
         }
         if isEarly { new.wake(.signal) }
@@ -74,8 +93,24 @@ extension Engine {
         }
     }
 
+    /// How long a request rests that has to start anew again and again.
+    private static let restartPause: Duration = .milliseconds(50)
+
     /// Asks the store once, through outages up to the limit.
-    private func ask(_ request: LockRequest, _ slot: inout WakeSlot?, until deadline: Instant?) async throws -> Step {
+    ///
+    /// - Parameters:
+    ///   - request: The request.
+    ///   - slot: Where to sleep between tries.
+    ///   - isKnown: Whether the store may know the request from an earlier try, so that it has to be taken back.
+    ///   - deadline: When the caller's patience ends.
+    /// - Returns: What to do next.
+    /// - Throws: The store's error when it goes on too long, or what ended the wait; nothing is held then.
+    private func ask(
+        _ request: LockRequest,
+        _ slot: inout WakeSlot?,
+        _ isKnown: inout Bool,
+        until deadline: Instant?
+    ) async throws -> Step {
         var schedule = RetrySchedule(base: .milliseconds(20), cap: .milliseconds(500))
         var firstAsked: Instant?
         while true {
@@ -85,7 +120,9 @@ extension Engine {
             let reply: AcquireReply
             do {
                 reply = try await self.store.acquire(request)
+                isKnown = true
             } catch let error as LockError where error.code == .storeUnavailable && request.contention == .queue {
+                isKnown = true
                 let limit = outageBegan.advanced(by: self.configuration.outageLimit)
                 let end = deadline.map { min($0, limit) } ?? limit
                 let pause = self.identifiers.pause(&schedule)
@@ -97,8 +134,8 @@ extension Engine {
                 try await self.pause(request, pause, self.sleeper(&slot, for: request.id, deadline))
                 continue
             } catch {
-                // Whether it took effect is not known, so it is taken back, whatever the error was.
-                if (error as? LockError)?.code != .limitReached { await self.giveUp(request) }
+                // Whether it took effect is not known, so it is taken back. Only a limit says that nothing was sent.
+                if isKnown || (error as? LockError)?.code != .limitReached { await self.giveUp(request) }
                 throw error
             }
             switch self.judge(reply, to: request, sentAt: sentAt, deadline) {
@@ -164,11 +201,7 @@ extension Engine {
         return isRunning
     }
 
-    /// Gives back what was granted as the service stopped.
-    func stopped(_ core: LeaseCore) async -> LockError {
-        _ = try? await self.store.release(core.key)
-        return LockError(.notRunning, "the lock service has stopped")
-    }
+    static var stoppedError: LockError { LockError(.notRunning, "the lock service has stopped") }
 
     /// Sleeps until it is time to ask again, or throws when it is time to give up.
     private func wait(
@@ -194,7 +227,7 @@ extension Engine {
     /// signal then costs the next in line one acceptance time instead of a lease, a row of dead waiters is passed at
     /// their acceptance times, and a queue of a thousand asks the store a few dozen times a second.
     private func checkDelay(_ place: AcquireReply.Waiting) -> Duration {
-        let own = self.configuration.acceptance * min(place.position + 1, Self.slowestCheck)
+        let own = self.configuration.acceptance * (min(max(place.position, 0), Self.slowestCheck - 1) + 1)
         let delay = max(min(place.checkAfter, own), Self.shortestCheck)
         return delay + self.identifiers.jitter(upTo: delay / 16)
     }
@@ -207,7 +240,7 @@ extension Engine {
     private func leave(_ request: LockRequest, _ reasons: WakeSlot.Reasons) async throws {
         await self.giveUp(request)
         if reasons.contains(.cancelled) { throw CancellationError() }
-        throw LockError(.notRunning, "the lock service has stopped")
+        throw Self.stoppedError
     }
 
     /// Takes a request back wherever it is; if that fails, tries again in the background until it can hold nothing.

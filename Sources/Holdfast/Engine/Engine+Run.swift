@@ -28,8 +28,12 @@ extension Engine {
                 group.addTask { try await self.store.run() }
                 group.addTask { await self.keepTime() }
                 group.addTask { _ = await self.stopRequest.wait() }
-                // Whichever ends first ends the service.
-                defer { group.cancelAll() }
+                // Whichever ends first ends the service. Holders and waiters are told before the others are awaited:
+                // nobody watches their deadlines any more.
+                defer {
+                    self.stop()
+                    group.cancelAll()
+                }
                 try await group.next()
             }
         } catch is CancellationError {
@@ -87,7 +91,9 @@ extension Engine {
         }
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
-                try? await self.clock.sleep(until: instant, tolerance: nil)
+                // What lies further off is looked at again; a clock cannot sleep for ever.
+                let end = min(instant, self.clock.now.advanced(by: .seconds(24 * 60 * 60)))
+                try? await self.clock.sleep(until: end, tolerance: nil)
                 if !Task.isCancelled { self.nudge.wake(.timer) }
             }
             _ = await self.nudge.wait()

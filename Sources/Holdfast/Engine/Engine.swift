@@ -44,6 +44,8 @@ final class Engine: Sendable {
         var early = EarlySignals()
         var starting: [RequestID: WakeSlot] = [:]
         var leases: [RequestID: LeaseCore] = [:]
+        /// Grants that are being taken up.
+        var resuming: Set<RequestID> = []
         var cleanUps: [RequestID: CleanUp] = [:]
         var wheel: DeadlineWheel<TimerKey>
         /// What the timekeeper sleeps for.
@@ -166,6 +168,7 @@ final class Engine: Sendable {
     /// Takes a lost lease out of the books and says so.
     func forget(_ core: LeaseCore, because reason: LossReason) {
         self.state.withLock { state in
+            guard state.leases[core.key.id] === core else { return }
             state.leases[core.key.id] = nil
             state.wheel.clear(.lease(core.key.id))
         }

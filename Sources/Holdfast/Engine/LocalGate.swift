@@ -59,6 +59,16 @@ package struct LocalGate: Sendable {
         return .queued
     }
 
+    /// Lets somebody in past the queue: who holds the lock in the store already.
+    ///
+    /// - Parameters:
+    ///   - id: The request.
+    ///   - mode: Its mode.
+    ///   - resource: What it is for.
+    package mutating func admit(_ id: RequestID, _ mode: LockMode, _ resource: Resource) {
+        self.entries[resource, default: Entry()].inside.append((id, mode))
+    }
+
     /// Leaves, from inside or from the queue.
     ///
     /// - Parameters:

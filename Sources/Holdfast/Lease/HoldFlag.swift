@@ -6,6 +6,9 @@ import Synchronization
 final class HoldFlag: Sendable {
     private let ended = Atomic(false)
 
+    /// Whether the hold has ended.
+    var hasEnded: Bool { self.ended.load(ordering: .acquiring) }
+
     /// Ends the hold.
     ///
     /// - Returns: Whether it had not ended before.

@@ -66,8 +66,9 @@ public final class Lease: Sendable {
     /// Gives the lock back.
     ///
     /// Runs to its end even when the task is cancelled. One round trip; none when the store is known to have taken the
-    /// lock away. A second call does nothing and gives the same answer. A re-entered lock is given back by the last of
-    /// its handles; the others get ``ReleaseReply/released``.
+    /// lock away. A second call does nothing and gives the same answer, or ``ReleaseReply/released`` at once while the
+    /// first is under way. A re-entered lock is given back by the last of its handles; the others get
+    /// ``ReleaseReply/released``.
     ///
     /// - Returns: What became of it. After ``ReleaseReply/unknown`` the engine goes on trying until the lease is over.
     @discardableResult
@@ -81,10 +82,11 @@ public final class Lease: Sendable {
     /// the grant.
     ///
     /// - Returns: The grant, valid until its `validUntil` unless it is renewed.
+    /// - Throws: ``LockError`` with code ``LockError/Code/lost`` when the lock is not held any more,
+    ///   ``LockError/Code/invalidArgument`` when an outer scope of the same owner uses it too, or the store's own when
+    ///   it fails; the lock is then held and renewed as before.
     public func detach() async throws -> Grant {
-        let grant = self.core.grant
-        if self.hold.end(), self.core.leave() { try await self.engine.detach(self.core) }
-        return grant
+        try await self.engine.detach(self.core, self.hold)
     }
 
     /// What happens to this lease from now on, beginning with ``LeaseEvent/acquired``.

@@ -11,8 +11,6 @@ final class LeaseCore: Sendable {
         var timeline: LeaseTimeline
         /// Handles that have not been released: more than one after re-entry, none once the lock is given back.
         var holds = 1
-        /// Detached leases are renewed by nobody here.
-        var isRenewed = true
         var mode: LockMode
         var token: FencingToken
         var revokeRequested = false
@@ -65,7 +63,8 @@ final class LeaseCore: Sendable {
     var validUntil: Instant { self.state.withLock { $0.timeline.validUntil } }
     var loss: LossReason? { self.state.withLock { $0.timeline.loss } }
     var isHeld: Bool { self.state.withLock { $0.holds > 0 } }
-    var isRenewed: Bool { self.state.withLock { $0.isRenewed } }
+    /// Whether one handle alone holds the lock.
+    var isHeldOnce: Bool { self.state.withLock { $0.holds == 1 } }
     var releaseReply: ReleaseReply? { self.state.withLock { $0.reply } }
 
     /// Whether the holder may act at this instant.
@@ -91,11 +90,6 @@ final class LeaseCore: Sendable {
             state.holds -= 1
             return state.holds == 0
         }
-    }
-
-    /// Stops renewals without giving the lock back.
-    func detach() {
-        self.state.withLock { $0.isRenewed = false }
     }
 
     // MARK: - Time
@@ -188,6 +182,15 @@ final class LeaseCore: Sendable {
             stream.yield(.released(reply))
             stream.finish()
         }
+    }
+
+    /// Ends all event streams of a lock that goes on, or ends, without this process.
+    func endStreams() {
+        let streams = self.state.withLock { state in
+            defer { state.streams = [:] }
+            return Array(state.streams.values)
+        }
+        for stream in streams { stream.finish() }
     }
 
     // MARK: - Watching

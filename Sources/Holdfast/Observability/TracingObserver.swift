@@ -68,7 +68,7 @@ public struct TracingObserver: LockObserver {
         span.attributes[LockNames.resource] = grant.resource.name
         span.attributes[LockNames.lockMode] = grant.mode.description
         span.attributes[LockNames.owner] = grant.owner.description
-        span.attributes[LockNames.fencingToken] = Int64(grant.fencingToken.rawValue)
+        span.attributes[LockNames.fencingToken] = Int64(clamping: grant.fencingToken.rawValue)
     }
 
     /// A point of wall-clock time for a span: spans are the one place where wall-clock time is right.

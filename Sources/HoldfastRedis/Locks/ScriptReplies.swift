@@ -58,7 +58,7 @@ enum ScriptReplies {
         let spread = min(Limits.checkSpread * (place + 1), Limits.maximumCheckSpread)
         return .waiting(
             AcquireReply.Waiting(
-                position: position,
+                position: place,
                 checkAfter: .milliseconds(max(0, try Self.number(parts[2]))) + spread,
                 blockers: holders
             )

@@ -21,12 +21,18 @@ final class ScriptedStore: LockStore {
 
     let base: MemoryStore
     let script = Mutex(Script())
+    private let handlers = Mutex<[@Sendable (StoreSignal) -> Void]>([])
 
     init(clock: any LeaseClock) { self.base = MemoryStore(clock: clock) }
 
     var capabilities: StoreCapabilities { self.base.capabilities }
 
     func count(_ call: String) -> Int { self.script.withLock { $0.calls[call] ?? 0 } }
+
+    /// Says that signals may have been lost.
+    func interrupt() {
+        for handler in self.handlers.withLock({ $0 }) { handler(.interrupted) }
+    }
 
     private func note(_ call: String) -> Script {
         self.script.withLock { script in
@@ -75,7 +81,8 @@ final class ScriptedStore: LockStore {
     }
 
     func subscribe(_ handler: @escaping @Sendable (StoreSignal) -> Void) -> SignalSubscription {
-        self.base.subscribe { [weak self] signal in
+        self.handlers.withLock { $0.append(handler) }
+        return self.base.subscribe { [weak self] signal in
             if self?.script.withLock({ $0.losesSignals }) != true { handler(signal) }
         }
     }
