@@ -24,14 +24,15 @@ final class CommandQueue<Job: Sendable>: Sendable {
     private let state = Mutex(State())
     private let arrivals = Atomic<Int>(0)
     private let spins: Bool
-    private let run: @Sendable ([Job]) -> Void
+    private let run: @Sendable ([Job]) -> Bool
 
     /// Makes a queue.
     ///
     /// - Parameters:
     ///   - spins: Whether to look for more jobs before sleeping; a waste when there is one processor.
-    ///   - run: Runs a batch; called on the queue, one batch after the other.
-    init(spins: Bool, run: @escaping @Sendable ([Job]) -> Void) {
+    ///   - run: Runs a batch and says whether somebody got an answer who may go on at once; called on the queue, one
+    ///     batch after the other.
+    init(spins: Bool, run: @escaping @Sendable ([Job]) -> Bool) {
         self.spins = spins
         self.run = run
     }
@@ -50,11 +51,12 @@ final class CommandQueue<Job: Sendable>: Sendable {
     }
 
     private func drain() {
+        var expectsMore = false
         while true {
             let seen = self.arrivals.load(ordering: .acquiring)
             if let batch = self.nextBatch() {
-                self.run(batch)
-            } else if !self.spins || !self.spin(while: seen) {
+                expectsMore = self.run(batch)
+            } else if !self.spins || !expectsMore || !self.spin(while: seen) {
                 let isOver = self.state.withLock { state in
                     guard state.jobs.isEmpty else { return false }
                     state.isRunning = false

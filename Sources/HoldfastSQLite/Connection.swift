@@ -62,7 +62,10 @@ final class Connection: Sendable {
     // MARK: - Commands
 
     /// Runs a batch: all jobs in one transaction, then the looks.
-    func run(_ batch: [Command]) {
+    ///
+    /// - Parameter batch: The commands.
+    /// - Returns: Whether there was more than a look, which nobody waits for with the next command in hand.
+    func run(_ batch: [Command]) -> Bool {
         let jobs = batch.compactMap { command in
             if case .job(let job) = command { job } else { nil }
         }
@@ -71,6 +74,7 @@ final class Connection: Sendable {
             self.look()
             completion()
         }
+        return !jobs.isEmpty
     }
 
     /// Runs jobs in one transaction, or each in its own when one of them upsets the others.

@@ -31,8 +31,8 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
         modes: Set(LockMode.Kind.allCases)
     )
 
-    /// How often waiting requests look whether the processes before them live.
-    private static let lookInterval: Duration = .milliseconds(30)
+    /// How often waiting requests look whether the processes before them live: a dead one is found within 0.1 s.
+    private static let lookInterval: Duration = .milliseconds(60)
     /// How long `run()` waits before it tries again to open a file that others keep locked.
     private static let openingPause: Duration = .seconds(1)
 
