@@ -177,7 +177,7 @@ let package = Package(
         // The real `holdfast` binary, in real processes.
         .testTarget(
             name: "HoldfastCommandsTests",
-            dependencies: ["HoldfastCore", "HoldfastCommands", "HoldfastTool", "HoldfastTesting"],
+            dependencies: ["HoldfastCore", "Holdfast", "HoldfastCommands", "HoldfastTool", "HoldfastTesting"],
             swiftSettings: strict
         ),
     ],
