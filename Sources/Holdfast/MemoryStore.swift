@@ -33,7 +33,8 @@ public final class MemoryStore: LockStore {
         name: "memory",
         scope: .process,
         modes: Set(LockMode.Kind.allCases),
-        converts: true
+        converts: true,
+        showsWaits: true
     )
 
     /// See ``LockStore/acquire(_:)``.
@@ -83,16 +84,14 @@ public final class MemoryStore: LockStore {
         self.apply { table, now, signals in table.withdraw(request, at: now, signals: &signals) }
     }
 
-    /// See ``LockStore/convert(_:to:)``.
+    /// See ``LockStore/convert(_:)``.
     ///
     /// Never throws.
     ///
-    /// - Parameters:
-    ///   - grant: The grant.
-    ///   - mode: The new mode.
+    /// - Parameter conversion: The grant and its new mode.
     /// - Returns: What became of it.
-    public func convert(_ grant: GrantKey, to mode: LockMode) async -> ConvertReply {
-        self.apply { table, now, signals in table.convert(grant, to: mode, at: now, signals: &signals) }
+    public func convert(_ conversion: Conversion) async -> ConvertReply {
+        self.apply { table, now, signals in table.convert(conversion, at: now, signals: &signals) }
     }
 
     /// See ``LockStore/revoke(_:)``.
@@ -136,6 +135,18 @@ public final class MemoryStore: LockStore {
     /// - Returns: A page, in the order of names.
     public func survey(_ pattern: ResourcePattern, after cursor: SurveyPage.Cursor?) async -> SurveyPage {
         self.table.withLock { $0.survey(pattern, after: cursor, at: self.now()) }
+    }
+
+    /// See ``LockStore/waits(of:for:)``.
+    ///
+    /// Never throws. Costs time in proportion to all resources that are not free.
+    ///
+    /// - Parameters:
+    ///   - owner: The owner.
+    ///   - resource: One that it waits for.
+    /// - Returns: The resources.
+    public func waits(of owner: OwnerID, for resource: Resource) async -> [ResourceStatus] {
+        self.table.withLock { $0.waits(of: owner, at: self.now()) }
     }
 
     /// See ``LockStore/subscribe(_:)``.

@@ -33,4 +33,8 @@ public enum Limits {
     public static let maximumSurveyPage = 1000
     /// How many ended requests a lock table remembers, against late copies of their acquires.
     public static let rememberedRequests = 4096
+    /// The most resources that the search for a deadlock looks at: a longer chain is no accident of locking.
+    public static let maximumWaitGraph = 1000
+    /// The most grants that a waiting request names as held: they travel with it, and nesting is rarely deeper.
+    public static let maximumHolding = 64
 }

@@ -10,6 +10,17 @@ public struct LockRequest: Sendable, Hashable, Identifiable {
         case queue
     }
 
+    /// Whether others may be passed.
+    public enum Fairness: String, Sendable, Hashable, Codable {
+        /// First come, first served, and nobody starves.
+        case fair
+        /// Whoever asks first when the lock is free gets it.
+        ///
+        /// A lock that is released is free until somebody asks: more throughput for short holds, but a waiter may
+        /// starve, and a waiting writer does not keep readers out.
+        case barging
+    }
+
     /// The id.
     ///
     /// The same when the request is sent again; never used for another request.
@@ -39,6 +50,13 @@ public struct LockRequest: Sendable, Hashable, Identifiable {
     /// It stands as if it had come this many times ``Limits/priorityHeadStart`` earlier. 0 is first come, first
     /// served; since time passes for the others too, nobody starves. -100 to 100.
     public var priority: Int
+    /// Whether this request may pass others, and they it.
+    public var fairness: Fairness
+    /// The references of the grants that are kept until this request is answered: those of the scopes around it.
+    ///
+    /// Not secret. This is what deadlock detection goes by: who waits for one of these waits for this request. At most
+    /// ``Limits/maximumHolding`` are kept, the innermost.
+    public var holding: [String]
 
     /// Makes a request.
     ///
@@ -53,6 +71,8 @@ public struct LockRequest: Sendable, Hashable, Identifiable {
     ///   - acceptance: How long the requester has to accept after a hand-over.
     ///   - lockDelay: How long the resource rests when this grant ends without a release.
     ///   - priority: How many head starts earlier this request stands in the queue.
+    ///   - fairness: Whether this request may pass others, and they it.
+    ///   - holding: The references of the grants that are kept until this request is answered, the innermost first.
     public init(
         id: RequestID,
         resource: Resource,
@@ -63,7 +83,9 @@ public struct LockRequest: Sendable, Hashable, Identifiable {
         waitLimit: Duration? = nil,
         acceptance: Duration = Limits.defaultAcceptance,
         lockDelay: Duration = .zero,
-        priority: Int = 0
+        priority: Int = 0,
+        fairness: Fairness = .fair,
+        holding: [String] = []
     ) {
         self.id = id
         self.resource = resource
@@ -75,10 +97,43 @@ public struct LockRequest: Sendable, Hashable, Identifiable {
         self.acceptance = min(acceptance, lease)
         self.lockDelay = lockDelay
         self.priority = priority
+        self.fairness = fairness
+        self.holding = Array(holding.prefix(Limits.maximumHolding))
     }
 
     /// What a store needs in order to find this request or its grant again.
     public var key: GrantKey { GrantKey(id: self.id, resource: self.resource) }
+}
+
+/// A change of the mode of a grant.
+public struct Conversion: Sendable, Hashable {
+    /// The grant.
+    public let key: GrantKey
+    /// The new mode.
+    public let mode: LockMode
+    /// Whether a holder in update mode waits until it is alone and can be exclusive.
+    public let contention: LockRequest.Contention
+    /// The references of the grants that are kept meanwhile, besides this one; see ``LockRequest/holding``.
+    public let holding: [String]
+
+    /// Makes a conversion.
+    ///
+    /// - Parameters:
+    ///   - key: The grant.
+    ///   - mode: The new mode.
+    ///   - contention: What to do when other holders are in the way.
+    ///   - holding: The references of the grants that are kept meanwhile.
+    public init(
+        _ key: GrantKey,
+        to mode: LockMode,
+        contention: LockRequest.Contention = .fail,
+        holding: [String] = []
+    ) {
+        self.key = key
+        self.mode = mode
+        self.contention = contention
+        self.holding = Array(holding.prefix(Limits.maximumHolding))
+    }
 }
 
 /// What a store needs in order to find a grant or a waiting request.

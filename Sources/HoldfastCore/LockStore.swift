@@ -45,12 +45,14 @@ public protocol LockStore: Sendable {
 
     /// Changes the mode of a grant in place.
     ///
-    /// - Parameters:
-    ///   - grant: The grant.
-    ///   - mode: The new mode.
+    /// One round trip. May be sent again, also to learn how a wait to become exclusive stands; asking for the present mode
+    /// ends the wait. Whatever does not fit the other holders and cannot wait is answered with
+    /// ``ConvertReply/busy(blockers:)``.
+    ///
+    /// - Parameter conversion: The grant and its new mode.
     /// - Returns: What became of it.
     /// - Throws: ``LockError``; the mode is then unknown.
-    func convert(_ grant: GrantKey, to mode: LockMode) async throws -> ConvertReply
+    func convert(_ conversion: Conversion) async throws -> ConvertReply
 
     /// Asks the holders of a resource to let go. Nothing is taken from them.
     ///
@@ -82,6 +84,18 @@ public protocol LockStore: Sendable {
     /// - Returns: A page.
     /// - Throws: ``LockError``.
     func survey(_ pattern: ResourcePattern, after cursor: SurveyPage.Cursor?) async throws -> SurveyPage
+
+    /// Describes the resources that an owner's waiting requests hang on, for finding deadlocks: those it waits for, those
+    /// that the owners in the way there wait for, and so on.
+    ///
+    /// Read in one step if the store can. A store may know only of waits for which this was asked, or has been.
+    ///
+    /// - Parameters:
+    ///   - owner: The owner.
+    ///   - resource: One that it waits for.
+    /// - Returns: The resources, at most ``Limits/maximumWaitGraph``.
+    /// - Throws: ``LockError``.
+    func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus]
 
     /// Registers a handler for signals. It is called on any thread, must not block, and gets signals for requests of
     /// other services of the same store object too.
@@ -135,6 +149,8 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
     public var modes: Set<LockMode.Kind>
     /// Whether a grant can change its mode.
     public var converts: Bool
+    /// Whether the store can say what a waiting request hangs on, so that deadlocks can be found.
+    public var showsWaits: Bool
     /// Whether requests can wait in the store.
     public var queues: Bool
     /// Whether a resource can rest after its holder vanished.
@@ -151,6 +167,7 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
     ///   - scope: How far its locks reach.
     ///   - modes: The modes it grants.
     ///   - converts: Whether a grant can change its mode.
+    ///   - showsWaits: Whether the store can say what a waiting request hangs on.
     ///   - queues: Whether requests can wait in the store.
     ///   - delaysAfterLoss: Whether a resource can rest after its holder vanished.
     ///   - minimumLease: The shortest lease.
@@ -160,6 +177,7 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
         scope: Scope,
         modes: Set<LockMode.Kind>,
         converts: Bool = false,
+        showsWaits: Bool = false,
         queues: Bool = true,
         delaysAfterLoss: Bool = true,
         minimumLease: Duration = Limits.minimumLease,
@@ -169,6 +187,7 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
         self.scope = scope
         self.modes = modes
         self.converts = converts
+        self.showsWaits = showsWaits
         self.queues = queues
         self.delaysAfterLoss = delaysAfterLoss
         self.minimumLease = minimumLease

@@ -14,6 +14,10 @@ import DequeModule
 ///   waits before it (so a waiting writer stops newcomers' reads).
 /// - The queue is first come, first served, but for priorities. Whenever holders or the queue change, the longest run
 ///   of waiters from the front that fits is granted together.
+/// - A barging request keeps no place: it is granted whenever it asks and its mode fits the holders', whoever waits, and
+///   whoever asks may pass it. When it comes to the front it is told to ask.
+/// - A holder in update mode may become exclusive. While other holders are in the way it waits as their peer: nobody
+///   else is let in, and it is exclusive as soon as they are gone.
 /// - A waiter that was granted has its acceptance time to send its request again; then its lease counts anew. If it
 ///   does not, the grant ends as if it had never been.
 /// - A hold ends with its own lease, whatever other holders do. When an accepted hold ends without a release, the
@@ -30,6 +34,13 @@ public struct LockTable: Sendable {
         var expires: Timestamp
         var isAccepted: Bool
         var revokeRequested = false
+        var upgrade: Upgrade?
+    }
+
+    /// A wait to become exclusive.
+    private struct Upgrade {
+        let since: Timestamp
+        let holding: [String]
     }
 
     private struct Wait {
@@ -45,6 +56,19 @@ public struct LockTable: Sendable {
         var restUntil: Timestamp?
 
         var isIdle: Bool { self.holds.isEmpty && self.queue.isEmpty && self.restUntil == nil }
+
+        /// Whether a request may be granted beside the holders, never mind who waits.
+        func fits(_ mode: LockMode) -> Bool {
+            self.restUntil == nil && self.holds.allSatisfy { $0.upgrade == nil }
+                && mode.isCompatible(with: self.holds.map(\.mode))
+        }
+
+        /// Whether a request may be granted in its place in the queue.
+        func admits(_ request: LockRequest, at position: Int) -> Bool {
+            guard self.fits(request.mode) else { return false }
+            return request.fairness == .barging
+                || self.queue.prefix(position).allSatisfy { $0.request.fairness == .barging }
+        }
     }
 
     private var entries: [Resource: Entry] = [:]
@@ -84,24 +108,17 @@ public struct LockTable: Sendable {
             return .granted(entry.holds[index].token)
         }
         if let position = entry.queue.firstIndex(where: { $0.request.id == request.id }) {
-            return .waiting(Self.place(position, in: entry, at: now))
+            guard entry.admits(entry.queue[position].request, at: position) else {
+                return .waiting(Self.place(position, in: entry, at: now))
+            }
+            entry.queue.remove(at: position)
+            let token = self.grant(request, &entry, at: now)
+            self.promote(&entry, at: now, signals: &signals)
+            return .granted(token)
         }
         let rank = Self.rank(of: request, at: now)
         let position = entry.queue.lastIndex { $0.rank <= rank }.map { $0 + 1 } ?? 0
-        if position == 0, entry.restUntil == nil, request.mode.isCompatible(with: entry.holds.map(\.mode)) {
-            let token = self.nextToken()
-            entry.holds.append(
-                Hold(
-                    request: request,
-                    mode: request.mode,
-                    token: token,
-                    since: now,
-                    expires: now.advanced(by: request.lease),
-                    isAccepted: true
-                )
-            )
-            return .granted(token)
-        }
+        if entry.admits(request, at: position) { return .granted(self.grant(request, &entry, at: now)) }
         guard request.contention == .queue else { return .busy(blockers: Self.blockers(in: entry, at: now)) }
         guard entry.queue.count < Limits.maximumWaiters else {
             throw LockError(.limitReached, "\(entry.queue.count) requests wait for \(request.resource) already")
@@ -185,28 +202,38 @@ public struct LockTable: Sendable {
     /// A grant that becomes exclusive gets a new token, any other keeps its own. Queued requests do not get in between:
     /// what fits the new mode is granted after the change.
     ///
+    /// A holder in update mode that is to become exclusive may wait for the other holders; it is signalled when it is
+    /// exclusive. Asked again, this says how that stands. Asking for the present mode ends the wait.
+    ///
     /// - Parameters:
-    ///   - grant: The grant.
-    ///   - mode: The new mode.
+    ///   - conversion: The grant and its new mode.
     ///   - now: The time on the store's clock.
     ///   - signals: Receives what others have to be told.
     /// - Returns: What became of it.
     public mutating func convert(
-        _ grant: GrantKey,
-        to mode: LockMode,
+        _ conversion: Conversion,
         at now: Timestamp,
         signals: inout [StoreSignal]
     ) -> ConvertReply {
+        let (grant, mode) = (conversion.key, conversion.mode)
         var entry = self.settled(grant.resource, at: now, signals: &signals)
         defer { self.store(entry, for: grant.resource) }
         guard let index = entry.holds.firstIndex(where: { $0.request.id == grant.id }) else { return .lost }
-        if entry.holds[index].mode == mode { return .converted(entry.holds[index].token) }
-        let others = entry.holds.filter { $0.request.id != grant.id }
-        guard mode.isCompatible(with: others.map(\.mode)) else {
-            return .busy(blockers: others.map { Self.holder($0, at: now) })
+        if entry.holds[index].mode != mode {
+            let others = entry.holds.filter { $0.request.id != grant.id }
+            guard mode.isCompatible(with: others.map(\.mode)) else {
+                let blockers = others.map { Self.holder($0, at: now) }
+                guard conversion.contention == .queue, mode == .exclusive, entry.holds[index].mode == .update else {
+                    return .busy(blockers: blockers)
+                }
+                let since = entry.holds[index].upgrade?.since ?? now
+                entry.holds[index].upgrade = Upgrade(since: since, holding: conversion.holding)
+                return .waiting(Self.place(0, in: entry, besides: grant.id, at: now))
+            }
+            entry.holds[index].mode = mode
+            if mode == .exclusive { entry.holds[index].token = self.nextToken() }
         }
-        entry.holds[index].mode = mode
-        if mode == .exclusive { entry.holds[index].token = self.nextToken() }
+        entry.holds[index].upgrade = nil
         self.promote(&entry, at: now, signals: &signals)
         return .converted(entry.holds[index].token)
     }
@@ -267,14 +294,8 @@ public struct LockTable: Sendable {
         return ResourceStatus(
             resource: resource,
             holders: entry.holds.filter { $0.expires > now }.map { Self.holder($0, at: now) },
-            waiters: entry.queue.filter { $0.until > now }.map { wait in
-                Waiter(
-                    reference: wait.request.id.reference,
-                    owner: wait.request.owner,
-                    mode: wait.request.mode,
-                    waitingFor: wait.since.duration(to: now)
-                )
-            },
+            waiters: entry.holds.filter { $0.expires > now }.compactMap { Self.upgrader($0, at: now) }
+                + entry.queue.filter { $0.until > now }.map { Self.waiter($0, at: now) },
             restingFor: entry.restUntil.flatMap { $0 > now ? now.duration(to: $0) : nil }
         )
     }
@@ -293,6 +314,24 @@ public struct LockTable: Sendable {
             resources: page.map { self.status(of: $0, at: now) }.filter { !$0.isFree },
             next: names.count > page.count ? page.last.map { SurveyPage.Cursor(rawValue: $0.name) } : nil
         )
+    }
+
+    /// Describes the resources that an owner's requests hang on: those it waits for, those that whoever is in the way
+    /// there waits for, and so on.
+    ///
+    /// - Parameters:
+    ///   - owner: The owner.
+    ///   - now: The time on the store's clock.
+    /// - Returns: The resources, at most ``Limits/maximumWaitGraph``.
+    public func waits(of owner: OwnerID, at now: Timestamp) -> [ResourceStatus] {
+        var waits: [OwnerID: [Resource]] = [:]
+        for (resource, entry) in self.entries {
+            for wait in entry.queue { waits[wait.request.owner, default: []].append(resource) }
+            for hold in entry.holds where hold.upgrade != nil {
+                waits[hold.request.owner, default: []].append(resource)
+            }
+        }
+        return WaitForGraph.reach(of: owner, waits: { waits[$0] ?? [] }, status: { self.status(of: $0, at: now) })
     }
 
     /// Ends what is over by now, in all resources, and hands on.
@@ -334,15 +373,43 @@ public struct LockTable: Sendable {
         return entry
     }
 
+    private mutating func grant(_ request: LockRequest, _ entry: inout Entry, at now: Timestamp) -> FencingToken {
+        let token = self.nextToken()
+        entry.holds.append(
+            Hold(
+                request: request,
+                mode: request.mode,
+                token: token,
+                since: now,
+                expires: now.advanced(by: request.lease),
+                isAccepted: true
+            )
+        )
+        return token
+    }
+
     private mutating func store(_ entry: Entry, for resource: Resource) {
         if !entry.isIdle { self.entries[resource] = entry }
     }
 
-    /// Grants the longest run of waiters from the front that fits.
+    /// Completes an upgrade, or else grants the longest run of waiters from the front that fits.
     private mutating func promote(_ entry: inout Entry, at now: Timestamp, signals: inout [StoreSignal]) {
-        guard entry.restUntil == nil else { return }
-        var longestAcceptance: Duration?
-        while let next = entry.queue.first, next.request.mode.isCompatible(with: entry.holds.map(\.mode)) {
+        if let index = entry.holds.firstIndex(where: { $0.upgrade != nil }) {
+            guard entry.holds.count == 1 else { return }
+            entry.holds[index].mode = .exclusive
+            entry.holds[index].token = self.nextToken()
+            entry.holds[index].upgrade = nil
+            signals.append(.granted(entry.holds[index].request.id))
+            return
+        }
+        // For how long the one behind those who were told has to be patient with them.
+        var patience: Duration?
+        while let next = entry.queue.first, entry.fits(next.request.mode) {
+            patience = max(patience ?? .zero, next.request.acceptance)
+            if next.request.fairness == .barging {
+                signals.append(.check(next.request.id, after: .zero))
+                break
+            }
             entry.queue.removeFirst()
             entry.holds.append(
                 Hold(
@@ -355,11 +422,11 @@ public struct LockTable: Sendable {
                 )
             )
             signals.append(.granted(next.request.id))
-            longestAcceptance = max(longestAcceptance ?? .zero, next.request.acceptance)
         }
-        // Should those who were granted be dead, the next in line asks when their acceptance is over.
-        if let longestAcceptance, let next = entry.queue.first {
-            signals.append(.check(next.request.id, after: longestAcceptance))
+        // Should those who were told be dead, the next in line asks when their acceptance is over.
+        let isFrontTold = entry.queue.first.map { entry.fits($0.request.mode) } ?? false
+        if let patience, let next = entry.queue.dropFirst(isFrontTold ? 1 : 0).first {
+            signals.append(.check(next.request.id, after: patience))
         }
     }
 
@@ -373,15 +440,48 @@ public struct LockTable: Sendable {
         entry.restUntil = max(entry.restUntil ?? start, start.advanced(by: delay))
     }
 
-    private static func place(_ position: Int, in entry: Entry, at now: Timestamp) -> AcquireReply.Waiting {
-        let ends = entry.holds.map(\.expires).min() ?? now
+    /// A place in the queue, or that of a holder that waits for the others.
+    private static func place(
+        _ position: Int,
+        in entry: Entry,
+        besides id: RequestID? = nil,
+        at now: Timestamp
+    ) -> AcquireReply.Waiting {
+        let holds = entry.holds.filter { $0.request.id != id }
+        let ends = holds.map(\.expires).min() ?? now
         let change = max(ends, entry.restUntil ?? now, now)
         let spread = min(Limits.checkSpread * (position + 1), Limits.maximumCheckSpread)
         return AcquireReply.Waiting(
             position: position,
             checkAfter: now.duration(to: change) + spread,
-            blockers: Self.blockers(in: entry, at: now)
+            blockers: holds.map { Self.holder($0, at: now) }
         )
+    }
+
+    private static func waiter(_ wait: Wait, at now: Timestamp) -> Waiter {
+        Waiter(
+            reference: wait.request.id.reference,
+            owner: wait.request.owner,
+            mode: wait.request.mode,
+            waitingFor: wait.since.duration(to: now),
+            priority: wait.request.priority,
+            fairness: wait.request.fairness,
+            holding: wait.request.holding
+        )
+    }
+
+    /// A holder as the waiter that it is while it waits to become exclusive.
+    private static func upgrader(_ hold: Hold, at now: Timestamp) -> Waiter? {
+        hold.upgrade.map { upgrade in
+            Waiter(
+                reference: hold.request.id.reference,
+                owner: hold.request.owner,
+                mode: .exclusive,
+                waitingFor: upgrade.since.duration(to: now),
+                priority: hold.request.priority,
+                holding: [hold.request.id.reference] + upgrade.holding
+            )
+        }
     }
 
     private static func blockers(in entry: Entry, at now: Timestamp) -> [Holder] {

@@ -100,6 +100,8 @@ public enum ConvertReply: Sendable, Hashable {
     case converted(FencingToken)
     /// Other holders are in the way. The grant is as it was.
     case busy(blockers: [Holder])
+    /// The grant keeps its mode until the other holders are gone; nobody else is let in meanwhile.
+    case waiting(AcquireReply.Waiting)
     /// The store is sure that this grant does not hold the lock.
     case lost
 }
@@ -121,6 +123,8 @@ public struct RevokeReply: Sendable, Hashable {
 /// What a store says unasked.
 public enum StoreSignal: Sendable, Hashable {
     /// The lock was handed to this waiting request; it has its acceptance time to send the request again.
+    ///
+    /// For a holder that waits to become exclusive: it is.
     case granted(RequestID)
     /// Something changed for this waiting request: send it again after this long unless another signal comes.
     case check(RequestID, after: Duration)

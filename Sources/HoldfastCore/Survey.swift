@@ -59,6 +59,12 @@ public struct Waiter: Sendable, Hashable, Codable {
     public var mode: LockMode
     /// How long it has been waiting, when the store knows it.
     public var waitingFor: Duration?
+    /// The priority of the request, when the store keeps it.
+    public var priority: Int
+    /// Whether others may pass it, and it them.
+    public var fairness: LockRequest.Fairness
+    /// The references of the grants that are kept while this request waits; see ``LockRequest/holding``.
+    public var holding: [String]
 
     /// Makes a description of a waiter.
     ///
@@ -67,11 +73,25 @@ public struct Waiter: Sendable, Hashable, Codable {
     ///   - owner: The owner.
     ///   - mode: The mode asked for.
     ///   - waitingFor: How long it has been waiting.
-    public init(reference: String, owner: OwnerID?, mode: LockMode, waitingFor: Duration?) {
+    ///   - priority: The priority of the request.
+    ///   - fairness: Whether others may pass it, and it them.
+    ///   - holding: The references of the grants that are kept while this request waits.
+    public init(
+        reference: String,
+        owner: OwnerID?,
+        mode: LockMode,
+        waitingFor: Duration?,
+        priority: Int = 0,
+        fairness: LockRequest.Fairness = .fair,
+        holding: [String] = []
+    ) {
         self.reference = reference
         self.owner = owner
         self.mode = mode
         self.waitingFor = waitingFor
+        self.priority = priority
+        self.fairness = fairness
+        self.holding = holding
     }
 }
 
@@ -83,6 +103,7 @@ public struct ResourceStatus: Sendable, Hashable, Codable {
     public var holders: [Holder]
     /// The waiters, the next in line first.
     ///
+    /// A holder that waits to become exclusive comes first, with the reference of its grant.
     /// A process shows one waiter for all of its tasks that wait for a resource.
     public var waiters: [Waiter]
     /// How much longer the resource rests after a holder vanished; `nil` when it does not rest.

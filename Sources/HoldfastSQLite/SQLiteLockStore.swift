@@ -107,7 +107,7 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
     /// Always throws: grants of this store keep their mode.
     ///
     /// - Throws: `LockError` with code `unsupported`.
-    public func convert(_ grant: GrantKey, to mode: LockMode) async throws -> ConvertReply {
+    public func convert(_ conversion: Conversion) async throws -> ConvertReply {
         throw LockError(.unsupported, "the sqlite store does not convert locks; release and acquire instead")
     }
 
@@ -150,6 +150,13 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
     }
 
     // MARK: - Signals and background
+
+    /// Always throws: this store does not say what a request waits for.
+    ///
+    /// - Throws: `LockError` with code `unsupported`.
+    public func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
+        throw LockError(.unsupported, "the sqlite store does not show waits")
+    }
 
     /// Registers a handler for signals, and makes this process reachable for others.
     ///

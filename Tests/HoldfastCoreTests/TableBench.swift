@@ -45,7 +45,7 @@ struct TableBench {
     }
 
     mutating func convert(_ request: LockRequest, to mode: LockMode) -> ConvertReply {
-        self.table.convert(request.key, to: mode, at: self.now, signals: &self.signals)
+        self.table.convert(Conversion(request.key, to: mode), at: self.now, signals: &self.signals)
     }
 
     func status(_ resource: Resource) -> ResourceStatus { self.table.status(of: resource, at: self.now) }

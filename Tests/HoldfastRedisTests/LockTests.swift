@@ -192,6 +192,6 @@ struct LockTests {
         request.mode = .shared
         let error = await #expect(throws: LockError.self) { try await store.acquire(request) }
         #expect(error?.code == .unsupported)
-        await #expect(throws: LockError.self) { try await store.convert(request.key, to: .shared) }
+        await #expect(throws: LockError.self) { try await store.convert(Conversion(request.key, to: .shared)) }
     }
 }

@@ -197,21 +197,26 @@ public final class RedisLockStore: LockStore {
         }
     }
 
-    /// See ``LockStore/convert(_:to:)``.
+    /// See ``LockStore/convert(_:)``.
     ///
     /// Only exclusive locks exist here, so nothing can be changed.
     ///
-    /// - Parameters:
-    ///   - grant: The grant.
-    ///   - mode: The new mode.
+    /// - Parameter conversion: The grant and its new mode.
     /// - Returns: Never.
     /// - Throws: ``LockError`` with code ``LockError/Code/unsupported``.
-    public func convert(_ grant: GrantKey, to mode: LockMode) async throws -> ConvertReply {
+    public func convert(_ conversion: Conversion) async throws -> ConvertReply {
         throw LockError(.unsupported, "the redis store does not change the mode of a lock, it only has exclusive ones")
     }
 
     /// How far the messages are, within a call's time.
     func standing() async -> Subscription.Standing { await self.subscription.standing(by: self.client.deadline) }
+
+    /// Always throws: this store does not say what a request waits for.
+    ///
+    /// - Throws: `LockError` with code `unsupported`.
+    public func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
+        throw LockError(.unsupported, "the redis store does not show waits")
+    }
 
     /// See ``LockStore/subscribe(_:)``.
     ///

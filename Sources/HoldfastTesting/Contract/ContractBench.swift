@@ -43,6 +43,7 @@ final class ContractBench: Sendable {
 
     func resource(_ name: String = "x") throws -> Resource { try Resource(self.subject.namePrefix + name) }
 
+    /// Makes a request, of an owner of its own or of that of a request that is held meanwhile.
     func request(
         _ resource: Resource,
         by client: Client,
@@ -52,7 +53,9 @@ final class ContractBench: Sendable {
         waitLimit: Duration? = nil,
         acceptance: Duration = .seconds(30),
         lockDelay: Duration = .zero,
-        priority: Int = 0
+        priority: Int = 0,
+        fairness: LockRequest.Fairness = .fair,
+        after outer: LockRequest? = nil
     ) -> LockRequest {
         self.state.withLock { state in
             state.serial += 1
@@ -60,13 +63,16 @@ final class ContractBench: Sendable {
                 id: RequestID(using: &state.generator),
                 resource: resource,
                 mode: mode,
-                owner: OwnerID(process: client.process, serial: state.serial, label: "owner \(state.serial)"),
+                owner: outer?.owner
+                    ?? OwnerID(process: client.process, serial: state.serial, label: "owner \(state.serial)"),
                 lease: lease,
                 contention: contention,
                 waitLimit: waitLimit,
                 acceptance: acceptance,
                 lockDelay: lockDelay,
-                priority: priority
+                priority: priority,
+                fairness: fairness,
+                holding: outer.map { [$0.id.reference] + $0.holding } ?? []
             )
         }
     }

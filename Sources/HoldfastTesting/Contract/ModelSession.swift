@@ -10,7 +10,8 @@ struct ModelSession {
         case renew([Renewal])
         case release(GrantKey)
         case withdraw(GrantKey)
-        case convert(GrantKey, LockMode)
+        case convert(Conversion)
+        case waits(LockRequest)
         case revoke(Resource)
         case forceRelease(Resource)
         case status(Resource)
@@ -82,7 +83,10 @@ struct ModelSession {
         case ..<87: return .revoke(resource)
         case ..<90: return .forceRelease(resource)
         case ..<95 where self.bench.a.store.capabilities.converts:
-            return .convert(known.request.key, self.modes.randomElement(using: &self.generator) ?? .exclusive)
+            let mode = self.modes.randomElement(using: &self.generator) ?? .exclusive
+            let waits = self.generator.chance(0.6)
+            return .convert(Conversion(known.request.key, to: mode, contention: waits ? .queue : .fail))
+        case ..<97 where self.bench.a.store.capabilities.showsWaits: return .waits(known.request)
         default:
             return self.options.passesTime ? .pass(self.bench.subject.shortLease * 2) : .release(known.request.key)
         }
@@ -92,6 +96,7 @@ struct ModelSession {
         let abilities = self.bench.a.store.capabilities
         let client = self.generator.chance(0.5) ? self.bench.a : self.bench.b
         let waits = abilities.queues && self.generator.chance(0.8)
+        let outer = self.generator.chance(0.3) ? self.requests.randomElement(using: &self.generator) : nil
         let request = self.bench.request(
             self.resources[Int.random(in: 0..<2, using: &self.generator)],
             by: client,
@@ -101,7 +106,9 @@ struct ModelSession {
             waitLimit: waits && self.generator.chance(0.2) ? self.duration() : nil,
             acceptance: self.duration(),
             lockDelay: abilities.delaysAfterLoss && self.generator.chance(0.1) ? .seconds(60) : .zero,
-            priority: self.generator.chance(0.2) ? 50 : 0
+            priority: self.generator.chance(0.2) ? 50 : 0,
+            fairness: self.generator.chance(0.15) ? .barging : .fair,
+            after: outer?.request
         )
         self.requests.append((request, client))
         return request
@@ -134,9 +141,11 @@ struct ModelSession {
         case .withdraw(let key):
             let found = try await self.client(of: key).withdraw(key)
             try self.equal(found, self.model.withdraw(key, at: self.now, signals: &self.signals), "withdraw")
-        case .convert(let key, let mode):
-            let found = try await self.client(of: key).convert(key, to: mode)
-            try self.compare(found, self.model.convert(key, to: mode, at: self.now, signals: &self.signals))
+        case .convert(let conversion):
+            let found = try await self.client(of: conversion.key).convert(conversion)
+            try self.compare(found, self.model.convert(conversion, at: self.now, signals: &self.signals))
+        case .waits(let request):
+            try await self.compareWaits(request)
         case .revoke(let resource):
             let found = try await self.bench.b.store.revoke(resource)
             try self.compare(found.asked, self.model.revoke(resource, at: self.now, signals: &self.signals), "revoke")
@@ -176,6 +185,9 @@ struct ModelSession {
         switch (found, expected) {
         case (.converted(let found), .converted(let expected)): try self.compare(found, expected)
         case (.busy(let found), .busy(let expected)): try self.compare(found, expected, "blockers")
+        case (.waiting(let found), .waiting(let expected)):
+            try self.compare(found.blockers, expected.blockers, "blockers")
+            try self.near(found.checkAfter, expected.checkAfter, "checkAfter")
         case (.lost, .lost): break
         default: throw self.divergence("convert", "\(found)", "\(expected)")
         }
@@ -207,6 +219,23 @@ struct ModelSession {
         try self.equal(found.waiters.map(\.reference), expected.waiters.map(\.reference), "waiters")
         try self.equal(found.waiters.map(\.mode), expected.waiters.map(\.mode), "waiters")
         try self.equal(found.restingFor == nil, expected.restingFor == nil, "resting")
+    }
+
+    private mutating func compareWaits(_ request: LockRequest) async throws {
+        // A store need not know of a wait that nobody asked about.
+        for (other, client) in self.requests { _ = try await client.store.waits(of: other.owner, for: other.resource) }
+        let found = try await self.client(of: request.key).waits(of: request.owner, for: request.resource)
+        let expected = self.model.waits(of: request.owner, at: self.now)
+        try self.equal(Set(found.map(\.resource)), Set(expected.map(\.resource)), "waits")
+        for status in found {
+            guard let other = expected.first(where: { $0.resource == status.resource }) else { continue }
+            try self.compare(status, other)
+            try self.equal(status.waiters.map(\.holding), other.waiters.map(\.holding), "holding")
+            try self.equal(status.waiters.map(\.fairness), other.waiters.map(\.fairness), "fairness")
+            try self.equal(status.waiters.map(\.priority), other.waiters.map(\.priority), "priority")
+        }
+        let graphs = (WaitForGraph(found), WaitForGraph(expected))
+        try self.equal(graphs.0.deadlocks.count, graphs.1.deadlocks.count, "deadlocks")
     }
 
     /// Signals come when they like, perhaps twice; in the end those that matter are the same.
@@ -268,7 +297,8 @@ struct ModelSession {
         case .renew(let renewals): "renew \(renewals.map(\.key.id))"
         case .release(let key): "release \(key.id)"
         case .withdraw(let key): "withdraw \(key.id)"
-        case .convert(let key, let mode): "convert \(key.id) \(mode)"
+        case .convert(let conversion): "convert \(conversion.key.id) \(conversion.mode) \(conversion.contention)"
+        case .waits(let request): "waits \(request.id)"
         case .revoke(let resource): "revoke \(resource)"
         case .forceRelease(let resource): "forceRelease \(resource)"
         case .status(let resource): "status \(resource)"

@@ -92,16 +92,18 @@ extension StoreContract {
             let upgrader = bench.request(name, by: bench.b, mode: .update)
             try await bench.take(reader, bench.a)
             let token = try await bench.take(upgrader, bench.b)
-            guard case .busy(let blockers) = try await bench.b.store.convert(upgrader.key, to: .exclusive) else {
+            guard case .busy(let blockers) = try await bench.b.store.convert(Conversion(upgrader.key, to: .exclusive))
+            else {
                 throw Violation(description: "an upgrade beside a reader went through")
             }
             try bench.equal(blockers.map(\.reference), [reader.id.reference])
             _ = try await bench.a.store.release(reader.key)
-            guard case .converted(let new) = try await bench.b.store.convert(upgrader.key, to: .exclusive) else {
+            guard case .converted(let new) = try await bench.b.store.convert(Conversion(upgrader.key, to: .exclusive))
+            else {
                 throw Violation(description: "an upgrade without readers did not go through")
             }
             try bench.check(new > token, "an upgrade brings a new token")
-            try bench.equal(try await bench.b.store.convert(upgrader.key, to: .exclusive), .converted(new))
+            try bench.equal(try await bench.b.store.convert(Conversion(upgrader.key, to: .exclusive)), .converted(new))
             try bench.equal(try await bench.b.store.status(of: name).holders.map(\.mode), [.exclusive])
         },
         Case("A second holder in update mode has to wait", if: converts) { bench in
@@ -116,7 +118,7 @@ extension StoreContract {
             let reader = bench.request(name, by: bench.b, mode: .shared)
             try await bench.wait(reader, bench.b)
             let writer = try await bench.enqueue(name, bench.a)
-            try bench.equal(try await bench.a.store.convert(held.key, to: .shared), .converted(token))
+            try bench.equal(try await bench.a.store.convert(Conversion(held.key, to: .shared)), .converted(token))
             try await bench.granted(reader, bench.b)
             try await bench.take(reader, bench.b)
             _ = try await bench.b.store.release(reader.key)
@@ -124,10 +126,64 @@ extension StoreContract {
             _ = try await bench.a.store.release(held.key)
             try await bench.take(writer, bench.a)
         },
+        Case("A waiting upgrade keeps newcomers out and is done when the last reader leaves", if: converts) { bench in
+            let name = try bench.resource()
+            let reader = bench.request(name, by: bench.a, mode: .shared)
+            let upgrader = bench.request(name, by: bench.b, mode: .update)
+            try await bench.take(reader, bench.a)
+            let token = try await bench.take(upgrader, bench.b)
+            let conversion = Conversion(upgrader.key, to: .exclusive, contention: .queue)
+            guard case .waiting(let place) = try await bench.b.store.convert(conversion) else {
+                throw Violation(description: "an upgrade beside a reader does not wait")
+            }
+            try bench.equal(place.blockers.map(\.reference), [reader.id.reference])
+            let newcomer = bench.request(name, by: bench.a, mode: .shared)
+            try await bench.wait(newcomer, bench.a)
+            let waiters = try await bench.a.store.status(of: name).waiters
+            try bench.equal(waiters.map(\.reference), [upgrader.id.reference, newcomer.id.reference])
+            try bench.equal(waiters.first?.holding, [upgrader.id.reference])
+            _ = try await bench.a.store.release(reader.key)
+            try await bench.granted(upgrader, bench.b)
+            guard case .converted(let new) = try await bench.b.store.convert(conversion) else {
+                throw Violation(description: "an upgrade did not end when the last reader left")
+            }
+            try bench.check(new > token, "an upgrade brings a new token")
+            _ = try await bench.b.store.release(upgrader.key)
+            try await bench.granted(newcomer, bench.a)
+        },
+        Case("A waiting upgrade ends by asking for the present mode, and readers come in again", if: converts) {
+            bench in
+            let name = try bench.resource()
+            let reader = bench.request(name, by: bench.a, mode: .shared)
+            let upgrader = bench.request(name, by: bench.b, mode: .update)
+            try await bench.take(reader, bench.a)
+            let token = try await bench.take(upgrader, bench.b)
+            _ = try await bench.b.store.convert(Conversion(upgrader.key, to: .exclusive, contention: .queue))
+            let newcomer = bench.request(name, by: bench.a, mode: .shared)
+            try await bench.wait(newcomer, bench.a)
+            try bench.equal(try await bench.b.store.convert(Conversion(upgrader.key, to: .update)), .converted(token))
+            try await bench.granted(newcomer, bench.a)
+            try bench.equal(try await bench.a.store.status(of: name).waiters, [])
+        },
+        Case("A waiting upgrade ends when a reader dies", if: converts) { bench in
+            let name = try bench.resource()
+            let lease = bench.subject.shortLease
+            try await bench.take(bench.request(name, by: bench.a, mode: .shared, lease: lease), bench.a)
+            let upgrader = bench.request(name, by: bench.b, mode: .update)
+            try await bench.take(upgrader, bench.b)
+            let conversion = Conversion(upgrader.key, to: .exclusive, contention: .queue)
+            guard case .waiting = try await bench.b.store.convert(conversion) else {
+                throw Violation(description: "an upgrade beside a reader does not wait")
+            }
+            try await bench.passShortLease()
+            guard case .converted = try await bench.b.store.convert(conversion) else {
+                throw Violation(description: "a dead reader holds an upgrade up")
+            }
+        },
         Case("A lock that is lost cannot be converted", if: converts) { bench in
             let held = try await bench.hold(try bench.resource(), bench.a)
             _ = try await bench.a.store.release(held.key)
-            try bench.equal(try await bench.a.store.convert(held.key, to: .shared), .lost)
+            try bench.equal(try await bench.a.store.convert(Conversion(held.key, to: .shared)), .lost)
         },
     ]
 }

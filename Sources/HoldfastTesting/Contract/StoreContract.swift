@@ -90,7 +90,8 @@ public enum StoreContract {
 
     /// All promises.
     public static let cases: [Case] =
-        grants + queues + hands + ends + renewals + operators + surveys + limits + readers + conversions
+        grants + queues + hands + ends + renewals + operators + surveys + limits + readers + conversions + barging
+        + waits
 }
 
 // Conditions of cases, by name.

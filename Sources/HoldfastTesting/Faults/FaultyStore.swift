@@ -90,8 +90,13 @@ public final class FaultyStore: LockStore {
     }
 
     /// See `LockStore`.
-    public func convert(_ grant: GrantKey, to mode: LockMode) async throws -> ConvertReply {
-        try await self.call { base in try await base.convert(grant, to: mode) }
+    public func convert(_ conversion: Conversion) async throws -> ConvertReply {
+        try await self.call { base in try await base.convert(conversion) }
+    }
+
+    /// See `LockStore`.
+    public func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
+        try await self.call { base in try await base.waits(of: owner, for: resource) }
     }
 
     /// See `LockStore`.

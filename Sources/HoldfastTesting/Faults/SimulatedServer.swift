@@ -31,7 +31,13 @@ public final class SimulatedServer: Sendable {
     public init(clock: ManualClock, rate: Double = 1, modes: Set<LockMode.Kind> = Set(LockMode.Kind.allCases)) {
         self.clock = clock
         self.rate = rate
-        self.capabilities = StoreCapabilities(name: "simulated", scope: .network, modes: modes, converts: true)
+        self.capabilities = StoreCapabilities(
+            name: "simulated",
+            scope: .network,
+            modes: modes,
+            converts: true,
+            showsWaits: true
+        )
         self.state = Mutex(State(table: LockTable()))
     }
 

@@ -70,8 +70,13 @@ public final class SimulatedStore: LockStore {
     }
 
     /// See `LockStore`.
-    public func convert(_ grant: GrantKey, to mode: LockMode) async throws -> ConvertReply {
-        try await self.call { table, now, signals in table.convert(grant, to: mode, at: now, signals: &signals) }
+    public func convert(_ conversion: Conversion) async throws -> ConvertReply {
+        try await self.call { table, now, signals in table.convert(conversion, at: now, signals: &signals) }
+    }
+
+    /// See `LockStore`.
+    public func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
+        try await self.call { table, now, _ in table.waits(of: owner, at: now) }
     }
 
     /// See `LockStore`.

@@ -134,8 +134,12 @@ final class MistakenStore: LockStore {
 
     func withdraw(_ request: GrantKey) async throws -> WithdrawReply { try await self.base.withdraw(request) }
 
-    func convert(_ grant: GrantKey, to mode: LockMode) async throws -> ConvertReply {
-        try await self.base.convert(grant, to: mode)
+    func convert(_ conversion: Conversion) async throws -> ConvertReply {
+        try await self.base.convert(conversion)
+    }
+
+    func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
+        try await self.base.waits(of: owner, for: resource)
     }
 
     func revoke(_ resource: Resource) async throws -> RevokeReply { try await self.base.revoke(resource) }

@@ -68,8 +68,12 @@ final class ScriptedStore: LockStore {
         return await self.base.withdraw(request)
     }
 
-    func convert(_ grant: GrantKey, to mode: LockMode) async throws -> ConvertReply {
-        await self.base.convert(grant, to: mode)
+    func convert(_ conversion: Conversion) async throws -> ConvertReply {
+        await self.base.convert(conversion)
+    }
+
+    func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
+        await self.base.waits(of: owner, for: resource)
     }
 
     func revoke(_ resource: Resource) async throws -> RevokeReply { await self.base.revoke(resource) }
