@@ -43,6 +43,7 @@ extension StoreContract {
             try await bench.wait(forward, bench.a)
             // A store need not know of a wait that nobody asked about.
             _ = try await bench.a.store.waits(of: forward.owner, for: y)
+            try await bench.subject.pass(.milliseconds(2))
             try await bench.wait(back, bench.b)
             let statuses = try await bench.b.store.waits(of: back.owner, for: x)
             try bench.equal(Set(statuses.map(\.resource)), [x, y])
