@@ -18,6 +18,7 @@ extension LockService {
     ///   - lease: How long a dead holder blocks others; `nil` for the configured one. Renewed while the work runs.
     ///   - waitingAtMost: How long to wait in all, or `nil` to wait as long as it takes.
     ///   - priority: How many seconds earlier than it came the request stands in the queue, -100 to 100.
+    ///   - fairness: Whether this request may pass others, and they it.
     ///   - lockDelay: How long the resource rests if this holder vanishes without releasing, 0 to 60 s.
     ///   - label: A name for people, shown to whoever looks at the lock.
     ///   - work: What to do under the lock.
@@ -32,6 +33,7 @@ extension LockService {
         lease: Duration? = nil,
         waitingAtMost: Duration? = nil,
         priority: Int = 0,
+        fairness: LockRequest.Fairness = .fair,
         lockDelay: Duration = .zero,
         label: String? = nil,
         _ work: @escaping @Sendable (Lease) async throws -> Result
@@ -42,6 +44,7 @@ extension LockService {
             lease: lease,
             waitingAtMost: waitingAtMost,
             priority: priority,
+            fairness: fairness,
             lockDelay: lockDelay,
             label: label
         )
@@ -58,7 +61,7 @@ extension LockService {
     ///   - label: A name for people, shown to whoever looks at the lock.
     ///   - work: What to do under the lock.
     /// - Returns: What the work returns, or `nil` when the lock is taken.
-    /// - Throws: As ``withLock(_:mode:lease:waitingAtMost:priority:lockDelay:label:_:)``.
+    /// - Throws: As ``withLock(_:mode:lease:waitingAtMost:priority:fairness:lockDelay:label:_:)``.
     public func tryWithLock<Result: Sendable>(
         _ resource: Resource,
         mode: LockMode = .exclusive,

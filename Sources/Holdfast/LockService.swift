@@ -87,7 +87,7 @@ public final class LockService: Sendable {
 
     /// Waits for a lock and returns a handle to it.
     ///
-    /// Prefer ``withLock(_:mode:lease:waitingAtMost:priority:lockDelay:label:_:)``.
+    /// Prefer ``withLock(_:mode:lease:waitingAtMost:priority:fairness:lockDelay:label:_:)``.
     ///
     /// One round trip when the lock is free. If the task is cancelled while waiting, the place in the queue is given up;
     /// a grant that was under way is released.
@@ -98,6 +98,7 @@ public final class LockService: Sendable {
     ///   - lease: How long a dead holder blocks others; `nil` for the configured one.
     ///   - waitingAtMost: How long to wait in all, or `nil` to wait as long as it takes. Zero asks once.
     ///   - priority: How many seconds earlier than it came the request stands in the queue, -100 to 100.
+    ///   - fairness: Whether this request may pass others, and they it.
     ///   - lockDelay: How long the resource rests if this holder vanishes without releasing, 0 to 60 s.
     ///   - label: A name for people, shown to whoever looks at the lock.
     /// - Returns: The held lock.
@@ -109,6 +110,7 @@ public final class LockService: Sendable {
         lease: Duration? = nil,
         waitingAtMost: Duration? = nil,
         priority: Int = 0,
+        fairness: LockRequest.Fairness = .fair,
         lockDelay: Duration = .zero,
         label: String? = nil
     ) async throws -> Lease {
@@ -120,7 +122,8 @@ public final class LockService: Sendable {
             contention: .queue,
             priority: priority,
             lockDelay: lockDelay,
-            label: label
+            label: label,
+            fairness: fairness
         )
         guard let core = try await self.engine.acquire(options) else {
             // A store that answers a queueing request with "busy" breaks its contract; say so rather than trap.

@@ -30,6 +30,12 @@ public struct LockServiceConfiguration: Sendable {
     /// On by default; only through the task-local owner of a scoped lock or `Lease.within(_:)`, never by thread or
     /// task.
     public var isReentrant = true
+    /// What to do about deadlocks: by default, to end one after 200 ms of waiting.
+    public var deadlocks = DeadlockPolicy.detect(after: .milliseconds(200))
+    /// The owner that this service acts for, when work that holds locks elsewhere has started it.
+    ///
+    /// `holdfast run` passes it on to the commands that it starts. `nil` for owners of its own.
+    public var inherited: InheritedOwner?
     /// The name of the program in owner descriptions, or `nil` for that of the executable.
     public var program: String?
 
@@ -54,6 +60,9 @@ public struct LockServiceConfiguration: Sendable {
         }
         guard self.acceptance > .zero, self.acceptance <= Limits.maximumLease else {
             throw LockError(.invalidArgument, "acceptance must be above zero and no longer than the longest lease")
+        }
+        if let delay = self.deadlocks.delay, delay <= .zero || delay > Limits.maximumLease {
+            throw LockError(.invalidArgument, "deadlocks must be looked for after more than zero and at most a day")
         }
         let limits = Duration.zero...Limits.maximumLease
         guard limits.contains(self.startupLimit), limits.contains(self.outageLimit) else {

@@ -71,6 +71,8 @@ public struct LockError: Error, Sendable {
     ///
     /// Empty for most codes.
     public let blockers: [Holder]
+    /// Who waits for whom, when the code is ``Code/deadlock``.
+    public let deadlock: Deadlock?
     /// The error of the library below, when there is one.
     public let underlying: (any Error)?
 
@@ -80,11 +82,19 @@ public struct LockError: Error, Sendable {
     ///   - code: The kind.
     ///   - message: One sentence for a person, without secrets and without a final stop.
     ///   - blockers: Who stood in the way.
+    ///   - deadlock: Who waits for whom.
     ///   - underlying: The error of the library below.
-    public init(_ code: Code, _ message: String, blockers: [Holder] = [], underlying: (any Error)? = nil) {
+    public init(
+        _ code: Code,
+        _ message: String,
+        blockers: [Holder] = [],
+        deadlock: Deadlock? = nil,
+        underlying: (any Error)? = nil
+    ) {
         self.code = code
         self.message = message
         self.blockers = blockers
+        self.deadlock = deadlock
         self.underlying = underlying
     }
 }

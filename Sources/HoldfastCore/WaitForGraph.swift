@@ -37,10 +37,18 @@ public struct WaitForGraph: Sendable {
     /// Makes the graph of what some resources say.
     ///
     /// - Parameter resources: The resources, as they were at one moment. Of one that comes twice the last one counts.
-    public init(_ resources: [ResourceStatus]) {
-        var byName: [Resource: ResourceStatus] = [:]
-        for resource in resources { byName[resource.resource] = resource }
-        let statuses = byName.values.sorted { $0.resource < $1.resource }
+    public init(_ resources: [ResourceStatus]) { self.init(stores: [resources]) }
+
+    /// Makes the graph of what the resources of several stores say, where one name may mean several locks.
+    ///
+    /// - Parameter stores: The resources of each store.
+    package init(stores: [[ResourceStatus]]) {
+        var statuses: [ResourceStatus] = []
+        for resources in stores {
+            var byName: [Resource: ResourceStatus] = [:]
+            for resource in resources { byName[resource.resource] = resource }
+            statuses += byName.values.sorted { $0.resource < $1.resource }
+        }
         var nodes: [Node] = []
         var keepers: [String: [Int]] = [:]
         var firsts: [Int] = []

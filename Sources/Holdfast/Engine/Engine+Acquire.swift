@@ -13,6 +13,9 @@ struct AcquireOptions: Sendable {
     var priority: Int
     var lockDelay: Duration
     var label: String?
+    var fairness = LockRequest.Fairness.fair
+    /// The owner to act for and what it holds, when that is not to be seen from the task.
+    var inherited: InheritedOwner?
 }
 
 extension Engine {
@@ -36,6 +39,7 @@ extension Engine {
                 switch error {
                 case is CancellationError: .cancelled
                 case let error as LockError where error.code == .timeout: .timeout
+                case let error as LockError where error.code == .deadlock: .deadlock
                 case _: .failed
                 }
             self.observe(.notAcquired(self.failure(options, outcome, started, error)))
@@ -63,7 +67,7 @@ extension Engine {
         from started: Instant
     ) async throws -> (LeaseCore?, LockEvent.Acquisition.Path) {
         let context = OwnerContext.current
-        let request = self.makeRequest(options, owner: context?.owner(of: self))
+        let request = self.makeRequest(options, context)
         try self.capabilities.check(request)
         guard options.waitingAtMost.map({ $0 >= .zero }) != false else {
             throw LockError(.invalidArgument, "a wait limit cannot be negative")
@@ -90,8 +94,10 @@ extension Engine {
         }
     }
 
-    private func makeRequest(_ options: AcquireOptions, owner: OwnerID?) -> LockRequest {
-        LockRequest(
+    private func makeRequest(_ options: AcquireOptions, _ context: OwnerContext?) -> LockRequest {
+        let inherited = options.inherited ?? self.configuration.inherited
+        let owner = options.inherited?.owner ?? context?.owner ?? inherited?.owner
+        return LockRequest(
             id: self.identifiers.requestID(),
             resource: options.resource,
             mode: options.mode,
@@ -101,7 +107,9 @@ extension Engine {
             waitLimit: options.waitingAtMost,
             acceptance: self.configuration.acceptance,
             lockDelay: options.lockDelay,
-            priority: options.priority
+            priority: options.priority,
+            fairness: options.fairness,
+            holding: (context?.holding ?? []) + (inherited?.holding ?? [])
         )
     }
 
@@ -192,7 +200,11 @@ extension Engine {
     }
 
     /// Sleeps until the requests before this one have left.
+    ///
+    /// One that may be part of a deadlock goes on to the store's queue after a while: there, every process can see it.
     func awaitTurn(_ request: LockRequest, _ slot: WakeSlot, until deadline: Instant?) async throws {
+        let watch = DeadlockWatch(request.holding, self)
+        if let next = watch.next { self.setTimer(.wait(request.id), at: deadline.map { min($0, next) } ?? next) }
         while true {
             let reasons = await slot.wait()
             if reasons.contains(.admitted), !reasons.contains(.cancelled) {
@@ -201,8 +213,15 @@ extension Engine {
             }
             let isOver = deadline.map { self.clock.now >= $0 } ?? false
             guard isOver || !reasons.isDisjoint(with: [.cancelled, .stopped]) else {
+                if watch.isDue(at: self.clock.now) {
+                    self.stopWaiting(request.id)
+                    self.state.withLock { $0.gate.pass(request.id, request.resource) }
+                    return
+                }
                 // Woken to look at the store, where this request is not yet: only the limit counts here.
-                if let deadline { self.setTimer(.wait(request.id), at: deadline) }
+                if let due = [deadline, watch.next].compactMap(\.self).min() {
+                    self.setTimer(.wait(request.id), at: due)
+                }
                 continue
             }
             self.stopWaiting(request.id)

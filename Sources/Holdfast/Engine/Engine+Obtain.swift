@@ -26,7 +26,11 @@ extension Engine {
         var slot: WakeSlot?
         var isKnown = false
         var restarts = 0
-        defer { if slot != nil { self.stopWaiting(request.id) } }
+        var watch = DeadlockWatch(request.holding, self)
+        defer {
+            if slot != nil { self.stopWaiting(request.id) }
+            watch.end()
+        }
         while true {
             switch try await self.ask(request, &slot, &isKnown, until: deadline) {
             case .granted(let token, let timeline, let now):
@@ -62,14 +66,14 @@ extension Engine {
             case .wait(let place):
                 path = .waited
                 let sleeper = self.sleeper(&slot, for: request.id, deadline)
-                try await self.wait(request, place, sleeper, until: deadline)
+                try await self.wait(request, place, sleeper, &watch, until: deadline)
             }
             if let deadline { request.waitLimit = max(.zero, self.clock.now.duration(to: deadline)) }
         }
     }
 
     /// Where a request sleeps; entered in the books the first time, with the signal that came before it.
-    private func sleeper(_ slot: inout WakeSlot?, for id: RequestID, _ deadline: Instant?) -> WakeSlot {
+    func sleeper(_ slot: inout WakeSlot?, for id: RequestID, _ deadline: Instant?) -> WakeSlot {
         if let slot { return slot }
         let new = WakeSlot()
         slot = new
@@ -208,16 +212,26 @@ extension Engine {
         _ request: LockRequest,
         _ place: AcquireReply.Waiting,
         _ slot: WakeSlot,
+        _ watch: inout DeadlockWatch,
         until deadline: Instant?
     ) async throws {
         let check = self.clock.now.advanced(by: self.checkDelay(place))
-        self.setTimer(.wait(request.id), at: deadline.map { min($0, check) } ?? check)
-        let reasons = await slot.wait()
-        if !reasons.isDisjoint(with: [.cancelled, .stopped]) { try await self.leave(request, reasons) }
-        if reasons.contains(.signal) { return }
-        if let deadline, self.clock.now >= deadline {
-            await self.giveUp(request)
-            throw self.timeout(request, blockers: place.blockers)
+        while true {
+            self.setTimer(.wait(request.id), at: [check, deadline, watch.next].compactMap(\.self).min() ?? check)
+            let reasons = await slot.wait()
+            if !reasons.isDisjoint(with: [.cancelled, .stopped]) { try await self.leave(request, reasons) }
+            if reasons.contains(.signal) { return }
+            let now = self.clock.now
+            if let deadline, now >= deadline {
+                await self.giveUp(request)
+                throw self.timeout(request, blockers: place.blockers)
+            }
+            guard now < check, watch.isDue(at: now) else { return }
+            let suspect = Suspect(reference: request.id.reference, owner: request.owner, resource: request.resource)
+            guard let deadlock = await self.look(for: suspect, &watch) else { continue }
+            // Handed over in the last moment: then nobody is stuck any more, and this begins anew.
+            if await self.giveUp(request) == .released { return }
+            throw self.deadlockError(deadlock, request.resource)
         }
     }
 
@@ -226,7 +240,7 @@ extension Engine {
     /// At the latest when the store says, and before that once for each acceptance time and place in the queue: a lost
     /// signal then costs the next in line one acceptance time instead of a lease, a row of dead waiters is passed at
     /// their acceptance times, and a queue of a thousand asks the store a few dozen times a second.
-    private func checkDelay(_ place: AcquireReply.Waiting) -> Duration {
+    func checkDelay(_ place: AcquireReply.Waiting) -> Duration {
         let own = self.configuration.acceptance * (min(max(place.position, 0), Self.slowestCheck - 1) + 1)
         let delay = max(min(place.checkAfter, own), Self.shortestCheck)
         return delay + self.identifiers.jitter(upTo: delay / 16)
@@ -244,13 +258,17 @@ extension Engine {
     }
 
     /// Takes a request back wherever it is; if that fails, tries again in the background until it can hold nothing.
-    func giveUp(_ request: LockRequest) async {
+    ///
+    /// - Returns: Where it was, or `nil` when that is not known.
+    @discardableResult
+    func giveUp(_ request: LockRequest) async -> WithdrawReply? {
         do {
-            _ = try await self.store.withdraw(request.key)
+            return try await self.store.withdraw(request.key)
         } catch {
             self.observe(.cleanUpFailed(request.resource, error))
             // The request may hold a place until its wait limit, or a grant until its lease is over.
             self.cleanUpLater(request.key, until: self.clock.now.advanced(by: request.lease))
+            return nil
         }
     }
 
@@ -283,7 +301,9 @@ extension LockRequest {
             waitLimit: self.waitLimit,
             acceptance: self.acceptance,
             lockDelay: self.lockDelay,
-            priority: self.priority
+            priority: self.priority,
+            fairness: self.fairness,
+            holding: self.holding
         )
     }
 }

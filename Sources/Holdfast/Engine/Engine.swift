@@ -59,6 +59,10 @@ final class Engine: Sendable {
     let identifiers: IdentifierSource
     let identity: ProcessIdentity
     let origin: Instant
+    /// Which time this service lives in: services of different simulations never meet.
+    ///
+    /// `nil` for the machine's.
+    let world: ObjectIdentifier?
     /// Where the timekeeper sleeps.
     let nudge = WakeSlot()
     /// Where `run()` waits to be told to end in an orderly way.
@@ -81,6 +85,7 @@ final class Engine: Sendable {
         self.identifiers = IdentifierSource(generator)
         self.identity = .current(instance: self.identifiers.word(), program: configuration.program)
         self.origin = clock.now
+        self.world = type(of: clock) is AnyClass ? ObjectIdentifier(clock as AnyObject) : nil
         self.state = Mutex(State(wheel: DeadlineWheel(origin: self.origin)))
     }
 

@@ -69,6 +69,35 @@ package struct LocalGate: Sendable {
         self.entries[resource, default: Entry()].inside.append((id, mode))
     }
 
+    /// Lets somebody in out of the queue, whoever is inside.
+    ///
+    /// - Parameters:
+    ///   - id: The request.
+    ///   - resource: What it is for.
+    package mutating func pass(_ id: RequestID, _ resource: Resource) {
+        guard var entry = self.entries[resource], let index = entry.queue.firstIndex(where: { $0.id == id }) else {
+            return
+        }
+        entry.inside.append((id, entry.queue.remove(at: index).mode))
+        self.entries[resource] = entry
+    }
+
+    /// Notes that somebody inside has another mode now.
+    ///
+    /// - Parameters:
+    ///   - id: The request.
+    ///   - mode: Its mode.
+    ///   - resource: What it is for.
+    /// - Returns: Who is let through because of it.
+    package mutating func change(_ id: RequestID, to mode: LockMode, _ resource: Resource) -> [RequestID] {
+        guard var entry = self.entries[resource], let index = entry.inside.firstIndex(where: { $0.id == id }) else {
+            return []
+        }
+        entry.inside[index].mode = mode
+        defer { self.entries[resource] = entry }
+        return Self.admit(&entry)
+    }
+
     /// Leaves, from inside or from the queue.
     ///
     /// - Parameters:
@@ -83,13 +112,18 @@ package struct LocalGate: Sendable {
         } else if let index = entry.queue.firstIndex(where: { $0.id == id }) {
             entry.queue.remove(at: index)
         }
+        let admitted = Self.admit(&entry)
+        if !entry.inside.isEmpty || !entry.queue.isEmpty { self.entries[resource] = entry }
+        return admitted
+    }
+
+    private static func admit(_ entry: inout Entry) -> [RequestID] {
         var admitted: [RequestID] = []
         while let first = entry.queue.first, first.mode.isCompatible(with: entry.inside.map(\.mode)) {
             entry.queue.removeFirst()
             entry.inside.append((first.id, first.mode))
             admitted.append(first.id)
         }
-        if !entry.inside.isEmpty || !entry.queue.isEmpty { self.entries[resource] = entry }
         return admitted
     }
 }

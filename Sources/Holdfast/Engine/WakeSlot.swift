@@ -58,21 +58,27 @@ final class WakeSlot: Sendable {
     @concurrent
     func wait() async -> Reasons {
         await withTaskCancellationHandler {
-            await withCheckedContinuation { continuation in
-                let reasons = self.state.withLock { state -> Reasons? in
-                    let pending = state.pending.union(Task.isCancelled ? .cancelled : [])
-                    guard pending.isEmpty else {
-                        state.pending = []
-                        return pending
-                    }
-                    precondition(state.sleeper == nil, "two tasks wait on one slot")
-                    state.sleeper = continuation
-                    return nil
-                }
-                if let reasons { continuation.resume(returning: reasons) }
-            }
+            await withCheckedContinuation { self.sleep($0, Task.isCancelled ? .cancelled : []) }
         } onCancel: {
             self.wake(.cancelled)
         }
+    }
+
+    /// Sleeps until there is a reason, even in a task that is cancelled.
+    @concurrent
+    func waitUncancelled() async -> Reasons { await withCheckedContinuation { self.sleep($0, []) } }
+
+    private func sleep(_ continuation: CheckedContinuation<Reasons, Never>, _ reasons: Reasons) {
+        let reasons = self.state.withLock { state -> Reasons? in
+            let pending = state.pending.union(reasons)
+            guard pending.isEmpty else {
+                state.pending = []
+                return pending
+            }
+            precondition(state.sleeper == nil, "two tasks wait on one slot")
+            state.sleeper = continuation
+            return nil
+        }
+        if let reasons { continuation.resume(returning: reasons) }
     }
 }

@@ -31,7 +31,7 @@ public final class Lease: Sendable {
     public var mode: LockMode { self.core.mode }
     /// The number for the resource to check.
     ///
-    /// The same over re-entry and renewal.
+    /// The same over re-entry, renewal and downgrade; new after an upgrade.
     public var fencingToken: FencingToken { self.core.token }
     /// Until when the lock may be believed to be held, unless renewed.
     ///
@@ -61,6 +61,35 @@ public final class Lease: Sendable {
     ///   ``LockError/Code/storeUnavailable`` when it did not answer; the lease then goes on until its deadline.
     public func renew() async throws {
         try await self.engine.renewNow(self.core)
+    }
+
+    /// Makes a lock that is held as `update` exclusive.
+    ///
+    /// Waits until the readers are gone; nobody else is let in meanwhile. The lease is renewed while it waits. Afterwards
+    /// ``mode`` is exclusive and ``fencingToken`` a new one, for every handle of a re-entered lease. One round trip when
+    /// there are no readers; does nothing when the lock is exclusive already. Whatever is thrown but a loss, the lock is
+    /// held as `update` again, and who waited behind it goes on; if the store does not answer then either, it may become
+    /// exclusive without this process knowing until ``release()``.
+    ///
+    /// - Parameter waitingAtMost: How long to wait in all, or `nil` to wait as long as it takes.
+    /// - Throws: ``LockError`` with code ``LockError/Code/upgradeConflict`` at once when the lock is held as `shared`, or
+    ///   another task upgrades the same lease; ``LockError/Code/timeout``; ``LockError/Code/deadlock``;
+    ///   ``LockError/Code/lost`` when the lock was lost; ``LockError/Code/unsupported`` when the store cannot do it; or
+    ///   `CancellationError`.
+    public func upgrade(waitingAtMost: Duration? = nil) async throws {
+        try await self.engine.upgrade(self.core, waitingAtMost: waitingAtMost)
+    }
+
+    /// Makes a lock weaker without giving it up: nobody who does not fit beside it comes in between.
+    ///
+    /// The token stays. One round trip; runs to its end even when the task is cancelled.
+    ///
+    /// - Parameter mode: `shared`, or `update` to be able to upgrade again later.
+    /// - Throws: ``LockError`` with code ``LockError/Code/invalidArgument`` when the lock is weaker than that,
+    ///   ``LockError/Code/lost`` when it is not held any more, or another when the store fails; which of the two modes it
+    ///   has is then not known.
+    public func downgrade(to mode: LockMode = .shared) async throws {
+        try await self.engine.downgrade(self.core, to: mode)
     }
 
     /// Gives the lock back.

@@ -14,6 +14,7 @@ final class LeaseCore: Sendable {
         var mode: LockMode
         var token: FencingToken
         var revokeRequested = false
+        var isConverting = false
         var reply: ReleaseReply?
         var watchers: [WakeSlot] = []
         var streams: [Int: AsyncStream<LeaseEvent>.Continuation] = [:]
@@ -169,6 +170,29 @@ final class LeaseCore: Sendable {
         }
         news?.deliver()
         return news != nil
+    }
+
+    /// Begins a change of mode.
+    ///
+    /// - Returns: Whether nobody else is at it.
+    func beginConversion() -> Bool {
+        self.state.withLock { state in
+            defer { state.isConverting = true }
+            return !state.isConverting
+        }
+    }
+
+    /// Ends a change of mode.
+    func endConversion() { self.state.withLock { $0.isConverting = false } }
+
+    /// Notes the mode and the token that the store says.
+    func converted(to mode: LockMode, _ token: FencingToken) {
+        let news = self.state.withLock { state -> News in
+            guard state.mode != mode || state.token != token else { return News() }
+            (state.mode, state.token) = (mode, token)
+            return News(events: [.converted(mode, token)], streams: Array(state.streams.values))
+        }
+        news.deliver()
     }
 
     /// Notes how the release went and ends all event streams.

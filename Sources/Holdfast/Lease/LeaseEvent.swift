@@ -8,6 +8,8 @@ public import HoldfastCore
 public enum LeaseEvent: Sendable, Hashable {
     /// The lock is held. Comes first, to every reader.
     case acquired
+    /// The lock has another mode, and after an upgrade another token.
+    case converted(LockMode, FencingToken)
     /// A renewal was confirmed.
     case renewed(validUntil: ContinuousClock.Instant)
     /// A renewal got no answer. Unless one does before, the lease ends at the deadline; work is stopped a margin earlier.

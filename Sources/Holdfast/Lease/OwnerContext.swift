@@ -34,13 +34,15 @@ final class OwnerContext: Sendable {
         return nil
     }
 
-    /// The owner of the innermost lock of an engine that this work runs under.
-    func owner(of engine: Engine) -> OwnerID? {
+    /// The references of the grants that this work runs under, in any store, the innermost first.
+    var holding: [String] {
+        var references: [String] = []
         var context: OwnerContext? = self
         while let next = context {
-            if next.engine == ObjectIdentifier(engine) { return next.owner }
+            let reference = next.core.key.id.reference
+            if next.core.isHeld, !references.contains(reference) { references.append(reference) }
             context = next.outer
         }
-        return nil
+        return references
     }
 }

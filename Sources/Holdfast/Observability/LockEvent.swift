@@ -24,6 +24,10 @@ public enum LockEvent: Sendable {
     case outlived(Grant, by: Duration)
     /// Giving a lock or a place in a queue back failed; it is tried again until its lease is over.
     case cleanUpFailed(Resource, any Error)
+    /// Requests wait for each other in a circle. One of them, of this service, gives up, unless the service only reports.
+    case deadlock(Deadlock)
+    /// A lock has another mode now, after waiting for it this long.
+    case converted(Grant, waited: Duration)
     /// The store's signals were interrupted; waiting requests ask again.
     case signalsInterrupted
 
@@ -57,6 +61,8 @@ public enum LockEvent: Sendable {
             case busy
             /// The wait limit came first.
             case timeout
+            /// It would have waited for itself.
+            case deadlock
             /// The caller was cancelled.
             case cancelled
             /// The store or the service failed.

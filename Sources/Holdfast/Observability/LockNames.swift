@@ -13,7 +13,7 @@ public enum LockNames {
     /// Counter of calls to get a lock.
     ///
     /// Dimensions: ``store``, ``mode``, ``outcome`` (`free`, `waited`, `reentered`, `resumed`, `busy`, `timeout`,
-    /// `cancelled`, `failed`).
+    /// `deadlock`, `cancelled`, `failed`).
     public static let acquisitionsTotal = "holdfast_lock_acquisitions_total"
     /// Counter of releases.
     ///
@@ -47,6 +47,14 @@ public enum LockNames {
     ///
     /// Dimensions: ``store``.
     public static let cleanUpFailuresTotal = "holdfast_lock_cleanup_failures_total"
+    /// Counter of deadlocks found by this process, whether ended or only reported.
+    ///
+    /// Dimensions: ``store``.
+    public static let deadlocksTotal = "holdfast_lock_deadlocks_total"
+    /// Counter of upgrades and downgrades.
+    ///
+    /// Dimensions: ``store``, ``mode`` (the new one).
+    public static let conversionsTotal = "holdfast_lock_conversions_total"
     /// Counter of interruptions of a store's signals.
     ///
     /// Dimensions: ``store``.
@@ -84,6 +92,8 @@ public enum LockNames {
 
     /// Span: from the call to the grant.
     public static let acquireSpan = "lock.acquire"
+    /// Span: from the call to the change of mode.
+    public static let convertSpan = "lock.convert"
     /// Span: from the grant to the release.
     public static let holdSpan = "lock.hold"
 }

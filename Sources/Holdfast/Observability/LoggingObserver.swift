@@ -64,6 +64,13 @@ public struct LoggingObserver: LockObserver {
                 "giving a lock back failed; trying again until its lease is over",
                 metadata: [LockNames.resource: "\(resource)", LockNames.error: "\(error)"]
             )
+        case .deadlock(let deadlock):
+            self.logger.warning("locks wait for each other in a circle: \(deadlock)")
+        case .converted(let grant, let waited):
+            self.logger.debug(
+                "lock has another mode",
+                metadata: Self.metadata(grant).merging([LockNames.waitDuration: "\(waited.inSeconds)"]) { $1 }
+            )
         case .signalsInterrupted: self.logger.info("lock signals were interrupted; waiting requests ask again")
         }
     }

@@ -60,7 +60,8 @@ public struct MetricsObserver: LockObserver {
     private static func meters(_ kind: LockMode.Kind, _ store: String, _ factory: any MetricsFactory) -> ModeMeters {
         let base = [(LockNames.store, store), (LockNames.mode, kind.rawValue)]
         var outcomes: [String: (wait: Timer, count: Counter)] = [:]
-        for outcome in ["free", "waited", "reentered", "resumed", "busy", "timeout", "cancelled", "failed"] {
+        for outcome in ["free", "waited", "reentered", "resumed", "busy", "timeout", "deadlock", "cancelled", "failed"]
+        {
             let dimensions = base + [(LockNames.outcome, outcome)]
             outcomes[outcome] = (
                 Timer(label: LockNames.waitSeconds, dimensions: dimensions, factory: factory),
@@ -94,6 +95,8 @@ public struct MetricsObserver: LockObserver {
         case .abandoned: self.rare(LockNames.abandonedTotal)
         case .outlived: self.rare(LockNames.outlivedTotal)
         case .cleanUpFailed: self.rare(LockNames.cleanUpFailuresTotal)
+        case .deadlock: self.rare(LockNames.deadlocksTotal)
+        case .converted(let grant, _): self.rare(LockNames.conversionsTotal, (LockNames.mode, grant.mode.kind.rawValue))
         case .signalsInterrupted: self.interruptions.increment()
         }
     }

@@ -38,7 +38,10 @@ public struct TracingObserver: LockObserver {
                 Self.describe(grant, in: span)
                 span.attributes[LockNames.lockOutcome] = reply.rawValue
             }
-        case .renewed, .lost, .revokeRequested, .abandoned, .outlived, .cleanUpFailed, .signalsInterrupted: return
+        case .converted(let grant, let waited):
+            self.record(LockNames.convertSpan, lasting: waited) { span in Self.describe(grant, in: span) }
+        case .renewed, .lost, .revokeRequested, .abandoned, .outlived, .cleanUpFailed, .deadlock, .signalsInterrupted:
+            return
         }
     }
 

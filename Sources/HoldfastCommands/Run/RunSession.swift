@@ -108,7 +108,7 @@ package struct RunSession: Sendable {
         case .lost(let reason):
             self.stop(child, reason)
             return reason
-        case .acquired, .released: break
+        case .acquired, .converted, .released: break
         }
         return nil
     }

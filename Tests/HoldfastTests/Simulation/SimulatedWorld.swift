@@ -143,7 +143,7 @@ final class SimulatedWorld: Sendable {
         while self.simulation.clock.elapsed < Self.workTime {
             try await self.simulation.clock.sleep(for: generator.duration(in: .zero ... .milliseconds(2500)))
             let resource = Self.resources[Int.random(in: Self.resources.indices, using: &generator)]
-            let mode: LockMode = generator.chance(0.7) ? .exclusive : .shared
+            let mode: LockMode = generator.chance(0.6) ? .exclusive : generator.chance(0.6) ? .shared : .update
             let hold = generator.duration(in: .zero...(generator.chance(0.2) ? .seconds(5) : .milliseconds(500)))
             let delay: Duration = generator.chance(0.1) ? .milliseconds(500) : .zero
             let attempt = self.history.begin(name, resource, mode: mode)
@@ -202,13 +202,18 @@ final class SimulatedWorld: Sendable {
     /// Holds a lock until the time is up or the lock is lost, and writes with its token afterwards in both cases.
     private func work(under lease: Lease, _ mode: LockMode, _ attempt: History.Attempt, hold: Duration) async {
         await withTaskGroup(of: Void.self) { group in
-            group.addTask { try? await self.simulation.clock.sleep(for: hold) }
+            group.addTask {
+                if mode == .update { await self.upgradeAndBack(lease, attempt, hold: hold) }
+                try? await self.simulation.clock.sleep(for: hold)
+            }
             group.addTask {
                 for await event in lease.events {
                     switch event {
                     case .renewed(let validUntil): attempt.record(.renewed(validUntil: validUntil))
-                    case .lost: return
-                    case .acquired, .jeopardy, .released, .revokeRequested: break
+                    case .lost(let reason):
+                        attempt.record(.lost(reason))
+                        return
+                    case .acquired, .converted, .jeopardy, .released, .revokeRequested: break
                     }
                 }
             }
@@ -222,6 +227,22 @@ final class SimulatedWorld: Sendable {
             attempt.record(.lost(.deadline))
         }
         if mode == .exclusive { self.write(lease.fencingToken, to: lease.resource, attempt) }
+    }
+
+    /// Writes as the only holder for a while, then lets readers in again.
+    private func upgradeAndBack(_ lease: Lease, _ attempt: History.Attempt, hold: Duration) async {
+        do {
+            try await lease.upgrade(waitingAtMost: hold * 4)
+            attempt.record(.converted(.exclusive, lease.fencingToken))
+            try await self.simulation.clock.sleep(for: hold)
+            try lease.checkValid()
+            self.write(lease.fencingToken, to: lease.resource, attempt)
+            // From the call on others may read, whenever the answer comes.
+            attempt.record(.converted(.update, lease.fencingToken))
+            try await lease.downgrade(to: .update)
+        } catch {
+            // Held as update, or lost: the caller looks.
+        }
     }
 
     private func write(_ token: FencingToken, to resource: Resource, _ attempt: History.Attempt) {

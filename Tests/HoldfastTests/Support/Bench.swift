@@ -91,6 +91,8 @@ final class EventLog: LockObserver {
             case .abandoned: "abandoned"
             case .outlived: "outlived"
             case .cleanUpFailed: "cleanUpFailed"
+            case .deadlock: "deadlock"
+            case .converted(let grant, _): "converted \(grant.mode)"
             case .signalsInterrupted: "signalsInterrupted"
             }
         self.entries.withLock { $0.append(word) }

@@ -69,11 +69,13 @@ final class ScriptedStore: LockStore {
     }
 
     func convert(_ conversion: Conversion) async throws -> ConvertReply {
-        await self.base.convert(conversion)
+        _ = self.note("convert")
+        return await self.base.convert(conversion)
     }
 
     func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
-        await self.base.waits(of: owner, for: resource)
+        _ = self.note("waits")
+        return await self.base.waits(of: owner, for: resource)
     }
 
     func revoke(_ resource: Resource) async throws -> RevokeReply { await self.base.revoke(resource) }

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+/// The long waits of this process, over all of its services: how a circle that goes through two stores is followed.
+///
+/// A request is entered when it is first suspected, so most never are.
+final class WaitRegistry: Sendable {
+    /// An entry.
+    struct Ticket: Sendable {
+        fileprivate let owner: Key<OwnerID>
+        fileprivate let number: UInt64
+    }
+
+    /// What an owner waits for in one service.
+    struct Wait: Sendable {
+        /// The service.
+        let engine: Engine
+        /// The resource.
+        let resource: Resource
+    }
+
+    private struct Entry {
+        weak var engine: Engine?
+        let suspect: Suspect
+    }
+
+    /// A name in one world of time: simulations with one seed draw the same numbers.
+    fileprivate struct Key<Name: Hashable & Sendable>: Hashable, Sendable {
+        let world: ObjectIdentifier?
+        let name: Name
+    }
+
+    private struct State {
+        var entries: [Key<OwnerID>: [UInt64: Entry]] = [:]
+        var next: UInt64 = 0
+        /// Requests that are giving up: a circle that one of them is in needs no other victim.
+        var victims: Set<Key<String>> = []
+    }
+
+    /// The one of this process.
+    static let shared = WaitRegistry()
+
+    private let state = Mutex(State())
+
+    /// Enters a request.
+    func enter(_ suspect: Suspect, of engine: Engine) -> Ticket {
+        self.state.withLock { state in
+            state.next += 1
+            let owner = Key(world: engine.world, name: suspect.owner)
+            state.entries[owner, default: [:]][state.next] = Entry(engine: engine, suspect: suspect)
+            return Ticket(owner: owner, number: state.next)
+        }
+    }
+
+    /// Takes a request out.
+    func leave(_ ticket: Ticket) {
+        self.state.withLock { state in
+            guard let entry = state.entries[ticket.owner]?.removeValue(forKey: ticket.number) else { return }
+            state.victims.remove(Key(world: ticket.owner.world, name: entry.suspect.reference))
+            if state.entries[ticket.owner]?.isEmpty == true { state.entries[ticket.owner] = nil }
+        }
+    }
+
+    /// What an owner waits for in other services of this process.
+    func waits(of owner: OwnerID, outside engine: Engine) -> [Wait] {
+        self.state.withLock { state in
+            (state.entries[Key(world: engine.world, name: owner)] ?? [:]).values.compactMap { entry in
+                guard let other = entry.engine, other !== engine else { return nil }
+                return Wait(engine: other, resource: entry.suspect.resource)
+            }
+        }
+    }
+
+    /// Makes a request the one that gives up, unless another of its circle in this process is that already: two stores
+    /// may not agree on who is younger.
+    func claim(_ deadlock: Deadlock, in engine: Engine) -> Bool {
+        let members = deadlock.cycle.map { Key(world: engine.world, name: $0.from.waiter.reference) }
+        return self.state.withLock { state in
+            guard members.allSatisfy({ !state.victims.contains($0) }) else { return false }
+            state.victims.insert(members[0])
+            return true
+        }
+    }
+}
