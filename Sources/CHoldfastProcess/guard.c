@@ -25,6 +25,7 @@ struct guard {
     int control, signals, timer;
     pid_t child, home_group;
     int terminal;            // whether to pass the terminal on
+    int stopped;             // the leader is stopped
     int killing;             // KILL was sent
     int ended;               // the leader was reaped
     int64_t leftovers_until; // after the leader's end: when to KILL what is left
@@ -137,11 +138,16 @@ static void note_end(struct guard *guard, int status) {
 static int reap(struct guard *guard) {
     int status;
     pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
+    while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
         if (pid != guard->child) continue;
         if (WIFSTOPPED(status)) {
+            guard->stopped = 1;
             pass_terminal(guard, guard->child, guard->home_group);
             tell(guard, HF_CHILD_STOPPED, WSTOPSIG(status));
+        } else if (WIFCONTINUED(status)) {
+            // Somebody continued the command alone: holdfast, which stopped with it, has to go on renewing.
+            if (guard->stopped) kill(getppid(), SIGCONT);
+            guard->stopped = 0;
         } else {
             note_end(guard, status);
         }
@@ -203,7 +209,9 @@ _Noreturn void hf_guard_main(const struct hf_plan *plan, struct hf_shared *share
     // All signals are blocked here since before the fork. A group of its own: what is sent to holdfast's group does not hit the guard.
     setpgid(0, 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    prctl(PR_SET_NAME, "holdfast-guard");
+    // Whoever kills holdfast by its command line must not hit the guard as well: it is there for that moment.
+    prctl(PR_SET_NAME, "hf-guard");
+    hf_rename_process("hf-guard");
     sigset_t child;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);

@@ -11,6 +11,8 @@ struct hf_inherited {
     struct sigaction child;
 };
 extern struct hf_inherited hf_inherited;
+/// Shows another command line in `ps`, and to `pkill -f`, from now on. Async-signal-safe.
+void hf_rename_process(const char *name);
 
 enum { HF_HANDLED_COUNT = 8 };
 /// The signals that holdfast takes.

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +26,29 @@ static void note(int number) {
     errno = before;
 }
 
+static char **own_arguments;
+static size_t own_arguments_size;
+
+/// glibc hands main's arguments to constructors, too.
+__attribute__((constructor)) static void find_arguments(int count, char **arguments) {
+    if (count < 1 || arguments == NULL) return;
+    own_arguments = arguments;
+    char *last = arguments[count - 1];
+    own_arguments_size = (size_t)(last + strlen(last) - arguments[0]);
+}
+
+void hf_rename_process(const char *name) {
+    if (own_arguments == NULL) return;
+    memset(own_arguments[0], 0, own_arguments_size);
+    strncpy(own_arguments[0], name, own_arguments_size);
+}
+
 void hf_signals_prepare(void) {
+    // A descriptor that was closed at the start must not be given to a socket or a pipe of ours: what is said on stderr
+    // would go there.
+    int spare;
+    while ((spare = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0 && spare <= STDERR_FILENO) {}
+    if (spare >= 0) close(spare);
     sigprocmask(SIG_SETMASK, NULL, &hf_inherited.mask);
     sigaction(SIGPIPE, NULL, &hf_inherited.pipe);
     sigaction(SIGCHLD, NULL, &hf_inherited.child);
@@ -33,6 +56,9 @@ void hf_signals_prepare(void) {
     // waitpid() answers nothing while SIGCHLD is ignored.
     struct sigaction standard = {.sa_handler = SIG_DFL};
     sigaction(SIGCHLD, &standard, NULL);
+    // A reader that is gone must not cost the command its life.
+    struct sigaction ignored = {.sa_handler = SIG_IGN};
+    sigaction(SIGPIPE, &ignored, NULL);
 }
 
 static void *wait_for_signals(void *unused) {
@@ -77,7 +103,9 @@ void hf_signals_die(int number) {
     _exit(128 + number);
 }
 
-void hf_stop_self(void) { kill(getpid(), SIGSTOP); }
+void hf_stop_self(void) {
+    if (isatty(STDIN_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp()) kill(getpid(), SIGSTOP);
+}
 
 int64_t hf_boot_time(void) {
     struct timespec now;

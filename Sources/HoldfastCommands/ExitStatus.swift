@@ -12,6 +12,8 @@ package enum ExitStatus {
     package static let unavailable: Int32 = 69
     /// Something that must not happen.
     package static let software: Int32 = 70
+    /// Output could not be written.
+    package static let inputOutput: Int32 = 74
     /// The lock was not acquired in time.
     package static let notAcquired: Int32 = 75
     /// The lock was lost; the child was stopped.

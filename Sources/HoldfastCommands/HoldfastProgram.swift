@@ -15,6 +15,9 @@ public enum HoldfastProgram {
         let arguments = Array(CommandLine.arguments.dropFirst())
         // The parser's own --version would have to know the libraries on every start.
         if arguments == ["--version"] { Self.printVersion() }
+        guard CText.arguments.prefix(while: { $0 != CText("--") }).allSatisfy(\.isUTF8) else {
+            Self.end(CommandFailure(ExitStatus.usage, "an argument is not UTF-8; only the command after -- may be"))
+        }
         do {
             var command = try HoldfastCommand.parseAsRoot(arguments)
             if var command = command as? any AsyncParsableCommand {
@@ -30,8 +33,21 @@ public enum HoldfastProgram {
         } catch is CancellationError {
             Self.end(CommandFailure(ExitStatus.signalled(SIGINT)))
         } catch {
-            HoldfastCommand.exit(withError: error)
+            Self.end(error, arguments)
         }
+    }
+
+    /// Ends on the parser's word: help goes to stdout as it is, an error is one line with what to do.
+    private static func end(_ error: any Error, _ arguments: [String]) -> Never {
+        guard HoldfastCommand.exitCode(for: error) != .success else { HoldfastCommand.exit(withError: error) }
+        let message = HoldfastCommand.message(for: error).split(separator: "\n").first.map(String.init) ?? "\(error)"
+        let command = arguments.first.map { " \($0)" } ?? ""
+        let takesCommand = ["run", "elect"].contains(arguments.first)
+        let hint =
+            takesCommand && !arguments.contains("--")
+            ? "the command goes after --, as in: holdfast\(command) NAME -- COMMAND"
+            : "see holdfast\(HoldfastCommand.hasSubcommand(arguments.first) ? command : "") --help"
+        Self.end(CommandFailure(ExitStatus.usage, "\(TerminalText.escaped(message)) (\(hint))"))
     }
 
     private static func end(_ failure: CommandFailure) -> Never {

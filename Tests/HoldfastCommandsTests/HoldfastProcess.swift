@@ -33,9 +33,12 @@ final class HoldfastProcess: Sendable {
         environment["HOLDFAST_STORE"] = "sqlite:\(directory.path)/locks.db"
         environment.merge(variables) { $1 }
         self.child = try GuardedChild(
-            ["/bin/sh", "-c", "files=$1; shift; exec \"$HOLDFAST\" \"$@\" >\"$files.out\" 2>\"$files.err\" </dev/null"]
-                + ["sh", self.files] + arguments,
-            environment: environment.map { "\($0.key)=\($0.value)" }
+            ([
+                "/bin/sh", "-c",
+                "files=$1; shift; exec \"$HOLDFAST\" \"$@\" >\"$files.out\" 2>\"$files.err\" </dev/null",
+            ]
+                + ["sh", self.files] + arguments).map { CText($0) },
+            environment: environment.map { CText("\($0.key)=\($0.value)") }
         )
     }
 

@@ -206,7 +206,9 @@ struct RunTests {
         let child = try await self.pid(in: "holder")
         let stat = TestDirectory.proc("/proc/\(child)/stat")
         let guardPid = try #require(stat.split(separator: ")").last?.split(separator: " ")[1]).description
-        #expect(TestDirectory.proc("/proc/\(guardPid)/comm") == "holdfast-guard\n")
+        #expect(TestDirectory.proc("/proc/\(guardPid)/comm") == "hf-guard\n")
+        // `pkill -f "holdfast run x"` must not hit the guard as well.
+        #expect(!TestDirectory.proc("/proc/\(guardPid)/cmdline").contains("run"))
         kill(try #require(Int32(guardPid)), SIGKILL)
         #expect(await holder.end().status == 137)
         #expect(!isAlive(child))

@@ -6,7 +6,7 @@ import Testing
 @Suite
 struct StoreURLTests {
     @Test(arguments: [
-        ("memory:", StoreURL.memory), ("sqlite:", .sqlite(path: nil)), ("sqlite:locks.db", .sqlite(path: "locks.db")),
+        ("memory:", StoreURL.memory), ("sqlite:", .sqlite(path: nil)), ("sqlite:./l.db", .sqlite(path: "./l.db")),
         ("sqlite:/var/l.db", .sqlite(path: "/var/l.db")), ("sqlite:///var/l.db", .sqlite(path: "/var/l.db")),
         ("SQLite:/x", .sqlite(path: "/x")), ("redis://h:6379/0", .redis(url: "redis://h:6379/0")),
     ])
@@ -16,8 +16,9 @@ struct StoreURLTests {
 
     @Test(arguments: [
         "", "locks.db", "memory:x", "sqlite://host/x", "redis:h", "redis://", "redis://user:canary@",
-        "rediss://canary@h",
-        "redis://canary@a,b", "zookeeper://canary@h", "http://canary@h", "sqlite:a\0b", "canary\u{1B}:x",
+        "rediss://canary@h", "redis://:ca/canary@h:6379/0", "redis://:c@canary/word@h", "redis://:ca?canary@h",
+        "redis://canary@a,b", "zookeeper://canary@h", "http://canary@h", "sqlite:/a\0b", "sqlite:canary.db",
+        "sqlite:~/canary.db", "canary@h:6379/0", "canary\u{1B}:x",
     ])
     func `anything else is refused with a sentence that does not repeat it`(text: String) {
         let problem = #expect(throws: StoreURL.Problem.self) { try StoreURL(text) }

@@ -53,7 +53,8 @@ void hf_child_signal(struct hf_child *child, int signal);
 /// Frees the handle, after the last event was delivered.
 void hf_child_free(struct hf_child *child);
 
-/// Stops this process as job control would; returns when it is continued.
+/// Stops this process as job control would; returns when it is continued. Does nothing without a terminal whose
+/// foreground this process is: nobody would continue it.
 void hf_stop_self(void);
 /// CLOCK_BOOTTIME in nanoseconds: the clock of all deadlines here.
 int64_t hf_boot_time(void);

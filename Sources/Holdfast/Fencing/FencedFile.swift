@@ -15,7 +15,8 @@ public import HoldfastCore
 /// this, or is cut short, is an error and is never overwritten: its token is not known, so nobody may write.
 ///
 /// Not for network file systems, where `flock` and `rename` promise less. Work is done on a queue of the file's own,
-/// never on the cooperative pool; a call that waits for another process' write waits there, and is not cancellable.
+/// never on the cooperative pool. A write waits for one of another process for at most ten seconds, since that process may
+/// be stopped in the middle of it; cancelling ends the wait, not a write that has begun.
 public final class FencedFile: FencedStore {
     /// The steps of a write, in order, after each of which a crash must be survived.
     package enum Step: String, Sendable, CaseIterable {
@@ -56,14 +57,35 @@ public final class FencedFile: FencedStore {
     ///   - value: The new bytes.
     ///   - token: The token of the writer's grant.
     /// - Throws: `LockError` with code `fenced` when a higher token was accepted before, `storeCorrupted` when the file
-    ///   holds something else, `storeRefused` or `storeUnavailable` when the system refuses. Only errors of the last
-    ///   step, flushing the directory, leave the value written.
+    ///   holds something else, `storeRefused` or `storeUnavailable` when the system refuses or another process does
+    ///   not end its write; `CancellationError` while waiting for that. Only errors of the last step, flushing the
+    ///   directory, leave the value written.
     @concurrent
     public func write(_ value: Data, fencedBy token: FencingToken) async throws {
         guard value.count <= Self.maximumSize else {
             throw LockError(.invalidArgument, "a value of \(value.count) bytes; the limit is \(Self.maximumSize)")
         }
-        try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+        let end = ContinuousClock.now.advanced(by: Self.patience)
+        while try await !self.tryWrite(value, fencedBy: token) {
+            guard ContinuousClock.now < end else {
+                throw LockError(
+                    .storeUnavailable,
+                    "another process has been writing \(self.path) for \(Self.patience.brief); it may be stopped"
+                )
+            }
+            try await Task.sleep(for: Self.pause)
+        }
+    }
+
+    /// How long to wait for another process' write: one takes milliseconds, so whoever takes longer is stopped.
+    private static let patience: Duration = .seconds(10)
+    /// Between two tries.
+    private static let pause: Duration = .microseconds(500)
+
+    /// - Returns: Whether nobody else was writing.
+    @concurrent
+    private func tryWrite(_ value: Data, fencedBy token: FencingToken) async throws -> Bool {
+        try await withCheckedThrowingContinuation { continuation in
             self.queue.async { continuation.resume(with: Result { try self.writeNow(value, fencedBy: token) }) }
         }
     }
@@ -82,9 +104,10 @@ public final class FencedFile: FencedStore {
         }
     }
 
-    private func writeNow(_ value: Data, fencedBy token: FencingToken) throws {
+    private func writeNow(_ value: Data, fencedBy token: FencingToken) throws -> Bool {
         let lock = try FileDescriptor(opening: self.path + ".lock", flags: O_RDWR | O_CREAT)
-        while flock(lock.rawValue, LOCK_EX) != 0 {
+        while flock(lock.rawValue, LOCK_EX | LOCK_NB) != 0 {
+            if errno == EWOULDBLOCK { return false }
             guard errno == EINTR else { throw FileDescriptor.failure("lock", self.path + ".lock") }
         }
         defer { flock(lock.rawValue, LOCK_UN) }
@@ -92,6 +115,7 @@ public final class FencedFile: FencedStore {
         try fence.admit(token)
         try self.interrupt(.checked)
         try self.replace(with: FencedFileFormat.bytes(of: Fenced(value: value, token: token)))
+        return true
     }
 
     /// Writes, flushes and renames; the lock is held.

@@ -14,6 +14,9 @@ package struct BenchCommand: AsyncParsableCommand {
             Prints a line of JSON for each workload. seq1: one worker, one lock. par64: 64 workers, 64 locks. cont16: 16 \
             workers, one lock; handoffs_per_s counts changes of owner, jain is Jain's index over the workers' shares, \
             overlaps counts two owners at once and must be 0.
+
+            holdfast bench --workload par64 --seconds 10 --store redis://localhost
+            holdfast bench --workload cont16 --processes 4
             """
     )
 
@@ -33,12 +36,21 @@ package struct BenchCommand: AsyncParsableCommand {
         guard self.seconds > 0, self.seconds <= 3600 else {
             throw CommandFailure(ExitStatus.configuration, "--seconds must be above 0 and at most 3600")
         }
+        guard self.processes >= 1 else {
+            throw CommandFailure(ExitStatus.configuration, "--processes must be at least 1")
+        }
         let url = try self.storage.url()
         for workload in self.workload.map({ [$0] }) ?? BenchWorkload.allCases {
             if self.workload == nil { Output.note("\(workload.rawValue) for \(self.seconds) s on \(url)") }
             let report = try await self.interruptible { try await self.measure(workload, on: url) }
             let peer = "holdfast \(try StoreFactory.make(url).capabilities.name)"
-            try Output.line(report.json(peer: peer, version: HoldfastProgram.version, processes: self.processes).text)
+            try Output.line(
+                report.json(
+                    peer: peer,
+                    version: HoldfastProgram.version,
+                    processes: min(self.processes, workload.workers)
+                ).text
+            )
         }
     }
 
@@ -56,7 +68,9 @@ package struct BenchCommand: AsyncParsableCommand {
 
     private func measure(_ workload: BenchWorkload, on url: StoreURL) async throws -> BenchReport {
         let run = String(UInt64.random(in: 0...UInt64.max), radix: 36)
-        guard self.processes > 1 else {
+        // One worker is one process, however many others may have.
+        let processes = min(self.processes, workload.workers)
+        guard processes > 1 else {
             let workers = BenchWorkers(workload, run: run, workers: Array(0..<workload.workers))
             let (logs, started, cpu) = try await workers.work(
                 on: try StoreFactory.make(url),
@@ -64,12 +78,6 @@ package struct BenchCommand: AsyncParsableCommand {
                 seconds: self.seconds
             )
             return BenchReport(workload, logs: logs, started: started, cpu: cpu)
-        }
-        guard self.processes <= workload.workers else {
-            throw CommandFailure(
-                ExitStatus.configuration,
-                "\(workload.rawValue) has \(workload.workers) workers, too few for \(self.processes) processes"
-            )
         }
         guard url != .memory else {
             throw CommandFailure(ExitStatus.configuration, "the memory store has one process; use another --store")
@@ -83,11 +91,12 @@ package struct BenchCommand: AsyncParsableCommand {
             // Time for all of them to start and to warm up.
             let start = BootTime.now + 1_000_000_000
             var children: [GuardedChild] = []
-            for process in 0..<self.processes {
+            for process in 0..<min(self.processes, workload.workers) {
                 children.append(
                     try Program.worker(
                         [
-                            "bench-worker", workload.rawValue, run, "\(process)", "\(self.processes)", "\(start)",
+                            "bench-worker", workload.rawValue, run, "\(process)",
+                            "\(min(self.processes, workload.workers))", "\(start)",
                             "\(self.seconds)", "\(directory)/\(process)",
                         ],
                         store: url.text
@@ -99,7 +108,7 @@ package struct BenchCommand: AsyncParsableCommand {
                 throw CommandFailure(ExitStatus.unavailable, "a worker failed; see its message above")
             }
             var (logs, cpu) = ([BenchLog](), Int64(0))
-            for process in 0..<self.processes {
+            for process in 0..<min(self.processes, workload.workers) {
                 var words = try WordFile.read("\(directory)/\(process)")[...]
                 cpu += words.popFirst() ?? 0
                 while let log = BenchLog(words: &words) { logs.append(log) }

@@ -16,6 +16,9 @@ package struct DemoCommand: AsyncParsableCommand {
             past the end of its lease and continued: its write comes too late and the cache refuses its token. Exits 0 \
             only if no two workers ever held the lock at once and each expiry was rebuilt exactly once. Needs no \
             server: without --store and $HOLDFAST_STORE it uses a SQLite file of its own.
+
+            holdfast demo
+            holdfast demo --workers 8 --seconds 30 --store redis://localhost
             """
     )
 
@@ -54,6 +57,13 @@ package struct DemoCommand: AsyncParsableCommand {
             throw CommandFailure(ExitStatus.configuration, "the memory store has one process, the demo several")
         }
         let directory = self.directory ?? (access("Sources", R_OK | X_OK) == 0 ? "Sources" : ".")
+        guard access(directory, R_OK | X_OK) == 0 else {
+            let problem = Errno.text
+            throw CommandFailure(
+                ExitStatus.configuration,
+                "cannot index \(TerminalText.escaped(directory)): \(problem)"
+            )
+        }
         let demo = DemoRun(
             workers: self.workers,
             seconds: self.seconds,

@@ -10,7 +10,13 @@ package struct DoctorCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "doctor",
         abstract: "Look the store over: reachable, fast enough, safe settings.",
-        discussion: "Exits 0 when nothing is wrong (warnings are allowed), 69 when there is a problem."
+        discussion: """
+            holdfast doctor
+            holdfast doctor --store redis://localhost --format json
+
+            Exits 0 when nothing is wrong (warnings are allowed), 69 when there is a problem, 78 when the store's URL \
+            is wrong.
+            """
     )
 
     @OptionGroup var storage: StoreOptions
@@ -23,8 +29,8 @@ package struct DoctorCommand: AsyncParsableCommand {
     package func run() async throws {
         let url = try self.storage.url()
         var findings = [Finding(name: "store", value: StoreFactory.name(of: url))]
+        let store = try StoreFactory.make(url)
         do {
-            let store = try StoreFactory.make(url)
             findings += try await withLockService(store: store) { service in
                 let own = if let store = store as? any DiagnosableStore { await store.diagnose() } else { [Finding]() }
                 return own + [await Self.latency(of: service)]

@@ -33,6 +33,7 @@ package struct AcquireCommand: AsyncParsableCommand {
     /// Acquires.
     package func run() async throws {
         let (lock, resource) = (self.lock, try self.lock.resource)
+        try self.storage.refuseMemory()
         let inbox = SignalInbox()
         let file = self.grant
         var configuration = LockServiceConfiguration()
@@ -84,7 +85,11 @@ package struct RenewCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "renew",
         abstract: "Renew a lock that `holdfast acquire` took.",
-        discussion: "Exits 76 when it is not held any more: stop what you do. Renew at a third of the lease."
+        discussion: """
+            holdfast renew --grant /run/me/grant || exit
+
+            Exits 76 when it is not held any more: stop what you do. Renew at a third of the lease.
+            """
     )
 
     @OptionGroup var source: GrantSource
@@ -112,7 +117,13 @@ package struct ReleaseCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "release",
         abstract: "Give back a lock that `holdfast acquire` took.",
-        discussion: "Exits 76 when it was not held any more. A grant file is removed."
+        discussion: """
+            holdfast release --grant /run/me/grant
+            holdfast release --grant - < grant
+
+            Exits 76 when it was not held any more, by this grant in this store. A grant file is removed once the lock \
+            is released.
+            """
     )
 
     @OptionGroup var source: GrantSource
@@ -125,11 +136,14 @@ package struct ReleaseCommand: AsyncParsableCommand {
     package func run() async throws {
         let grant = try self.source.read()
         let reply = try await self.storage.withService { _, store in try await store.release(grant.key) }
-        if let file = self.source.file { unlink(file) }
         switch reply {
-        case .released: return
+        case .released: if let file = self.source.file { SecretFile.remove(file) }
         case .alreadyLost:
-            throw CommandFailure(ExitStatus.lost, "the lock was not held any more; another may have run meanwhile")
+            let place = StoreFactory.name(of: try self.storage.url())
+            throw CommandFailure(
+                ExitStatus.lost,
+                "\(place) does not hold this lock any more; another may have run meanwhile (or the store is another)"
+            )
         case .unknown:
             throw CommandFailure(ExitStatus.unavailable, "the store did not answer; the lock ends with its lease")
         }

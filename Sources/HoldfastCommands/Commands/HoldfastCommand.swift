@@ -25,6 +25,11 @@ package struct HoldfastCommand: AsyncParsableCommand {
         ]
     )
 
+    /// Whether there is a command of this name.
+    package static func hasSubcommand(_ name: String?) -> Bool {
+        self.configuration.subcommands.contains { $0.configuration.commandName == name }
+    }
+
     /// Makes the command, for the parser.
     package init() {}
 }

@@ -102,8 +102,21 @@ package struct WatchCommand: AsyncParsableCommand {
         let (pattern, interval, format) = (ResourcePattern(self.pattern), self.interval, self.output.format)
         try await self.storage.withService { service, _ in
             var before: [Resource: ResourceStatus] = [:]
+            var isFirst = true
+            var isAway = false
             while true {
-                let after = try await service.survey(pattern).reduce(into: [:]) { $0[$1.resource] = $1 }
+                let after: [Resource: ResourceStatus]
+                do {
+                    after = try await service.survey(pattern).reduce(into: [:]) { $0[$1.resource] = $1 }
+                } catch let error as LockError where error.code == .storeUnavailable && !isFirst {
+                    // What happens meanwhile is not seen; what it leads to is.
+                    if !isAway { Output.note("the store does not answer; watching on") }
+                    isAway = true
+                    try await Task.sleep(for: interval, clock: .continuous)
+                    continue
+                }
+                if isAway { Output.note("the store answers again") }
+                (isFirst, isAway) = (false, false)
                 for change in SurveyChange.between(before, after) {
                     try Output.line(format == .table ? Self.line(change) : Self.json(change).text)
                 }
@@ -138,6 +151,9 @@ package struct RevokeCommand: AsyncParsableCommand {
             Without --force holders are asked: a command under `holdfast run` gets TERM, a program gets an event. \
             With --force the lock goes to the next waiter at once; its holders are told, but may still act for a \
             moment, so be sure that they are gone or that what they write to checks fencing tokens.
+
+            holdfast revoke nightly
+            holdfast revoke nightly --force
             """
     )
 

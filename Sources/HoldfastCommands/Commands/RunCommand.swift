@@ -18,7 +18,8 @@ package struct RunCommand: AsyncParsableCommand {
             The command runs in a process group of its own and gets the signals INT, TERM, HUP, QUIT, USR1, USR2 and \
             WINCH. If the lock is lost, the group gets TERM a tenth of the lease before it can pass to another, and \
             KILL the kill margin before that; also when holdfast itself is killed or stopped. `holdfast revoke` sends \
-            it TERM. Processes that leave the group are not covered.
+            it TERM. What the command leaves running in its group when it ends gets TERM too, and KILL 0.1 s later. \
+            Processes that leave the group are not covered.
 
             The command sees HOLDFAST_RESOURCE, HOLDFAST_FENCING_TOKEN (hand it to what you write to), \
             HOLDFAST_OWNER, and HOLDFAST_VALID_UNTIL: the end of the first lease in seconds as in /proc/uptime.
@@ -48,6 +49,14 @@ package struct RunCommand: AsyncParsableCommand {
     /// Makes the command, for the parser.
     package init() {}
 
+    /// The command byte by byte, as it was given: the parser's strings are mended where that is not UTF-8.
+    private var rawCommand: [CText] {
+        let given = CText.arguments.drop { $0 != CText("--") }.dropFirst()
+        let parsed = self.command.map { CText($0) }
+        let isSame = given.map { String(decoding: $0.bytes, as: UTF8.self) } == self.command
+        return isSame ? Array(given) : parsed
+    }
+
     /// Runs the command under the lock and ends with its exit code.
     package func run() async throws {
         guard !self.command.isEmpty else {
@@ -57,10 +66,11 @@ package struct RunCommand: AsyncParsableCommand {
         var configuration = LockServiceConfiguration()
         configuration.timeline = margins.policy
         configuration.outageLimit = self.lock.outageLimit
+        if try self.storage.url() == .memory { Output.note("a lock in memory: keeps nobody out but this command") }
         let session = RunSession(
             lock: self.lock,
             resource: try self.lock.resource,
-            command: self.command,
+            command: self.rawCommand,
             margins: margins
         )
         let status = try await self.storage.withService(configuration: configuration) { service, _ in

@@ -79,9 +79,12 @@ package struct DemoWorker: Sendable {
     /// Builds and writes, as work does that pays no heed to being cancelled: the fence must stop what comes too late.
     private func rebuild(generation: Int64, under lease: Lease) async throws {
         try self.write(.begin, generation, lease)
+        let started = ContinuousClock.now
         let text = await DemoIndex.build(of: self.directory) { _, total in
             try? await Task.sleep(for: Self.rebuildTime / max(1, total), clock: .continuous)
         }
+        // However little there is to index.
+        try? await Task.sleep(until: started.advanced(by: Self.rebuildTime), clock: .continuous)
         defer { try? self.write(.leave, generation, lease) }
         do {
             try await self.cache.write(

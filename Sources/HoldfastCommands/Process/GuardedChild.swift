@@ -48,8 +48,8 @@ package final class GuardedChild: Sendable {
     ///   - deadline: When its group is killed, in nanoseconds of boot time.
     /// - Throws: ``CommandFailure`` when no process can be made.
     package init(
-        _ arguments: [String],
-        environment: [String],
+        _ arguments: [CText],
+        environment: [CText],
         output: Int32? = nil,
         terminal: Bool = false,
         deadline: Int64 = .max
@@ -168,14 +168,19 @@ package final class GuardedChild: Sendable {
     }
 
     private static func withCStrings<Result>(
-        _ strings: [String],
+        _ strings: [CText],
         _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> Result
     ) -> Result {
         let pointers = UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>.allocate(capacity: strings.count + 1)
-        for (index, string) in strings.enumerated() { pointers[index] = strdup(string) }
+        for (index, string) in strings.enumerated() {
+            let copy = UnsafeMutablePointer<CChar>.allocate(capacity: string.bytes.count + 1)
+            for (offset, byte) in string.bytes.enumerated() { copy[offset] = CChar(bitPattern: byte) }
+            copy[string.bytes.count] = 0
+            pointers[index] = copy
+        }
         pointers[strings.count] = nil
         defer {
-            for index in strings.indices { free(pointers[index]) }
+            for index in strings.indices { pointers[index]?.deallocate() }
             pointers.deallocate()
         }
         return body(pointers)

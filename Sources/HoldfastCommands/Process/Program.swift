@@ -14,10 +14,10 @@ package enum Program {
     /// - Returns: The running worker.
     /// - Throws: ``CommandFailure`` when no process can be made.
     package static func worker(_ arguments: [String], store: String, deadline: Int64 = .max) throws -> GuardedChild {
-        let others = ChildEnvironment.inherited().filter { !$0.hasPrefix("HOLDFAST_STORE=") }
+        let others = ChildEnvironment.inherited().filter { $0.name != "HOLDFAST_STORE" }
         return try GuardedChild(
-            ["/proc/self/exe"] + arguments,
-            environment: others + ["HOLDFAST_STORE=\(store)"],
+            (["/proc/self/exe"] + arguments).map { CText($0) },
+            environment: others + [CText("HOLDFAST_STORE=\(store)")],
             deadline: deadline
         )
     }

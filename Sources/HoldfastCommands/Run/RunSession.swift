@@ -8,13 +8,13 @@ package import HoldfastCore
 package struct RunSession: Sendable {
     private let lock: LockOptions
     private let resource: Resource
-    private let command: [String]
+    private let command: [CText]
     private let margins: KillMargins
 
     /// How long the group has to end on TERM when the lock is already another's.
     private static let graceAfterLoss: Int64 = 100_000_000
 
-    package init(lock: LockOptions, resource: Resource, command: [String], margins: KillMargins) {
+    package init(lock: LockOptions, resource: Resource, command: [CText], margins: KillMargins) {
         self.lock = lock
         self.resource = resource
         self.command = command
@@ -49,14 +49,13 @@ package struct RunSession: Sendable {
     }
 
     private func acquire(on service: LockService) async throws -> Lease {
-        let command = self.command.first ?? ""
         return try await service.acquire(
             self.resource,
             mode: self.lock.mode,
             lease: self.lock.lease,
             waitingAtMost: self.lock.wait,
             lockDelay: self.lock.lockDelay,
-            label: self.lock.label ?? String(command.split(separator: "/").last ?? "")
+            label: self.lock.label ?? String(self.shownCommand.split(separator: "/").last ?? "")
         )
     }
 
@@ -102,9 +101,9 @@ package struct RunSession: Sendable {
             let left = DurationText.short(ContinuousClock.now.duration(to: deadline))
             Output.note("the store does not answer; '\(self.shownName)' ends in \(left) unless it does")
         case .revokeRequested:
-            Output.note("asked to let go of '\(self.shownName)'; sending TERM to the command")
             child.signal(SIGTERM)
             child.signal(SIGCONT)
+            Output.note("asked to let go of '\(self.shownName)'; sent TERM to the command")
         case .lost(let reason):
             self.stop(child, reason)
             return reason
@@ -127,6 +126,7 @@ package struct RunSession: Sendable {
         BootTime.of(validUntil) - self.margins.killMargin.nanoseconds
     }
 
+    private var shownCommand: String { String(decoding: self.command.first?.bytes ?? [], as: UTF8.self) }
     private var shownName: String { TerminalText.escaped(self.resource.name) }
 
     private func conclude(_ end: GuardedChild.End, loss: LossReason?, reply: ReleaseReply, wasKilled: Bool) -> Int32 {
@@ -147,8 +147,7 @@ package struct RunSession: Sendable {
             Output.note("the store did not confirm the release of '\(self.shownName)'; its lease ends by itself")
         }
         if case .notStarted(let number) = end {
-            let command = TerminalText.escaped(self.command.first ?? "")
-            Output.note("cannot run '\(command)': \(Errno.text(for: number))")
+            Output.note("cannot run '\(TerminalText.escaped(self.shownCommand))': \(Errno.text(for: number))")
         }
         return end.status
     }

@@ -54,10 +54,45 @@ package enum SecretFile {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// Replaces a file in one step, readable by its owner only.
+    /// Replaces a file in one step, readable by its owner only; what is no regular file is written to.
     ///
-    /// - Throws: ``CommandFailure``; the old file is then untouched.
+    /// - Throws: ``CommandFailure``; a regular file is then untouched.
     package static func write(_ text: String, to path: String) throws {
+        switch Self.kind(of: path) {
+        case nil, S_IFREG: try Self.replace(path, with: text)
+        case S_IFLNK:
+            guard let target = realpath(path, nil) else {
+                throw CommandFailure(
+                    ExitStatus.configuration,
+                    "cannot write \(TerminalText.escaped(path)): it is a link to nothing"
+                )
+            }
+            defer { free(target) }
+            try Self.write(text, to: String(cString: target))
+        default:
+            let descriptor = Glibc.open(path, O_WRONLY | O_CLOEXEC)
+            guard descriptor >= 0 else {
+                throw CommandFailure(
+                    ExitStatus.configuration,
+                    "cannot write \(TerminalText.escaped(path)): \(Errno.text)"
+                )
+            }
+            defer { close(descriptor) }
+            try Output.write(text, to: descriptor)
+        }
+    }
+
+    /// Removes a file, unless it is something else than a regular file.
+    package static func remove(_ path: String) {
+        if Self.kind(of: path) == S_IFREG { unlink(path) }
+    }
+
+    private static func kind(of path: String) -> mode_t? {
+        var status = stat()
+        return lstat(path, &status) == 0 ? status.st_mode & S_IFMT : nil
+    }
+
+    private static func replace(_ path: String, with text: String) throws {
         let temporary = "\(path).\(getpid()).tmp"
         let shown = TerminalText.escaped(path)
         let descriptor = Glibc.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)

@@ -44,6 +44,14 @@ package struct StoreOptions: ParsableArguments {
         return .sqlite(path: nil)
     }
 
+    /// Refuses a store that ends with this process, for commands whose effect must not.
+    ///
+    /// - Throws: ``CommandFailure``.
+    package func refuseMemory() throws {
+        guard try self.url() == .memory else { return }
+        throw CommandFailure(ExitStatus.configuration, "a lock in memory: ends with this command; use another --store")
+    }
+
     /// Makes the store.
     package func open() throws -> any LockStore { try StoreFactory.make(self.url()) }
 

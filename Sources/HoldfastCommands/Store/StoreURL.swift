@@ -40,8 +40,10 @@ package enum StoreURL: Sendable, Hashable {
         case "sqlite": self = .sqlite(path: try Self.path(String(rest)))
         case "redis": self = .redis(url: try Self.server(text, after: rest))
         default:
-            let shown = TerminalText.escaped(String(scheme.prefix(32)))
-            throw Problem(description: "this build has no store for the scheme '\(shown)'; use \(Self.forms)")
+            // Anything else before the colon may be a password.
+            let isScheme = scheme.count <= 32 && scheme.allSatisfy { $0.isASCII && ($0.isLetter || "+.-".contains($0)) }
+            let shown = isScheme ? "the scheme '\(scheme)'" : "this"
+            throw Problem(description: "this build has no store for \(shown); use \(Self.forms)")
         }
     }
 
@@ -71,6 +73,16 @@ package enum StoreURL: Sendable, Hashable {
                 throw Problem(description: "a sqlite store is sqlite:PATH or sqlite:///PATH, without a host")
             }
         }
+        guard !path.hasPrefix("~") else {
+            throw Problem(description: "the shell did not expand the ~ of the sqlite store; write the whole path")
+        }
+        guard path.isEmpty || path.hasPrefix("/") || path.hasPrefix("./") || path.hasPrefix("../") else {
+            // Two jobs that mean the same lock must not miss each other because they started elsewhere.
+            throw Problem(
+                description: "the path of the sqlite store depends on the current directory; write it whole, or "
+                    + "begin it with ./ if you mean that"
+            )
+        }
         guard !path.contains("\0") else { throw Problem(description: "the path of the sqlite store has a NUL") }
         return path.isEmpty ? nil : path
     }
@@ -79,6 +91,12 @@ package enum StoreURL: Sendable, Hashable {
         guard rest.hasPrefix("//") else { throw Problem(description: "a redis store is redis://HOST:PORT/DATABASE") }
         guard let authority = Self.authority(of: url), !authority.isEmpty else {
             throw Problem(description: "the redis store names no host; use redis://HOST:PORT/DATABASE")
+        }
+        if let user = url.lastIndex(of: "@"), user > authority.endIndex {
+            throw Problem(
+                description: "the redis store's URL has an @ after its host; in a user name or password, write @ as "
+                    + "%40, / as %2F, ? as %3F, # as %23 and : as %3A"
+            )
         }
         guard !authority.contains(",") else {
             throw Problem(description: "this build locks on one Redis server, not on several; name one host")
@@ -101,7 +119,6 @@ extension StoreURL: CustomStringConvertible {
         switch self {
         case .memory, .sqlite: self.text
         case .redis(let url):
-            // A password with a slash in it would otherwise be taken for the database.
             "redis://\(Self.authority(of: url).map(String.init) ?? "")"
         }
     }

@@ -14,8 +14,17 @@ package enum Output {
     /// - Throws: ``CommandFailure`` when nobody reads any more.
     package static func text(_ text: String) throws { try Self.write(text, to: STDOUT_FILENO) }
 
-    /// Writes a line to stderr, with the program's name; what cannot be written is dropped.
-    package static func note(_ text: String) { try? Self.write("holdfast: \(text)\n", to: STDERR_FILENO) }
+    /// How long a note may be: so much room a pipe has when it has any.
+    private static let longestNote = 4000
+
+    /// Writes a line to stderr, with the program's name.
+    ///
+    /// Never waits: what a full pipe or a stopped terminal does not take is dropped.
+    package static func note(_ text: String) {
+        var room = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
+        guard poll(&room, 1, 0) == 1, room.revents & Int16(POLLOUT) != 0 else { return }
+        try? Self.write("holdfast: \(text.prefix(Self.longestNote))\n", to: STDERR_FILENO)
+    }
 
     /// Writes all of a text to a descriptor.
     ///
@@ -27,10 +36,8 @@ package enum Output {
             let count = bytes[start...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
             if count < 0, errno == EINTR { continue }
             guard count > 0 else {
-                throw CommandFailure(
-                    ExitStatus.signalled(SIGPIPE),
-                    errno == EPIPE ? nil : "cannot write: \(Errno.text)"
-                )
+                if errno == EPIPE { throw CommandFailure(ExitStatus.signalled(SIGPIPE)) }
+                throw CommandFailure(ExitStatus.inputOutput, "cannot write: \(Errno.text)")
             }
             start += count
         }
