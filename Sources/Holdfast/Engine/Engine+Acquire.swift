@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HoldfastCore
+package import HoldfastCore
 import Synchronization
 
 /// What a caller asks for.
@@ -278,7 +278,7 @@ extension Engine {
 
 extension LockMode {
     /// Whether a holder of this mode may do what a holder of the other may.
-    func covers(_ other: LockMode) -> Bool {
+    package func covers(_ other: LockMode) -> Bool {
         switch (self, other) {
         case (.exclusive, .exclusive), (.exclusive, .update), (.exclusive, .shared): true
         case (.update, .update), (.update, .shared), (.shared, .shared): true

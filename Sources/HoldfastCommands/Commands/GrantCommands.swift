@@ -64,6 +64,8 @@ package struct AcquireCommand: AsyncParsableCommand {
                     mode: lock.mode,
                     lease: lock.lease,
                     waitingAtMost: lock.wait,
+                    priority: lock.priority,
+                    fairness: lock.fairness,
                     lockDelay: lock.lockDelay,
                     label: lock.label
                 )

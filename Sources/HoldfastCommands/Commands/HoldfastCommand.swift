@@ -11,6 +11,7 @@ package struct HoldfastCommand: AsyncParsableCommand {
         discussion: """
             holdfast run nightly -- ./job.sh        run a job under a lock
             holdfast ls                             who holds what, since when, from where
+            holdfast why nightly                    who is in the way, down to the root
 
             Locks live in a store: \(StoreURL.forms). Without --store and \
             $HOLDFAST_STORE it is a SQLite file of yours, for all processes of this machine.
@@ -19,8 +20,10 @@ package struct HoldfastCommand: AsyncParsableCommand {
             """,
         version: "set at run time",
         subcommands: [
-            RunCommand.self, AcquireCommand.self, RenewCommand.self, ReleaseCommand.self,
-            ListCommand.self, ShowCommand.self, WatchCommand.self, RevokeCommand.self, DoctorCommand.self,
+            RunCommand.self, ElectCommand.self, AcquireCommand.self, RenewCommand.self, ReleaseCommand.self,
+            ListCommand.self, ShowCommand.self, WhyCommand.self, GraphCommand.self, WatchCommand.self,
+            RevokeCommand.self,
+            DoctorCommand.self,
             BenchCommand.self, BenchWorkerCommand.self, DemoCommand.self, DemoWorkerCommand.self,
         ]
     )

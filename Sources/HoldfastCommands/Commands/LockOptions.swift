@@ -10,8 +10,30 @@ package struct LockOptions: ParsableArguments {
     package var name: String
 
     /// Whether others may hold it too.
-    @Flag(name: .long, help: "Share the lock with others who share it; without it, nobody else holds it.")
+    @Flag(name: .long, help: "Share the lock with others who share it: the same as --mode shared.")
     package var shared = false
+
+    /// How to lock.
+    @Option(
+        name: .customLong("mode"),
+        help: ArgumentHelp(
+            "exclusive, shared, update (reads, one at a time) or permit:N (one of N). Default: exclusive.",
+            valueName: "mode"
+        ),
+        transform: Self.parseMode
+    )
+    package var chosenMode: LockMode?
+
+    /// The priority.
+    @Option(
+        name: .long,
+        help: ArgumentHelp("How many seconds earlier to stand in the queue, -100 to 100.", valueName: "n")
+    )
+    package var priority = 0
+
+    /// Whether the request may pass others.
+    @Flag(name: .long, help: "Take the lock whenever it is free, and let others do so: faster, and not fair.")
+    package var barging = false
 
     /// How long to wait.
     @Option(
@@ -53,7 +75,23 @@ package struct LockOptions: ParsableArguments {
     /// The resource.
     package var resource: Resource { get throws { try Resource(self.name) } }
     /// The mode.
-    package var mode: LockMode { self.shared ? .shared : .exclusive }
+    package var mode: LockMode { self.chosenMode ?? (self.shared ? .shared : .exclusive) }
+    /// The fairness.
+    package var fairness: LockRequest.Fairness { self.barging ? .barging : .fair }
+
+    private static func parseMode(_ text: String) throws -> LockMode {
+        guard let mode = LockMode(text) else {
+            throw ValidationError("'\(text)' is none of exclusive, shared, update and permit:N")
+        }
+        return mode
+    }
+
+    /// Checks what excludes each other, for the parser.
+    package func validate() throws {
+        if self.shared, let mode = self.chosenMode, mode != .shared {
+            throw ValidationError("--shared and --mode \(mode) exclude each other")
+        }
+    }
 
     /// How long to wait for a store that does not answer: who does not want to wait for the lock does not want to wait
     /// for the store either.

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import ArgumentParser
-import Holdfast
-import HoldfastCore
 
 /// `holdfast run`.
 package struct RunCommand: AsyncParsableCommand {
@@ -14,6 +12,7 @@ package struct RunCommand: AsyncParsableCommand {
             holdfast run nightly -- ./job.sh
             holdfast run --wait 0 nightly -- ./job.sh || echo "still running"
             holdfast run --shared --wait 10s data -- ./report.sh
+            holdfast run --mode permit:4 uploads -- ./upload.sh
 
             The command runs in a process group of its own and gets the signals INT, TERM, HUP, QUIT, USR1, USR2 and \
             WINCH. If the lock is lost, the group gets TERM a tenth of the lease before it can pass to another, and \
@@ -22,7 +21,10 @@ package struct RunCommand: AsyncParsableCommand {
             Processes that leave the group are not covered.
 
             The command sees HOLDFAST_RESOURCE, HOLDFAST_FENCING_TOKEN (hand it to what you write to), \
-            HOLDFAST_OWNER, and HOLDFAST_VALID_UNTIL: the end of the first lease in seconds as in /proc/uptime.
+            HOLDFAST_VALID_UNTIL (the end of the first lease in seconds as in /proc/uptime), and HOLDFAST_OWNER with \
+            HOLDFAST_HOLDING: by these, `holdfast run` inside the command acts for the same owner, enters a lock that \
+            it holds already, and is part of the search for deadlocks. A command that would wait for itself, or two \
+            that wait for each other, end with 77 for one of them after 0.2 s.
 
             Exit codes: the command's own, 128+n when signal n ended it, 126 and 127 as in shells; \
             75 not acquired in time; 76 lock lost, command stopped; 77 deadlock; 78 wrong setting; \
@@ -30,52 +32,55 @@ package struct RunCommand: AsyncParsableCommand {
             """
     )
 
-    @OptionGroup var lock: LockOptions
-    @OptionGroup var storage: StoreOptions
-
-    @Option(
-        name: .long,
-        help: ArgumentHelp(
-            "How long before the end of the lease the command is killed, at most a quarter of it. Default: 3 % of it.",
-            valueName: "duration"
-        ),
-        transform: DurationText.parse
-    )
-    var killMargin: Duration?
-
-    @Argument(parsing: .postTerminator, help: "The command and its arguments, after `--`.")
-    var command: [String] = []
+    @OptionGroup var options: GuardOptions
 
     /// Makes the command, for the parser.
     package init() {}
 
-    /// The command byte by byte, as it was given: the parser's strings are mended where that is not UTF-8.
-    private var rawCommand: [CText] {
-        let given = CText.arguments.drop { $0 != CText("--") }.dropFirst()
-        let parsed = self.command.map { CText($0) }
-        let isSame = given.map { String(decoding: $0.bytes, as: UTF8.self) } == self.command
-        return isSame ? Array(given) : parsed
-    }
-
     /// Runs the command under the lock and ends with its exit code.
     package func run() async throws {
-        guard !self.command.isEmpty else {
-            throw CommandFailure(ExitStatus.usage, "no command; write: holdfast run NAME -- COMMAND")
+        let session = try self.options.session()
+        let outcome = try await self.options.storage.withService(configuration: try self.options.configuration) {
+            service,
+            _ in try await session.run(on: service)
         }
-        let margins = try KillMargins(lease: self.lock.lease, killMargin: self.killMargin)
-        var configuration = LockServiceConfiguration()
-        configuration.timeline = margins.policy
-        configuration.outageLimit = self.lock.outageLimit
-        if try self.storage.url() == .memory { Output.note("a lock in memory: keeps nobody out but this command") }
-        let session = RunSession(
-            lock: self.lock,
-            resource: try self.lock.resource,
-            command: self.rawCommand,
-            margins: margins
-        )
-        let status = try await self.storage.withService(configuration: configuration) { service, _ in
-            try await session.run(on: service)
+        throw CommandFailure(outcome.status)
+    }
+}
+
+/// `holdfast elect`.
+package struct ElectCommand: AsyncParsableCommand {
+    /// What `--help` says.
+    package static let configuration = CommandConfiguration(
+        commandName: "elect",
+        abstract: "Run a command while leader, again and again.",
+        discussion: """
+            holdfast elect scheduler -- ./scheduler
+            holdfast elect scheduler --lease 5s -- ./scheduler
+
+            Of all who run this with one name, one is the leader and runs its command; the others wait their turn. A \
+            leader that may lose the lock is stopped before another can lead, as under `holdfast run`, and campaigns \
+            again. Ends with the command's exit code when it ends by itself, or when a signal ends it.
+            """
+    )
+
+    @OptionGroup var options: GuardOptions
+
+    /// Makes the command, for the parser.
+    package init() {}
+
+    /// Campaigns and leads until the command ends by itself.
+    package func run() async throws {
+        let session = try self.options.session()
+        let outcome = try await self.options.storage.withService(configuration: try self.options.configuration) {
+            service,
+            _ in
+            while true {
+                let outcome = try await session.run(on: service)
+                guard outcome.isLost, !outcome.isInterrupted else { return outcome }
+                Output.note("not the leader any more; campaigning again")
+            }
         }
-        throw CommandFailure(status)
+        throw CommandFailure(outcome.status)
     }
 }

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import ArgumentParser
+package import Holdfast
+import HoldfastCore
+
+/// A command to be run under a lock, and how.
+package struct GuardOptions: ParsableArguments {
+    /// The lock.
+    @OptionGroup package var lock: LockOptions
+    /// The store.
+    @OptionGroup package var storage: StoreOptions
+
+    /// The kill margin.
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How long before the end of the lease the command is killed, at most a quarter of it. Default: 3 % of it.",
+            valueName: "duration"
+        ),
+        transform: DurationText.parse
+    )
+    package var killMargin: Duration?
+
+    /// The command.
+    @Argument(parsing: .postTerminator, help: "The command and its arguments, after `--`.")
+    package var command: [String] = []
+
+    /// Makes options without values, for the parser.
+    package init() {}
+
+    /// The command byte by byte, as it was given: the parser's strings are mended where that is not UTF-8.
+    private var rawCommand: [CText] {
+        let given = CText.arguments.drop { $0 != CText("--") }.dropFirst()
+        let isSame = given.map { String(decoding: $0.bytes, as: UTF8.self) } == self.command
+        return isSame ? Array(given) : self.command.map { CText($0) }
+    }
+
+    private var margins: KillMargins {
+        get throws { try KillMargins(lease: self.lock.lease, killMargin: self.killMargin) }
+    }
+
+    private var inherited: InheritedOwner? {
+        Inheritance.read(label: self.lock.label ?? self.command.first?.split(separator: "/").last.map(String.init))
+    }
+
+    /// How the lock service has to work for this.
+    package var configuration: LockServiceConfiguration {
+        get throws {
+            var configuration = LockServiceConfiguration()
+            configuration.timeline = try self.margins.policy
+            configuration.outageLimit = self.lock.outageLimit
+            configuration.inherited = self.inherited
+            return configuration
+        }
+    }
+
+    /// What to run.
+    ///
+    /// - Throws: ``CommandFailure`` when there is nothing to run or a setting is wrong.
+    package func session() throws -> RunSession {
+        guard !self.command.isEmpty else {
+            throw CommandFailure(ExitStatus.usage, "no command; write: holdfast run NAME -- COMMAND")
+        }
+        if try self.storage.url() == .memory { Output.note("a lock in memory: keeps nobody out but this command") }
+        return RunSession(
+            lock: self.lock,
+            resource: try self.lock.resource,
+            command: self.rawCommand,
+            margins: try self.margins,
+            inherited: self.inherited
+        )
+    }
+}
