@@ -123,11 +123,16 @@ static holdfast_reader_result check_limits(const holdfast_reader *self) {
     const char *start = reader->buf + reader->pos;
     const char *end = memchr(start, '\n', buffered < 64 ? buffered : 64);
     if (end == NULL) return buffered > self->line_limit ? HOLDFAST_READER_LIMIT : HOLDFAST_READER_MORE;
-    // A whole first line that did not complete the item: it is the length of a string.
+    // A whole first line that did not complete the item: it is the length of a string. Anything else is a line with a
+    // stray line feed in it, which must not count as the end.
     size_t announced = 0;
-    for (const char *digit = start; digit < end && *digit >= '0' && *digit <= '9'; digit++) {
+    const char *digit = start;
+    for (; digit < end && *digit >= '0' && *digit <= '9'; digit++) {
         if (announced > SIZE_MAX / 10 - 10) return HOLDFAST_READER_LIMIT;
         announced = announced * 10 + (size_t)(*digit - '0');
+    }
+    if (digit == start || digit + 1 != end || *digit != '\r') {
+        return buffered > self->line_limit ? HOLDFAST_READER_LIMIT : HOLDFAST_READER_MORE;
     }
     if (announced > self->string_limit || buffered > self->string_limit + 128) return HOLDFAST_READER_LIMIT;
     return HOLDFAST_READER_MORE;

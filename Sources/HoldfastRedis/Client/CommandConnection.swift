@@ -59,6 +59,9 @@ package final class CommandConnection: RedisLinkDelegate {
         }
     }
 
+    /// Drops the connection and makes a new one; commands under way end with an error.
+    package func startAnew() { self.link.loop.execute { self.link.reset(.silent) } }
+
     /// Closes for good; commands under way end with an error.
     package func close() {
         self.link.close()

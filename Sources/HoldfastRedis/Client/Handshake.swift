@@ -55,6 +55,8 @@ package struct Handshake: Sendable {
             // A name is a courtesy. Where INFO is not permitted we cannot know, and go on.
             case .name, .memory:
                 if meaning.kind == "NOAUTH" || meaning.kind == "DENIED" { throw meaning.error }
+                // It would have answered but for its state: the question must not be skipped.
+                if meaning.retry == .here { throw meaning.error }
             }
             return
         }

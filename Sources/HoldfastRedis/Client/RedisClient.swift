@@ -58,6 +58,10 @@ final class RedisClient: Sendable {
                     isKnown = false
                     continue
                 }
+                if meaning.retry == .elsewhere {
+                    // The name may lead to another server by now; this connection never will.
+                    self.connection.startAnew()
+                }
                 guard meaning.retry == .here else { throw meaning.error }
                 failure = meaning.error
             case .success(let reply): return Answer(reply: reply, isRepeat: isRepeat)
@@ -76,6 +80,7 @@ final class RedisClient: Sendable {
     }
 
     /// Waits, whatever becomes of the caller's task.
+    @concurrent
     private func pause(until end: NIODeadline) async {
         await withCheckedContinuation { continuation in
             self.loop.scheduleTask(deadline: end) { continuation.resume() }

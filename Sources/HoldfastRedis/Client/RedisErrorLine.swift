@@ -27,7 +27,10 @@ package struct RedisErrorLine: Sendable, Hashable {
     ///
     /// - Parameter line: The line without its leading minus sign.
     package init(_ line: String) {
-        let kind = String(line.prefix { $0 != " " })
+        let first = line.prefix { $0 != " " }
+        // What is no word of a server's is not repeated to logs and terminals as if it were.
+        let isWord = first.utf8.count <= 32 && first.utf8.allSatisfy { (0x41...0x5A).contains($0) }
+        let kind = isWord ? String(first) : "ERR"
         self.kind = kind
         let (retry, code, advice) = Self.table[kind] ?? (.never, .storeRefused, Self.said(line))
         self.retry = retry
@@ -70,7 +73,8 @@ package struct RedisErrorLine: Sendable, Hashable {
         // Unknown lines are shown, cut short and without the arguments that "unknown command" quotes.
         let end = line.firstRange(of: ", with args").map(\.lowerBound) ?? line.endIndex
         var shown = ""
-        for scalar in line[..<end].unicodeScalars.prefix(200) where scalar.value >= 0x20 && scalar.value != 0x7F {
+        for scalar in line[..<end].unicodeScalars.prefix(200)
+        where scalar.value >= 0x20 && !(0x7F...0x9F).contains(scalar.value) {
             shown.unicodeScalars.append(scalar)
         }
         return shown

@@ -40,6 +40,8 @@ final class Subscription: RedisLinkDelegate {
         var waiters: [Int: CheckedContinuation<Standing, Never>] = [:]
     }
 
+    /// After how long to ask a server again that did not permit to subscribe: somebody may have changed that.
+    private static let refusalPause: TimeAmount = .seconds(60)
     /// How often a silent connection is asked whether it is alive; twice as long makes it dead.
     private static let heartbeat: TimeAmount = .seconds(5)
 
@@ -77,6 +79,7 @@ final class Subscription: RedisLinkDelegate {
     }
 
     /// Waits until messages come, at most until the deadline.
+    @concurrent
     func standing(by deadline: NIODeadline) async -> Standing {
         self.start()
         return await withCheckedContinuation { continuation in
@@ -140,9 +143,7 @@ final class Subscription: RedisLinkDelegate {
 
     private func received(_ reply: RedisReply) {
         guard let parts = reply.elements else {
-            if case .error(let line) = reply, RedisErrorLine(line).retry == .never {
-                self.answer(.forbidden) { $0.isForbidden = true }
-            }
+            if case .error(let line) = reply { self.refused(RedisErrorLine(line)) }
             return
         }
         guard parts.count == 3, case .string(let kind) = parts[0] else { return }
@@ -162,11 +163,37 @@ final class Subscription: RedisLinkDelegate {
         }
     }
 
+    /// The server did not let us subscribe.
+    private func refused(_ line: RedisErrorLine) {
+        guard line.kind == "NOPERM" else { return self.link.reset(.silent) }
+        self.answer(.forbidden) { $0.isForbidden = true }
+        self.link.loop.scheduleTask(in: Self.refusalPause) { [weak self] in self?.askAgain() }
+    }
+
+    private func askAgain() {
+        self.state.withLock { $0.isForbidden = false }
+        if self.link.channel != nil { self.subscribe() } else { self.link.open() }
+    }
+
+    /// Subscribes, and begins anew when no answer comes: a connection may be dead without saying so.
+    private func subscribe() {
+        let epoch = self.state.withLock { state in
+            state.epoch += 1
+            return state.epoch
+        }
+        self.send(["SUBSCRIBE", self.channel])
+        self.link.loop.scheduleTask(in: Self.heartbeat) { [weak self] in
+            guard let self else { return }
+            let isUnanswered = self.state.withLock { $0.epoch == epoch && !$0.isListening && !$0.isForbidden }
+            if isUnanswered { self.link.reset(.silent) }
+        }
+    }
+
     // MARK: - RedisLinkDelegate
 
     var wantsLink: Bool { self.state.withLock { $0.isWanted && !$0.isForbidden } }
 
-    func linkOpened() { self.send(["SUBSCRIBE", self.channel]) }
+    func linkOpened() { self.subscribe() }
 
     func linkReceived(_ replies: [RedisReply]) {
         self.state.withLock { $0.hasHeard = true }

@@ -27,21 +27,28 @@ struct LockKeys: Sendable {
 
     /// The resource of a record's key, or `nil` when the key is not one or of another prefix.
     static func resource(ofRecord key: String, prefix: String) -> Resource? {
-        let start = "hf:{\(prefix)"
-        guard key.hasPrefix(start), key.hasSuffix("}:h"), key.utf8.count > start.utf8.count + 3 else { return nil }
-        return try? Resource(String(key.dropFirst(start.count).dropLast(3)))
+        // By bytes: what looks like one character may begin in the name and end in ours.
+        let (start, end, bytes) = (Array("hf:{\(prefix)".utf8), Array("}:h".utf8), Array(key.utf8))
+        guard bytes.count > start.count + end.count, bytes.starts(with: start), bytes.suffix(end.count) == end[...]
+        else {
+            return nil
+        }
+        let name = bytes[start.count..<(bytes.count - end.count)]
+        return String(validating: name, as: UTF8.self).flatMap { try? Resource($0) }
     }
 
     /// A glob of Redis that matches at least the records of a pattern.
     static func recordGlob(_ pattern: ResourcePattern, prefix: String) -> String {
         var glob = "hf:{"
+        for scalar in prefix.unicodeScalars {
+            glob += "*?[]\\^-".unicodeScalars.contains(scalar) ? "\\\(scalar)" : "\(scalar)"
+        }
         // Redis' ? is one byte, ours one character: ask for more and look again.
-        for character in prefix { glob += "*?[]\\".contains(character) ? "\\\(character)" : "\(character)" }
-        for character in pattern.description {
-            switch character {
+        for scalar in pattern.description.unicodeScalars {
+            switch scalar {
             case "?": glob += "*"
-            case "[", "]", "\\", "^", "-": glob += "\\\(character)"
-            default: glob.append(character)
+            case "[", "]", "\\", "^", "-": glob += "\\\(scalar)"
+            default: glob.unicodeScalars.append(scalar)
             }
         }
         return glob + "}:h"
