@@ -33,13 +33,24 @@ extension LockTransaction {
     func status(of resource: Resource) throws -> ResourceStatus {
         let rest = try self.optionalInteger("SELECT until FROM rests WHERE resource = ?", [resource.name])
         let restUntil = rest.map { Timestamp(nanoseconds: $0) }
+        let grants = try self.grants(of: resource.name)
+            .filter { $0.expires > self.now && !$0.party.process.isDead }
         return ResourceStatus(
             resource: resource,
-            holders: try self.grants(of: resource.name)
-                .filter { $0.expires > self.now && !$0.party.process.isDead }.map { $0.holder(at: self.now) },
-            waiters: try self.waiters(of: resource.name)
+            holders: grants.map { $0.holder(at: self.now) },
+            waiters: grants.compactMap { $0.upgrader(at: self.now) }
+                + (try self.waiters(of: resource.name))
                 .filter { $0.until > self.now && !$0.party.process.isDead }.map { $0.waiter(at: self.now) },
             restingFor: restUntil.flatMap { $0 > self.now ? self.now.duration(to: $0) : nil }
+        )
+    }
+
+    /// Describes the resources that an owner's requests hang on.
+    func reach(of owner: OwnerID) throws -> [ResourceStatus] {
+        try WaitForGraph.reach(
+            of: owner,
+            waits: { owner throws(any Error) in try self.waits(of: owner) },
+            status: { resource throws(any Error) in try self.status(of: resource) }
         )
     }
 

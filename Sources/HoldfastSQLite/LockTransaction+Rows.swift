@@ -27,6 +27,18 @@ extension LockTransaction {
         return try cursor.next().map { row in try WaiterRow(row) }
     }
 
+    func firstFairWaiter(of resource: String, before rank: Int64, _ place: Int64) throws -> WaiterRow? {
+        let statement = try self.database.cachedStatement(sql: Self.selectFairWaiter)
+        let cursor = try Row.fetchCursor(statement, arguments: [resource, rank, place])
+        return try cursor.next().map { row in try WaiterRow(row) }
+    }
+
+    func waiter(of resource: String, behind other: WaiterRow) throws -> WaiterRow? {
+        let statement = try self.database.cachedStatement(sql: Self.selectNextWaiter)
+        let cursor = try Row.fetchCursor(statement, arguments: [resource, other.rank, other.place])
+        return try cursor.next().map { row in try WaiterRow(row) }
+    }
+
     func waiter(_ id: RequestID, of resource: String) throws -> WaiterRow? {
         let statement = try self.database.cachedStatement(sql: Self.selectWaiter)
         let cursor = try Row.fetchCursor(
@@ -38,6 +50,37 @@ extension LockTransaction {
 
     /// The token for a grant that is about to be stored; storing it raises the counter.
     func nextToken() throws -> Int64 { try self.integer("SELECT token + 1 FROM meta", []) }
+
+    /// Raises the counter for a grant that is changed in place.
+    func takeToken() throws -> Int64 { try self.integer("UPDATE meta SET token = token + 1 RETURNING token", []) }
+
+    /// Writes a changed mode, token and wait for an upgrade.
+    func update(_ grant: GrantRow, of resource: String, was token: Int64) throws {
+        try self.run(
+            """
+            UPDATE grants SET mode = ?1, token = ?2, upgrade = ?3, holding = ?4 WHERE resource = ?5 AND token = ?6
+            """,
+            [
+                grant.mode.description, grant.token, grant.upgradingSince?.nanoseconds,
+                References.text(grant.upgradeHolding), resource, token,
+            ]
+        )
+    }
+
+    /// The resources that an owner waits for.
+    func waits(of owner: OwnerID) throws -> [Resource] {
+        let statement = try self.database.cachedStatement(
+            sql: """
+                SELECT resource FROM waiters WHERE instance = ?1 AND serial = ?2
+                UNION SELECT resource FROM grants WHERE upgrade IS NOT NULL AND instance = ?1 AND serial = ?2
+                """
+        )
+        var resources: [Resource] = []
+        let instance = Int64(bitPattern: owner.process.instance)
+        let cursor = try Row.fetchCursor(statement, arguments: [instance, Int64(bitPattern: owner.serial)])
+        while let row = try cursor.next() { if let name = try? Resource(row.text(0)) { resources.append(name) } }
+        return resources
+    }
 
     func insert(_ grant: GrantRow, for resource: String) throws {
         try self.run(Self.insertGrant, [resource] + grant.values)
@@ -116,11 +159,21 @@ extension LockTransaction {
     }
 
     private static let selectGrants =
-        "SELECT \(GrantRow.columns) FROM grants WHERE resource = ? ORDER BY token"
+        "SELECT \(GrantRow.allColumns) FROM grants WHERE resource = ? ORDER BY token"
     private static let selectWaiters =
         "SELECT \(WaiterRow.columns) FROM waiters WHERE resource = ? ORDER BY rank, place"
     private static let selectFirstWaiter =
         "SELECT \(WaiterRow.columns) FROM waiters WHERE resource = ? ORDER BY rank, place LIMIT 1"
+    private static let selectFairWaiter =
+        """
+        SELECT \(WaiterRow.columns) FROM waiters WHERE resource = ? AND (rank, place) < (?, ?) AND barging = 0
+        ORDER BY rank, place LIMIT 1
+        """
+    private static let selectNextWaiter =
+        """
+        SELECT \(WaiterRow.columns) FROM waiters WHERE resource = ? AND (rank, place) > (?, ?)
+        ORDER BY rank, place LIMIT 1
+        """
     private static let selectWaiter =
         "SELECT \(WaiterRow.columns) FROM waiters WHERE resource = ? AND high = ? AND low = ?"
     private static let insertGrant = LockTransaction.insertion(into: "grants", columns: GrantRow.columns)

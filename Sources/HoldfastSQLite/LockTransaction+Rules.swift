@@ -15,6 +15,12 @@ extension LockTransaction {
 
         init(resource: String) { self.resource = resource }
 
+        /// Whether a request may be granted beside the holders, never mind who waits.
+        func fits(_ mode: LockMode) -> Bool {
+            self.restUntil == nil && self.grants.allSatisfy { $0.upgradingSince == nil }
+                && mode.isCompatible(with: self.grants.map(\.mode))
+        }
+
         /// The same with other grants.
         init(resource: String, grants: [GrantRow], from other: Entry) {
             self.resource = resource
@@ -66,15 +72,31 @@ extension LockTransaction {
         try self.promote(&entry)
     }
 
-    /// Grants the longest run of living waiters from the front that fits.
+    /// Completes an upgrade, or else grants the longest run of living waiters from the front that fits.
     func promote(_ entry: inout Entry) throws {
-        guard entry.restUntil == nil else { return }
-        var longestAcceptance: Int64?
+        if let index = entry.grants.firstIndex(where: { $0.upgradingSince != nil }) {
+            guard entry.grants.count == 1 else { return }
+            var grant = entry.grants[index]
+            let old = grant.token
+            (grant.mode, grant.token, grant.upgradingSince) = (.exclusive, try self.takeToken(), nil)
+            try self.update(grant, of: entry.resource, was: old)
+            entry.grants[index] = grant
+            self.signal(.granted(grant.id), to: grant.party)
+            return
+        }
+        // For how long the one behind those who were told has to be patient with them.
+        var patience: Int64?
         while let next = try self.firstLivingWaiter(of: entry.resource) {
-            guard next.mode.isCompatible(with: entry.grants.map(\.mode)) else {
+            guard entry.fits(next.mode) else {
                 // Should those who were granted be dead, the next in line asks when their acceptance is over.
-                if let longestAcceptance {
-                    self.signal(.check(next.id, after: .nanoseconds(longestAcceptance)), to: next.party)
+                if let patience { self.signal(.check(next.id, after: .nanoseconds(patience)), to: next.party) }
+                return
+            }
+            patience = max(patience ?? 0, next.acceptance)
+            if next.isBarging {
+                self.signal(.check(next.id, after: .zero), to: next.party)
+                if let second = try self.waiter(of: entry.resource, behind: next) {
+                    self.signal(.check(second.id, after: .nanoseconds(patience ?? 0)), to: second.party)
                 }
                 return
             }
@@ -83,8 +105,17 @@ extension LockTransaction {
             try self.insert(grant, for: entry.resource)
             entry.grants.append(grant)
             self.signal(.granted(next.id), to: next.party)
-            longestAcceptance = max(longestAcceptance ?? 0, next.acceptance)
         }
+    }
+
+    /// Whether a living fair request stands in the queue before a place.
+    func hasFairWaiter(of resource: String, before rank: Int64, _ place: Int64) throws -> Bool {
+        var deaths: [ProcessMark: Bool] = [:]
+        while let first = try self.firstFairWaiter(of: resource, before: rank, place) {
+            guard self.isDead(first.party.process, known: &deaths) else { return true }
+            try self.delete(first, of: resource)
+        }
+        return false
     }
 
     /// Lets a resource rest after a holder vanished.

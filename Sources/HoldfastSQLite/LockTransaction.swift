@@ -40,18 +40,13 @@ final class LockTransaction {
             return .granted(grant.fencingToken)
         }
         if let waiter = try self.waiter(request.id, of: resource) {
-            return .waiting(try self.place(of: waiter, in: entry))
+            guard try self.admits(waiter, in: entry) else { return .waiting(try self.place(of: waiter, in: entry)) }
+            try self.delete(waiter, of: resource)
+            let grant = try self.grant(request)
+            try self.promote(Entry(resource: resource, grants: entry.grants + [grant], from: entry))
+            return .granted(grant.fencingToken)
         }
-        let rank = WaiterRow.rank(of: request, at: self.now)
-        let standsFirst = try self.firstWaiter(of: resource).map { rank < $0.rank } ?? true
-        if standsFirst, entry.restUntil == nil, request.mode.isCompatible(with: entry.grants.map(\.mode)) {
-            let token = try self.nextToken()
-            try self.insert(
-                GrantRow(request: request, token: token, now: self.now, party: self.party(of: request)),
-                for: resource
-            )
-            return .granted(FencingToken(rawValue: UInt64(bitPattern: token)))
-        }
+        if try self.admits(request, in: entry) { return .granted(try self.grant(request).fencingToken) }
         guard request.contention == .queue else {
             return .busy(blockers: entry.grants.map { $0.holder(at: self.now) })
         }
@@ -103,7 +98,55 @@ final class LockTransaction {
         }
     }
 
+    /// Changes the mode of a grant, or lets it wait to become exclusive.
+    func convert(_ conversion: Conversion) throws -> ConvertReply {
+        var entry = try self.settled(conversion.key.resource.name)
+        guard let index = entry.grants.firstIndex(where: { $0.id == conversion.key.id }) else { return .lost }
+        var grant = entry.grants[index]
+        let others = entry.grants.filter { $0.id != grant.id }
+        let old = grant.token
+        grant.upgradingSince = nil
+        if grant.mode != conversion.mode {
+            guard conversion.mode.isCompatible(with: others.map(\.mode)) else {
+                guard conversion.contention == .queue, conversion.mode == .exclusive, grant.mode == .update else {
+                    return .busy(blockers: others.map { $0.holder(at: self.now) })
+                }
+                grant.upgradingSince = entry.grants[index].upgradingSince ?? self.now
+                grant.upgradeHolding = conversion.holding
+                try self.update(grant, of: entry.resource, was: old)
+                return .waiting(try self.place(0, in: Entry(resource: entry.resource, grants: others, from: entry)))
+            }
+            grant.mode = conversion.mode
+            if grant.mode == .exclusive { grant.token = try self.takeToken() }
+        }
+        try self.update(grant, of: entry.resource, was: old)
+        entry.grants[index] = grant
+        try self.promote(&entry)
+        return .converted(grant.fencingToken)
+    }
+
     // MARK: - Steps
+
+    private func grant(_ request: LockRequest) throws -> GrantRow {
+        let token = try self.nextToken()
+        let grant = GrantRow(request: request, token: token, now: self.now, party: self.party(of: request))
+        try self.insert(grant, for: request.resource.name)
+        return grant
+    }
+
+    /// Whether a new request may be granted.
+    private func admits(_ request: LockRequest, in entry: Entry) throws -> Bool {
+        guard entry.fits(request.mode) else { return false }
+        if request.fairness == .barging { return true }
+        // Whoever has the same rank came before.
+        return try !self.hasFairWaiter(of: entry.resource, before: WaiterRow.rank(of: request, at: self.now), .max)
+    }
+
+    /// Whether a waiting request may be granted in its place.
+    private func admits(_ waiter: WaiterRow, in entry: Entry) throws -> Bool {
+        guard entry.fits(waiter.mode) else { return false }
+        return try waiter.isBarging || !self.hasFairWaiter(of: entry.resource, before: waiter.rank, waiter.place)
+    }
 
     /// Renews a grant for whose resource nobody waits: nothing has to be handed on, so what is over can stay.
     ///
@@ -132,6 +175,7 @@ final class LockTransaction {
             """
             DELETE FROM grants WHERE resource = ?1 AND high = ?2 AND low = ?3 AND expires > ?4
                 AND NOT EXISTS (SELECT 1 FROM waiters WHERE resource = ?1)
+                AND NOT EXISTS (SELECT 1 FROM grants WHERE resource = ?1 AND upgrade IS NOT NULL)
             """,
             [key.resource.name] + Self.words(of: key.id) + [self.now.nanoseconds]
         )
@@ -172,7 +216,10 @@ final class LockTransaction {
             "SELECT count(*) FROM waiters WHERE resource = ? AND (rank, place) < (?, ?)",
             [entry.resource, waiter.rank, waiter.place]
         )
-        let position = Int(before)
+        return try self.place(Int(before), in: entry)
+    }
+
+    private func place(_ position: Int, in entry: Entry) throws -> AcquireReply.Waiting {
         let ends = entry.grants.map(\.expires).min() ?? self.now
         let change = max(ends, entry.restUntil ?? self.now, self.now)
         let spread = min(Limits.checkSpread * (position + 1), Limits.maximumCheckSpread)

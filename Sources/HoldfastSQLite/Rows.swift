@@ -63,17 +63,24 @@ struct GrantRow: Sendable {
     var revokeRequested: Bool
     /// How long the resource rests when this ends without a release, in nanoseconds.
     var rest: Int64
+    var priority: Int64
     var party: Party
+    /// Since when it waits to become exclusive.
+    var upgradingSince: Timestamp?
+    /// What is held besides while it waits for that.
+    var upgradeHolding: [String] = []
 
-    /// The columns, without the resource.
-    static let columns = "token, high, low, mode, since, expires, accepted, revoked, rest, " + Party.columns
+    /// The columns of a new grant, without the resource.
+    static let columns = "token, high, low, mode, since, expires, accepted, revoked, rest, priority, " + Party.columns
+    /// The columns to read.
+    static let allColumns = Self.columns + ", upgrade, holding"
 
     /// The values of ``columns``.
     var values: [(any DatabaseValueConvertible)?] {
         [
             self.token, Int64(bitPattern: self.id.high), Int64(bitPattern: self.id.low), self.mode.description,
             self.since.nanoseconds, self.expires.nanoseconds, self.isAccepted ? 1 : 0,
-            self.revokeRequested ? 1 : 0, self.rest,
+            self.revokeRequested ? 1 : 0, self.rest, self.priority,
         ] + self.party.values
     }
 
@@ -91,6 +98,7 @@ struct GrantRow: Sendable {
         self.isAccepted = true
         self.revokeRequested = false
         self.rest = request.lockDelay.nanoseconds
+        self.priority = Int64(request.priority)
         self.party = party
     }
 
@@ -104,10 +112,11 @@ struct GrantRow: Sendable {
         self.isAccepted = false
         self.revokeRequested = false
         self.rest = waiter.rest
+        self.priority = waiter.priority
         self.party = waiter.party
     }
 
-    /// Reads ``columns`` from an index on.
+    /// Reads ``allColumns`` from an index on.
     init(_ row: Row, from index: Int = 0) throws(LockError) {
         self.token = row.integer(index)
         self.id = RequestID(
@@ -120,7 +129,10 @@ struct GrantRow: Sendable {
         self.isAccepted = row.integer(index + 6) != 0
         self.revokeRequested = row.integer(index + 7) != 0
         self.rest = row.integer(index + 8)
-        self.party = Party(row, from: index + 9)
+        self.priority = row.integer(index + 9)
+        self.party = Party(row, from: index + 10)
+        self.upgradingSince = (row[index + 21] as Int64?).map { Timestamp(nanoseconds: $0) }
+        self.upgradeHolding = References.list(row.text(index + 22))
     }
 
     /// The token as users see it.
@@ -138,6 +150,26 @@ struct GrantRow: Sendable {
             isAccepting: !self.isAccepted
         )
     }
+
+    /// The grant as the waiter that it is while it waits to become exclusive.
+    func upgrader(at now: Timestamp) -> Waiter? {
+        self.upgradingSince.map { since in
+            Waiter(
+                reference: self.id.reference,
+                owner: self.party.owner,
+                mode: .exclusive,
+                waitingFor: since.duration(to: now),
+                priority: Int(self.priority),
+                holding: [self.id.reference] + self.upgradeHolding
+            )
+        }
+    }
+}
+
+/// References of grants in one column.
+enum References {
+    static func text(_ references: [String]) -> String { references.joined(separator: ",") }
+    static func list(_ text: String) -> [String] { text.split(separator: ",").map(String.init) }
 }
 
 /// A place in a queue as it is stored.
@@ -154,16 +186,22 @@ struct WaiterRow: Sendable {
     var acceptance: Int64
     /// How long the resource rests when the grant ends without a release, in nanoseconds.
     var rest: Int64
+    var priority: Int64
+    var isBarging: Bool
+    /// The references of the grants that are kept meanwhile.
+    var holding: [String]
     var party: Party
 
     /// The columns, without the resource.
-    static let columns = "rank, place, high, low, mode, since, until, acceptance, rest, " + Party.columns
+    static let columns =
+        "rank, place, high, low, mode, since, until, acceptance, rest, priority, barging, holding, " + Party.columns
 
     /// The values of ``columns``.
     var values: [(any DatabaseValueConvertible)?] {
         [
             self.rank, self.place, Int64(bitPattern: self.id.high), Int64(bitPattern: self.id.low),
             self.mode.description, self.since.nanoseconds, self.until.nanoseconds, self.acceptance, self.rest,
+            self.priority, self.isBarging ? 1 : 0, References.text(self.holding),
         ] + self.party.values
     }
 
@@ -181,6 +219,9 @@ struct WaiterRow: Sendable {
         self.until = request.waitLimit.map { now.advanced(by: $0) } ?? .distantFuture
         self.acceptance = request.acceptance.nanoseconds
         self.rest = request.lockDelay.nanoseconds
+        self.priority = Int64(request.priority)
+        self.isBarging = request.fairness == .barging
+        self.holding = request.holding
         self.party = party
     }
 
@@ -197,7 +238,10 @@ struct WaiterRow: Sendable {
         self.until = Timestamp(nanoseconds: row.integer(index + 6))
         self.acceptance = row.integer(index + 7)
         self.rest = row.integer(index + 8)
-        self.party = Party(row, from: index + 9)
+        self.priority = row.integer(index + 9)
+        self.isBarging = row.integer(index + 10) != 0
+        self.holding = References.list(row.text(index + 11))
+        self.party = Party(row, from: index + 12)
     }
 
     /// The description for others.
@@ -206,7 +250,10 @@ struct WaiterRow: Sendable {
             reference: self.id.reference,
             owner: self.party.owner,
             mode: self.mode,
-            waitingFor: self.since.duration(to: now)
+            waitingFor: self.since.duration(to: now),
+            priority: Int(self.priority),
+            fairness: self.isBarging ? .barging : .fair,
+            holding: self.holding
         )
     }
 }

@@ -24,11 +24,13 @@ import Synchronization
 /// The file is opened by the first command, not by the initializer; a command that finds it unusable throws, and the
 /// next one tries again. Commands run on a thread of the store's own.
 public final class SQLiteLockStore: LockStore, DetachableStore {
-    /// Exclusive, shared and update locks and semaphores on one machine; grants keep their mode.
+    /// Every mode, for all processes of one machine.
     public let capabilities = StoreCapabilities(
         name: "sqlite",
         scope: .machine,
-        modes: Set(LockMode.Kind.allCases)
+        modes: Set(LockMode.Kind.allCases),
+        converts: true,
+        showsWaits: true
     )
 
     /// How often waiting requests look whether the processes before them live: a dead one is found within 0.1 s.
@@ -104,11 +106,16 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
         return try await self.perform { try $0.withdraw(request) }
     }
 
-    /// Always throws: grants of this store keep their mode.
+    /// Changes the mode of a grant in place; see `LockStore`.
     ///
-    /// - Throws: `LockError` with code `unsupported`.
+    /// - Throws: `LockError`.
     public func convert(_ conversion: Conversion) async throws -> ConvertReply {
-        throw LockError(.unsupported, "the sqlite store does not convert locks; release and acquire instead")
+        let reply = try await self.perform { try $0.convert(conversion) }
+        switch reply {
+        case .waiting: self.hub.track(conversion.key, isWaiting: true)
+        case .converted, .busy, .lost: self.hub.track(conversion.key, isWaiting: false)
+        }
+        return reply
     }
 
     /// Unties a grant from the life of this process; see `DetachableStore`.
@@ -151,11 +158,11 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
 
     // MARK: - Signals and background
 
-    /// Always throws: this store does not say what a request waits for.
+    /// Describes the resources that an owner's requests hang on, as of one moment; see `LockStore`.
     ///
-    /// - Throws: `LockError` with code `unsupported`.
+    /// - Throws: `LockError`.
     public func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
-        throw LockError(.unsupported, "the sqlite store does not show waits")
+        try await self.perform { try $0.reach(of: owner) }
     }
 
     /// Registers a handler for signals, and makes this process reachable for others.

@@ -12,7 +12,9 @@ import HoldfastCore
 /// - `ended`: requests that ended, against late copies of their acquires.
 enum Schema {
     /// Goes up with every change that older programs cannot read.
-    static let version = 1
+    ///
+    /// 2: upgrades, barging, and what is held during a wait.
+    static let version = 2
     /// "Hold" in ASCII: tells our files from other SQLite databases.
     static let applicationID = 0x486F_6C64
     /// How far tokens jump at a new boot: more than the commits that a power cut can take back.
@@ -83,10 +85,10 @@ enum Schema {
         if try Self.isCurrent(database, bootID: bootID, path: path) { return }
         try database.inTransaction(.immediate) {
             if try Self.isCurrent(database, bootID: bootID, path: path) { return .commit }
-            if try Int.fetchOne(database, sql: "PRAGMA user_version") == 0 {
-                try Self.create(database, bootID: bootID, path: path)
-            } else {
-                try Self.voidOtherBoot(database, bootID: bootID)
+            switch try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0 {
+            case 0: try Self.create(database, bootID: bootID, path: path)
+            case Self.version: try Self.voidOtherBoot(database, bootID: bootID)
+            default: try Self.replaceOlder(database, bootID: bootID, path: path)
             }
             return .commit
         }
@@ -105,6 +107,7 @@ enum Schema {
                 "the lock file \(path) has schema version \(found), this program knows \(Self.version); upgrade it"
             )
         }
+        guard found == Self.version else { return false }
         return try String.fetchOne(database, sql: "SELECT boot FROM meta") == bootID
     }
 
@@ -122,6 +125,34 @@ enum Schema {
         try database.execute(sql: "PRAGMA user_version=\(Self.version)")
     }
 
+    /// Makes the tables anew where an older program left some that nobody uses any more.
+    private static func replaceOlder(_ database: Database, bootID: String, path: String) throws {
+        let token = try Int64.fetchOne(database, sql: "SELECT token FROM meta") ?? 0
+        if try String.fetchOne(database, sql: "SELECT boot FROM meta") == bootID {
+            let now = try BootClock().now.nanoseconds
+            let live = try Int.fetchOne(
+                database,
+                sql: "SELECT count(*) FROM grants WHERE expires > ?",
+                arguments: [now]
+            )
+            guard live == 0 else {
+                throw LockError(
+                    .storeRefused,
+                    "locks of an older holdfast are held in \(path); let its processes end, or choose another path"
+                )
+            }
+        }
+        for table in ["meta", "grants", "waiters", "rests", "ended"] {
+            try database.execute(sql: "DROP TABLE \(table)")
+        }
+        try database.execute(sql: Self.tables)
+        try database.execute(
+            sql: "INSERT INTO meta (boot, token, place) VALUES (?, ?, 0)",
+            arguments: [bootID, max(token + Self.bootGap, BootClock.wallMicroseconds)]
+        )
+        try database.execute(sql: "PRAGMA user_version=\(Self.version)")
+    }
+
     /// Every process of another boot is gone, and times since boot mean something else now.
     private static func voidOtherBoot(_ database: Database, bootID: String) throws {
         for table in ["grants", "waiters", "rests", "ended"] { try database.execute(sql: "DELETE FROM \(table)") }
@@ -136,22 +167,25 @@ enum Schema {
         CREATE TABLE grants (
             resource TEXT NOT NULL, token INTEGER NOT NULL, high INTEGER NOT NULL, low INTEGER NOT NULL,
             mode TEXT NOT NULL, since INTEGER NOT NULL, expires INTEGER NOT NULL, accepted INTEGER NOT NULL,
-            revoked INTEGER NOT NULL, rest INTEGER NOT NULL,
+            revoked INTEGER NOT NULL, rest INTEGER NOT NULL, priority INTEGER NOT NULL,
             instance INTEGER NOT NULL, serial INTEGER NOT NULL, host TEXT NOT NULL, ownerpid INTEGER NOT NULL,
             ownerstarted INTEGER NOT NULL, program TEXT NOT NULL, label TEXT,
             pid INTEGER NOT NULL, started INTEGER NOT NULL, namespace TEXT NOT NULL, channel TEXT NOT NULL,
+            upgrade INTEGER, holding TEXT,
             PRIMARY KEY (resource, token)
         ) STRICT, WITHOUT ROWID;
+        CREATE INDEX upgrading ON grants (instance, serial) WHERE upgrade IS NOT NULL;
         CREATE TABLE waiters (
             resource TEXT NOT NULL, rank INTEGER NOT NULL, place INTEGER NOT NULL,
             high INTEGER NOT NULL, low INTEGER NOT NULL,
             mode TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL, acceptance INTEGER NOT NULL,
-            rest INTEGER NOT NULL,
+            rest INTEGER NOT NULL, priority INTEGER NOT NULL, barging INTEGER NOT NULL, holding TEXT NOT NULL,
             instance INTEGER NOT NULL, serial INTEGER NOT NULL, host TEXT NOT NULL, ownerpid INTEGER NOT NULL,
             ownerstarted INTEGER NOT NULL, program TEXT NOT NULL, label TEXT,
             pid INTEGER NOT NULL, started INTEGER NOT NULL, namespace TEXT NOT NULL, channel TEXT NOT NULL,
             PRIMARY KEY (resource, rank, place)
         ) STRICT, WITHOUT ROWID;
+        CREATE INDEX waiting ON waiters (instance, serial);
         CREATE TABLE rests (resource TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
         CREATE TABLE ended (low INTEGER PRIMARY KEY, high INTEGER NOT NULL, since INTEGER NOT NULL) STRICT;
         CREATE TRIGGER tokens AFTER INSERT ON grants BEGIN UPDATE meta SET token = NEW.token; END;

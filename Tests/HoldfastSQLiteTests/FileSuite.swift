@@ -109,6 +109,19 @@ struct FileSuite {
         #expect(failure?.message.contains("upgrade") == true)
     }
 
+    @Test func `a file of an older program is taken over once nothing is held in it`() async throws {
+        let store = self.sandbox.store()
+        let held = request("a", lease: .seconds(60))
+        let token = try #require(try await store.acquire(held).token)
+        try self.sandbox.sql("PRAGMA user_version = 1")
+        let failure = await self.failure(of: self.sandbox.store())
+        #expect(failure?.code == .storeRefused)
+        #expect(failure?.message.contains("older holdfast") == true)
+        try self.sandbox.sql("UPDATE grants SET expires = 1")
+        let next = try #require(try await self.sandbox.store().acquire(request("a")).token)
+        #expect(next > token)
+    }
+
     @Test func `a file that stays locked is unavailable within the limit`() async throws {
         let store = SQLiteLockStore(path: self.sandbox.file, busyLimit: .milliseconds(200))
         #expect(await self.failure(of: store) == nil)

@@ -175,9 +175,6 @@ struct SemanticsSuite {
 
     @Test func `what a store cannot do is said before anything is written`() async throws {
         await #expect(throws: LockError.self) { try await self.store.acquire(request("a", lease: .microseconds(1))) }
-        await #expect(throws: LockError.self) {
-            try await self.store.convert(Conversion(request("a").key, to: .shared))
-        }
         #expect(try await self.store.status(of: "a").isFree)
     }
 
