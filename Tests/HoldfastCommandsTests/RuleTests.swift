@@ -40,10 +40,10 @@ struct RuleTests {
     @Test
     func `a bench report counts changes of owner, overlaps and shares`() throws {
         var first = BenchLog(worker: 0)
-        first.add(asked: 0, entered: 10, left: 20, ended: 25)
-        first.add(asked: 25, entered: 50, left: 60, ended: 65)
+        first.add(asked: 0, entered: 10, left: 20, ended: 25, mode: .exclusive)
+        first.add(asked: 25, entered: 50, left: 60, ended: 65, mode: .exclusive)
         var second = BenchLog(worker: 1)
-        second.add(asked: 0, entered: 30, left: 55, ended: 58)
+        second.add(asked: 0, entered: 30, left: 55, ended: 58, mode: .exclusive)
         let report = BenchReport(.cont16, logs: [first, second], started: 0, cpu: 30)
         #expect(report.handovers.count == 2)
         #expect(report.handovers.overlaps == 1)

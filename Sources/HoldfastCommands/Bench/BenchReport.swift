@@ -21,17 +21,24 @@ package struct BenchReport: Sendable {
         self.cpu = cpu
     }
 
-    /// The changes of owner in the order of the owners, and the times that two owners held the lock at once.
+    /// The changes of owner in the order of the owners, and the times that more held the lock at once than may.
     package var handovers: (count: Int, overlaps: Int) {
-        var stays: [(entered: Int64, left: Int64, worker: Int)] = []
+        var stays: [(entered: Int64, left: Int64, limit: Int64, worker: Int)] = []
         for log in self.logs {
-            for index in 0..<log.count { stays.append((log.entered[index], log.left[index], log.worker)) }
+            for index in 0..<log.count {
+                stays.append((log.entered[index], log.left[index], log.limits[index], log.worker))
+            }
         }
         stays.sort { $0.entered < $1.entered }
         var (count, overlaps) = (0, 0)
-        for (before, after) in zip(stays, stays.dropFirst()) {
-            if before.worker != after.worker { count += 1 }
-            if before.left > after.entered { overlaps += 1 }
+        var present: [(left: Int64, limit: Int64)] = []
+        var last: Int?
+        for stay in stays {
+            if let last, last != stay.worker { count += 1 }
+            last = stay.worker
+            present.removeAll { $0.left <= stay.entered }
+            present.append((stay.left, stay.limit))
+            if let limit = present.map(\.limit).min(), Int64(present.count) > limit { overlaps += 1 }
         }
         return (count, overlaps)
     }

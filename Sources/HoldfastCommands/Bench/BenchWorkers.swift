@@ -55,7 +55,8 @@ package struct BenchWorkers: Sendable {
     private func warmUp(_ services: [LockService]) async throws {
         for (index, worker) in self.workers.enumerated() {
             let resource = try self.workload.resource(of: worker, run: "\(self.run)-warm")
-            try await services[index % services.count].acquire(resource).release()
+            let mode = self.workload.mode(of: worker, cycle: 0)
+            try await services[index % services.count].acquire(resource, mode: mode).release()
         }
     }
 
@@ -73,15 +74,21 @@ package struct BenchWorkers: Sendable {
         var log = BenchLog(worker: worker)
         guard let resource = try? self.workload.resource(of: worker, run: self.run) else { return log }
         var asked = BootTime.now
+        var cycle = 0
         while asked < end, !Task.isCancelled {
             do {
-                let lease = try await service.acquire(resource)
+                let mode = self.workload.mode(of: worker, cycle: cycle)
+                cycle += 1
+                let lease = try await service.acquire(resource, mode: mode)
+                if self.workload == .upgrade { try await lease.upgrade() }
                 let entered = BootTime.now
                 let left = BootTime.now
                 _ = await lease.release()
                 let ended = BootTime.now
-                log.add(asked: asked, entered: entered, left: left, ended: ended)
+                log.add(asked: asked, entered: entered, left: left, ended: ended, mode: lease.mode)
                 asked = ended
+                // Where permits are left nobody ever waits: let all workers have a thread now and then.
+                if self.workload == .sem16 { await Task.yield() }
             } catch {
                 log.fail(error)
                 asked = BootTime.now

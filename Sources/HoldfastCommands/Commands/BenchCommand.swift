@@ -13,14 +13,15 @@ package struct BenchCommand: AsyncParsableCommand {
         discussion: """
             Prints a line of JSON for each workload. seq1: one worker, one lock. par64: 64 workers, 64 locks. cont16: 16 \
             workers, one lock; handoffs_per_s counts changes of owner, jain is Jain's index over the workers' shares, \
-            overlaps counts two owners at once and must be 0.
+            overlaps counts two owners at once and must be 0. rw_mix16: the same with nine of ten cycles shared. \
+            upgrade: four workers that become exclusive from update. sem16: 16 workers, four permits.
 
             holdfast bench --workload par64 --seconds 10 --store redis://localhost
             holdfast bench --workload cont16 --processes 4
             """
     )
 
-    @Option(name: .long, help: "seq1, par64 or cont16. Default: all three.")
+    @Option(name: .long, help: "seq1, par64, cont16, rw_mix16, upgrade or sem16. Default: the first three.")
     var workload: BenchWorkload?
     @Option(name: .long, help: ArgumentHelp("How long to measure each.", valueName: "n"))
     var seconds: Double = 5
@@ -40,7 +41,7 @@ package struct BenchCommand: AsyncParsableCommand {
             throw CommandFailure(ExitStatus.configuration, "--processes must be at least 1")
         }
         let url = try self.storage.url()
-        for workload in self.workload.map({ [$0] }) ?? BenchWorkload.allCases {
+        for workload in self.workload.map({ [$0] }) ?? BenchWorkload.usual {
             if self.workload == nil { Output.note("\(workload.rawValue) for \(self.seconds) s on \(url)") }
             let report = try await self.interruptible { try await self.measure(workload, on: url) }
             let peer = "holdfast \(try StoreFactory.make(url).capabilities.name)"
