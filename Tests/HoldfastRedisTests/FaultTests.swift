@@ -208,8 +208,8 @@ struct FaultTests {
     /// The least that a user of the server needs; the same list stands in the documentation of the store.
     private static let leastRights = [
         "-@all", "+eval", "+evalsha", "+time", "+get", "+set", "+del", "+exists", "+pexpire", "+pttl", "+zadd", "+zrem",
-        "+zpopmin", "+zrange", "+zrank", "+zcard", "+hset", "+hget", "+hdel", "+hgetall", "+publish", "+ping", "+scan",
-        "+client|setname", "+info",
+        "+zrange", "+zrank", "+zcard", "+zscore", "+hset", "+hget", "+hdel", "+hgetall", "+sadd", "+srem", "+smembers",
+        "+publish", "+ping", "+scan", "+client|setname", "+info",
     ]
 
     @Test
@@ -217,7 +217,8 @@ struct FaultTests {
         let server = try await RedisServer()
         try server.execute(
             [
-                "ACL", "SETUSER", "locks", "on", ">pass", "resetkeys", "~jobs/*", "~hf:{jobs/*", "resetchannels",
+                "ACL", "SETUSER", "locks", "on", ">pass", "resetkeys", "~jobs/*", "~hf:{jobs/*", "~hf:o:*",
+                "resetchannels",
                 "&hf:c:*",
             ]
                 + Self.leastRights + ["+subscribe"]

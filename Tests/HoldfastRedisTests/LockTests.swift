@@ -184,14 +184,4 @@ struct LockTests {
         #expect(found["job/0"]?.waiters.first?.owner?.label == "waits")
         #expect(try await store.survey("nothing", after: nil).resources.isEmpty)
     }
-
-    @Test
-    func `shared locks and conversions are refused before anything is sent`() async throws {
-        let store = try RedisLockStore(url: "redis://127.0.0.1:1")
-        var request = Make.request("x")
-        request.mode = .shared
-        let error = await #expect(throws: LockError.self) { try await store.acquire(request) }
-        #expect(error?.code == .unsupported)
-        await #expect(throws: LockError.self) { try await store.convert(Conversion(request.key, to: .shared)) }
-    }
 }

@@ -2,164 +2,50 @@
 
 import HoldfastCore
 
-/// The Lua scripts: ``LockTable`` said in Redis' words, for exclusive locks.
+/// The Lua scripts: ``LockTable`` said in Redis' words.
 ///
-/// Resource `x` is held exactly when the string key `x` exists; its value is the holder's proof (plain Redlock), its
-/// time to live the lease. Beside it, in the same hash slot:
-/// - `hf:{x}:h`, one string: the last token, the holder's description, what the resource rests for, the last requests
-///   that ended. It expires two days after its last use; tokens then go on from the server's clock.
+/// Resource `x` is held exactly when the string key `x` exists. Its value is the proof of the exclusive holder (plain
+/// Redlock) and its time to live the lease; or it is the marker `hf:shared`, which is nobody's proof and keeps plain
+/// Redlock lockers out for as long as any of the holders beside each other has its lease. Beside it, in the same hash
+/// slot:
+/// - `hf:{x}:h`, one string, the record: the last token, the description of an exclusive holder, what the resource
+///   rests for, the last requests that ended, who of several holders may or wants to become exclusive. It expires two
+///   days after its last use; tokens then go on from the server's clock.
+/// - `hf:{x}:s`, a hash: the holders beside each other (shared, update, permits), by id.
+/// - `hf:{x}:e`, a sorted set: when each of them ends. Both expire two days after their last use. Their holders hold
+///   only while `x` is the marker: whoever deletes or replaces it has taken the lock from all of them.
 /// - `hf:{x}:q`, a sorted set: who waits, by rank.
 /// - `hf:{x}:w`, a hash: what is known of each waiter.
 /// - `hf:{x}:t:ID`, for a minute: request ID was withdrawn.
 ///
-/// Keys come as KEYS, data as ARGV; nothing is ever put into the text of a script.
+/// And for long waits, elsewhere:
+/// - `hf:o:OWNER`, a set: the resources that an owner asked ``waits`` about, for a day.
+///
+/// Keys come as KEYS, data as ARGV; nothing is ever put into the text of a script. The names of `:s` and `:e` are made
+/// of the record's, so that a command for an exclusive lock does not carry them.
 ///
 /// The record has three forms, since most of a script's time is spent on reading and writing it: `F` the resource is
-/// free, with a token and the ends of the ids of the last requests that ended; `H` the same and a plain hold; `G`
-/// everything else. An uncontended acquire or release sees only `F` and `H`, makes four calls to Redis, and does not
-/// get as far as the rules for the rest.
+/// free, with a token and the ends of the ids of the last requests that ended; `H` the same and a plain exclusive hold;
+/// `G` everything else. An uncontended acquire or release of an exclusive lock sees only `F` and `H`, makes four calls
+/// to Redis, and does not get as far as the rules for the rest.
+///
+/// Of several holders, a command touches those that it is for and those whose leases are over; only answers that name
+/// the holders (busy, waiting, status) and commands to all of them read every one.
 package enum LockScripts {
-    private static let start = """
+    static let start = """
         local call = redis.call
         local clock
 
         """
 
-    /// Reads a lock's record and says the rules that all scripts share.
-    ///
-    /// `since`, ranks and tokens are in microseconds, all else in milliseconds of the server's clock.
-    private static let prelude = #"""
-        local K, H, Q, W = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-        clock = clock or call('TIME')
-        local us = clock[1] * 1000000 + clock[2]
-        local ms = math.floor(us / 1000)
-        local DAY = '86400000'
-        local token, id, since, expires, lease, delay, accepted, revoke, rest, tomb, queue, due, channel, ended, owner
-        local function reset()
-          token, id, since, expires, lease, delay, accepted, revoke = 0, '', 0, 0, 0, 0, 0, 0
-          rest, tomb, queue, due, channel, ended, owner = 0, 0, 0, 0, '', '', ''
-        end
-        local PLAIN = '^H(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(%x*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|(.*)$'
-        local GENERAL =
-          '^G(%d+)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d)|(%d)|(%d+)|(%d+)|(%d)|(%d+)|([^|]*)|([^|]*)|(.*)$'
-        local function load(record)
-          reset()
-          local form = record and string.byte(record)
-          if form == 70 then
-            token, ended = (tonumber(string.sub(record, 2, 17)) or 0), string.sub(record, 18)
-          elseif form == 72 then
-            local a, b, c, d, e, f, g, h, i = string.match(record, PLAIN)
-            if a then
-              token, ended, id, since, lease, delay, accepted = a + 0, b, c, d * 1000000 + e, f + 0, g + 0, 1
-              expires, channel, owner = math.floor(since / 1000) + lease, h, i
-            end
-          elseif form == 71 then
-            local a, b, c, d, e, f, g, h, i, j, k, l, m, n, o = string.match(record, GENERAL)
-            if a then
-              token, id, since, expires, lease, delay = a + 0, b, c + 0, d + 0, e + 0, f + 0
-              accepted, revoke, rest, tomb, queue, due = g + 0, h + 0, i + 0, j + 0, k + 0, l + 0
-              channel, ended, owner = m, n, o
-            end
-          elseif call('EXISTS', Q) == 1 then
-            queue = 1
-          end
-        end
-        local function save()
-          local record
-          if id == '' and queue == 0 and rest == 0 and tomb <= ms then
-            record = string.format('F%016.0f', token) .. ended
-          else
-            record = string.format('G%.0f|%s|%.0f|%.0f|%.0f|%.0f|%d|%d|%.0f|%.0f|%d|%.0f|%s|%s|%s', token, id, since,
-              expires, lease, delay, accepted, revoke, rest, tomb, queue, due, channel, ended, owner)
-          end
-          call('SET', H, record, 'PX', '172800000')
-        end
-        local function finish(who)
-          ended = string.sub(string.sub(who, 17) .. ended, 1, 256)
-        end
-        local function isFinished(who)
-          return string.find(ended, string.sub(who, 17), 1, true) ~= nil
-        end
-        local function vacate()
-          id, since, expires, delay, accepted, revoke, channel, owner = '', 0, 0, 0, 0, 0, '', ''
-        end
-        local function hold(who, lasts, leased, rests, isAccepted, ch, own)
-          token = token + 1
-          if us > token then token = us end
-          id, since, expires, lease, delay = who, us, ms + lasts, leased, rests
-          accepted, revoke, channel, owner = isAccepted, 0, ch, own
-        end
-        local WAITER = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|(.*)$'
-        local function purge()
-          due = 0
-          local all = call('HGETALL', W)
-          for i = 1, #all, 2 do
-            local _, till = string.match(all[i + 1], WAITER)
-            till = (till or 1) + 0
-            if till > 0 and till <= ms then
-              call('ZREM', Q, all[i])
-              call('HDEL', W, all[i])
-            elseif till > 0 and (due == 0 or till < due) then
-              due = till
-            end
-          end
-          if call('EXISTS', Q) == 0 then queue = 0 end
-        end
-        local function promote()
-          while queue == 1 do
-            local head = call('ZPOPMIN', Q)[1]
-            if not head then
-              queue, due = 0, 0
-              return
-            end
-            local record = call('HGET', W, head)
-            call('HDEL', W, head)
-            if record then
-              local _, till, leased, acceptance, rests, ch, own = string.match(record, WAITER)
-              till = (till or 1) + 0
-              if (till == 0 or till > ms) and (ch == '' or call('PUBLISH', ch, 'g ' .. head) > 0) then
-                hold(head, acceptance + 0, leased + 0, rests + 0, 0, ch, own)
-                call('SET', K, head, 'PX', acceptance)
-                local following = call('ZRANGE', Q, 0, 0)[1]
-                if following then
-                  local _, _, _, _, _, its = string.match(call('HGET', W, following) or '', WAITER)
-                  if its and its ~= '' then call('PUBLISH', its, 'c ' .. following .. ' ' .. acceptance) end
-                else
-                  queue, due = 0, 0
-                end
-                return
-              end
-            end
-          end
-        end
-        local function settle()
-          local value = call('GET', K)
-          if value ~= id and id ~= '' then
-            if accepted == 1 and delay > 0 then
-              local till = math.min(expires, ms) + delay
-              if till > rest then rest = till end
-            end
-            vacate()
-          end
-          if rest > 0 and rest <= ms then rest = 0 end
-          if due > 0 and due <= ms then purge() end
-          if not value and rest == 0 and queue == 1 then
-            promote()
-            if id ~= '' then value = id end
-          end
-          return value
-        end
-        local function describe(value)
-          if not value then return {} end
-          if value ~= id then return { '', '', '0', 0, call('PTTL', K), 0 } end
-          return { string.sub(id, 1, 8), owner, string.format('%.0f', token), us - since, call('PTTL', K), 1 - accepted }
-        end
-
-        """#
+    /// The head start of one step of priority, in µs.
+    static let headStart = Limits.priorityHeadStart.nanoseconds / 1000
 
     /// KEYS: lock, record, queue, waiters, tombstone.
     ///
-    /// ARGV: id, lease, `q` or `f`, wait limit or 0, acceptance, lock delay, head start in µs, channel, owner.
+    /// ARGV: id, lease, manner, wait limit or 0, acceptance, lock delay, head start in µs, channel, owner. The manner is
+    /// `q` or `f` (to wait or not), and unless it is fair, exclusive and keeps nothing, also `f` or `b` (fair or barging),
+    /// the mode (`x`, `s`, `u`, `pN`), a colon, and the references of what is kept.
     ///
     /// Answers the token; 0 finished; -1 queue full; or `{1 waiting | 2 busy, position, check after, holder…}`.
     package static let acquire = LockScript(
@@ -171,7 +57,8 @@ package enum LockScripts {
         local clock = call('TIME')
         local record = call('GET', KEYS[2])
         if not record and call('EXISTS', KEYS[3]) == 0 then record = 'F0000000000000000' end
-        if record and string.byte(record) == 70 then
+        if record and string.byte(record) == 70 and ARGV[7] == '0' and
+          (#ARGV[3] == 1 or string.byte(ARGV[3], 3) == 120) then
           if string.find(record, string.sub(me, 17), 18, true) then return 0 end
           if call('SET', KEYS[1], me, 'NX', 'PX', ARGV[2]) then
             local token = clock[1] * 1000000 + clock[2]
@@ -187,28 +74,52 @@ package enum LockScripts {
         """# + prelude + #"""
             load(record)
             if isFinished(me) or (tomb > ms and call('EXISTS', KEYS[5]) == 1) then return 0 end
+            local mode, barges, holding = 'x', 'f', ''
+            if #ARGV[3] > 1 then barges, mode, holding = string.match(ARGV[3], '^.(%a)([^:]*):(%x*)$') end
+            local prio = ARGV[7] / \#(LockScripts.headStart)
             local function take()
-              if not call('SET', K, me, 'NX', 'PX', ARGV[2]) then return false end
-              hold(me, ARGV[2] + 0, ARGV[2] + 0, ARGV[6] + 0, 1, ARGV[8], ARGV[9])
-              save()
-              return true
+              hold(me, mode, ARGV[2], ARGV[2], ARGV[6], 1, prio, ARGV[8], ARGV[9])
             end
             local value = settle()
+            local mine = kind ~= '' and call('HGET', S, me)
+            if mine then
+              local held = touch(me, mine, ARGV[2])
+              save()
+              return held
+            end
             if value == me then
-              call('PEXPIRE', K, ARGV[2])
               if id == me then
+                call('PEXPIRE', K, ARGV[2])
                 accepted, expires, lease = 1, ms + ARGV[2], ARGV[2] + 0
               else
-                hold(me, ARGV[2] + 0, ARGV[2] + 0, ARGV[6] + 0, 1, ARGV[8], ARGV[9])
+                take()
               end
               save()
               return token
             end
             local position = queue == 1 and call('ZRANK', Q, me)
+            -- Whether all before a place in the queue let themselves be passed.
+            local function passes(rank)
+              if barges == 'b' or queue == 0 then return true end
+              local index = 0
+              while true do
+                local next = call('ZRANGE', Q, index, index, 'WITHSCORES')
+                if not next[1] or next[1] == me or (rank and next[2] + 0 > rank) then return true end
+                local _, _, _, _, _, _, _, its = string.match(call('HGET', W, next[1]) or '', WAITER)
+                if its ~= 'b' then return false end
+                index = index + 1
+              end
+            end
+            if fits(mode) and passes(not position and us - ARGV[7]) then
+              if position then drop(me) end
+              take()
+              if position then promote(true) end
+              save()
+              return mode == 'x' and token or (string.match(call('HGET', S, me), '|(%d+)') + 0)
+            end
             local verdict = 1
             if not position then
-              if not value and queue == 0 and rest == 0 and take() then return token end
-              if ARGV[3] == 'f' then
+              if string.byte(ARGV[3]) == 102 then
                 verdict, position = 2, 0
               else
                 if queue == 1 and call('ZCARD', Q) >= \#(Limits.maximumWaiters) then
@@ -222,8 +133,8 @@ package enum LockScripts {
                 end
                 queue = 1
                 call('ZADD', Q, string.format('%.0f', us - ARGV[7]), me)
-                call('HSET', W, me, string.format('%.0f|%.0f|%s|%s|%s|%s|%s', us, till, ARGV[2], ARGV[5], ARGV[6],
-                  ARGV[8], ARGV[9]))
+                call('HSET', W, me, string.format('%.0f|%.0f|%s|%s|%s|%d|%s|%s|%s|%s|%s', us, till, ARGV[2], ARGV[5], ARGV[6], prio,
+                  mode, barges, holding, ARGV[8], ARGV[9]))
                 position = call('ZRANK', Q, me)
               end
             end
@@ -232,19 +143,19 @@ package enum LockScripts {
               call('PEXPIRE', W, DAY)
             end
             save()
-            local after = 0
-            if value then
-              after = call('PTTL', K)
-              -- Nobody tells us of a foreign holder's release, and nobody tells a waiter without a channel anything.
-              if after < 0 then after = 1000 end
-              if (value ~= id and position == 0) or ARGV[8] == '' then after = math.min(after, 100) end
+            local wait = 0
+            if kind ~= '' then
+              wait = math.max(0, call('ZRANGE', E, 0, 0, 'WITHSCORES')[2] - ms)
+            elseif value then
+              wait = call('PTTL', K)
+              -- Nobody tells us of a foreign holder's release.
+              if wait < 0 then wait = 1000 end
+              if foreign and position == 0 then wait = math.min(wait, 100) end
             end
-            if rest > ms then after = math.max(after, rest - ms) end
-            local reply = describe(value)
-            table.insert(reply, 1, after)
-            table.insert(reply, 1, position)
-            table.insert(reply, 1, verdict)
-            return reply
+            -- Nobody tells a waiter without a channel anything.
+            if ARGV[8] == '' then wait = math.min(wait, 100) end
+            if rest > ms then wait = math.max(wait, rest - ms) end
+            return describe({ verdict, position, wait }, value)
             """#
     )
 
@@ -270,18 +181,31 @@ package enum LockScripts {
 
         """# + prelude + #"""
             load(record)
-            if value ~= me then
-              local had = isFinished(me)
-              settle()
+            if value == me then
+              call('DEL', K)
+              finish(me)
+              vacate()
+              if rest > 0 or queue == 1 then settle(true) end
               save()
-              return had and 2 or 0
+              return 1
             end
-            call('DEL', K)
-            finish(me)
-            vacate()
-            if rest > 0 or queue == 1 then settle() end
+            local answer = isFinished(me) and 2 or 0
+            value = settle()
+            if kind ~= '' and call('HGET', S, me) then
+              leave(me)
+              finish(me)
+              promote(true)
+              answer = 1
+            elseif value == me and id == me then
+              -- It had waited to be exclusive, and only just became it.
+              call('DEL', K)
+              finish(me)
+              vacate()
+              settle(true)
+              answer = 1
+            end
             save()
-            return 1
+            return answer
             """#
     )
 
@@ -300,7 +224,10 @@ package enum LockScripts {
             call('SET', KEYS[5], '1', 'PX', 60000)
             tomb = ms + 60000
             local answer = 0
-            if value == me then
+            if kind ~= '' and call('HGET', S, me) then
+              leave(me)
+              answer = 2
+            elseif value == me then
               call('DEL', K)
               vacate()
               answer = 2
@@ -309,7 +236,7 @@ package enum LockScripts {
               answer = 1
             end
             finish(me)
-            settle()
+            if answer > 0 then settle(true) end
             save()
             return answer
             """#
@@ -329,17 +256,30 @@ package enum LockScripts {
               K, H, Q, W = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1], KEYS[4 * i]
               local me, lasts = ARGV[2 * i - 1], ARGV[2 * i]
               load(call('GET', H))
-              if call('GET', K) == me then
-                call('PEXPIRE', K, lasts)
-                if id ~= me then hold(me, lasts + 0, lasts + 0, 0, 1, '', '') end
+              local value = call('GET', K)
+              if value ~= me and (id ~= '' or kind ~= '' or queue == 1) then
+                value = settle()
+                if value ~= me and kind == '' then save() end
+              end
+              if value == me then
+                if id == me then
+                  call('PEXPIRE', K, lasts)
+                else
+                  hold(me, 'x', lasts, lasts, 0, 1, 0, '', '')
+                end
                 accepted, expires, lease = 1, ms + lasts, lasts + 0
                 save()
                 answers[i] = 1 + revoke
-              else
-                if id ~= '' or queue == 1 then
-                  settle()
-                  save()
+              elseif kind ~= '' then
+                local mine = call('HGET', S, me)
+                if mine then
+                  local _, asked = touch(me, mine, lasts)
+                  answers[i] = 1 + asked
+                else
+                  answers[i] = 0
                 end
+                save()
+              else
                 answers[i] = 0
               end
             end
@@ -349,82 +289,61 @@ package enum LockScripts {
 
     /// KEYS: lock, record, queue, waiters.
     ///
-    /// Answers `{reached, holder…}`.
-    package static let revoke = LockScript(
+    /// ARGV: id, mode, `f` (do not wait), `q` (wait) or `p` (wait, without messages), references of what is kept.
+    ///
+    /// Answers the token; 0 lost; or `{1 waiting | 2 busy, 0, check after, holder…}`.
+    package static let convert = LockScript(
         keys: 4,
-        arguments: 0,
+        arguments: 4,
         start + prelude + #"""
+            local me, mode = ARGV[1], ARGV[2]
             load(call('GET', H))
             local value = settle()
-            local reached = 0
-            if value and value == id then
-              revoke = 1
-              if channel ~= '' then reached = math.min(call('PUBLISH', channel, 'r ' .. id), 1) end
+            if value == me and id ~= me then hold(me, 'x', call('PTTL', K), 0, 0, 1, 0, '', '') end
+            local mine = kind ~= '' and call('HGET', S, me)
+            local present, own = 'x', token
+            if mine then
+              local m, tok = string.match(mine, HOLD)
+              present, own = m, tok + 0
+            elseif id ~= me then
+              save()
+              return 0
             end
-            save()
-            local reply = describe(value)
-            table.insert(reply, 1, reached)
-            return reply
-            """#
-    )
-
-    /// KEYS: lock, record, queue, waiters.
-    ///
-    /// Answers the holder that was thrown out, or nothing.
-    package static let force = LockScript(
-        keys: 4,
-        arguments: 0,
-        start + prelude + #"""
-            load(call('GET', H))
-            local value = settle()
-            local reply = describe(value)
-            if value then
-              call('DEL', K)
-              if value == id then
-                finish(id)
-                if channel ~= '' then call('PUBLISH', channel, 'l ' .. id) end
-                if accepted == 1 and delay > 0 and ms + delay > rest then rest = ms + delay end
-                vacate()
-              end
-              settle()
-            end
-            save()
-            return reply
-            """#
-    )
-
-    /// KEYS: lock, record, queue, waiters for each resource.
-    ///
-    /// Writes nothing.
-    ///
-    /// Answers for each `{rests for, {holder…}, {id, µs waited, owner, …}}`.
-    package static let status = LockScript(
-        keys: 4,
-        arguments: 0,
-        start + prelude + #"""
-            local answers = {}
-            for i = 1, #KEYS / 4 do
-              K, H, Q, W = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1], KEYS[4 * i]
-              load(call('GET', H))
-              local value = call('GET', K)
-              local resting = math.max(rest - ms, 0)
-              if not value and id ~= '' and accepted == 1 and delay > 0 then
-                resting = math.max(resting, math.min(expires, ms) + delay - ms)
-              end
-              local waiters = {}
-              if queue == 1 then
-                for _, who in ipairs(call('ZRANGE', Q, 0, 999)) do
-                  local from, till, _, _, _, _, own = string.match(call('HGET', W, who) or '', WAITER)
-                  if from and (till == '0' or till + 0 > ms) then
-                    waiters[#waiters + 1] = string.sub(who, 1, 8)
-                    waiters[#waiters + 1] = us - from
-                    waiters[#waiters + 1] = own
-                  end
+            if present ~= mode then
+              local others = mine and call('ZCARD', E) - 1 or 0
+              local family = string.sub(mode, 1, 1)
+              if others > 0 and not ((family == 'p' and kind == 'p' and others < tonumber(string.sub(mode, 2))) or
+                (kind == 's' and (family == 's' or (family == 'u' and (updater == '' or updater == me))))) then
+                local verdict, wait = 2, 0
+                if ARGV[3] ~= 'f' and mode == 'x' and present == 'u' then
+                  verdict, keeps = 1, ARGV[4]
+                  if wish == 0 then wish = us end
+                  local ends = call('ZRANGE', E, 0, 1, 'WITHSCORES')
+                  wait = math.max(0, (ends[1] == me and ends[4] or ends[2]) - ms)
+                  if ARGV[3] == 'p' then wait = math.min(wait, 100) end
+                  if rest > ms then wait = math.max(wait, rest - ms) end
                 end
+                save()
+                return describe({ verdict, 0, wait }, MARK, me)
               end
-              answers[i] = { resting, describe(value), waiters }
+              if mode == 'x' then
+                seize(me)
+                own = token
+              elseif mine then
+                local _, tok, from, rests, ok, asked, prio, ch, its = string.match(mine, HOLD)
+                put(me, mode, tok, from, rests, ok, asked, prio, ch, its)
+              else
+                local ends, from, rests, ok, asked, prio, ch, its = expires, since, delay, accepted, revoke, priority, channel, owner
+                vacate()
+                call('DEL', S, E)
+                put(me, mode, own, from, string.format('%.0f', rests), ok, asked, prio, ch, its)
+                call('ZADD', E, ends, me)
+              end
             end
-            return answers
+            if me == updater then wish, keeps = 0, '' end
+            promote(true)
+            save()
+            return own
             """#
     )
 }

@@ -5,19 +5,22 @@ import NIOCore
 import NIOPosix
 import Synchronization
 
-/// Locks on one Redis server (6.2 or later), exclusive ones only.
+/// Locks on one Redis server (6.2 or later), of all modes.
 ///
-/// Resource `x` is held exactly while the string key `x` exists, with the holder's secret as its value: redis-py,
-/// redsync, node-redlock and other plain Redlock libraries exclude ours on the same names, and ours theirs. Waiting is
-/// by message: whoever releases hands the lock to the next waiter in the same round trip.
+/// Resource `x` is held exactly while the string key `x` exists, with the exclusive holder's secret as its value:
+/// redis-py, redsync, node-redlock and other plain Redlock libraries exclude ours on the same names, and ours theirs.
+/// While readers, a holder in update mode, or holders of permits hold, the value is `hf:shared`, and foreign lockers see
+/// a lock that is taken. Waiting is by message: whoever releases hands the lock to the next waiters in the same round
+/// trip.
 ///
 /// What it does not promise: a server that loses its memory (a restart without persistence, a failover) loses the
 /// locks, and holders learn it at their next renewal; foreign lockers do not know of our queue or of lock delays.
 /// One connection carries the commands, one the messages; both are made when they are first needed.
 ///
-/// A user of the server needs no more than: `~NAMES ~hf:{NAMES &hf:c:* -@all +eval +evalsha +time +get +set +del +exists
-/// +pexpire +pttl +zadd +zrem +zpopmin +zrange +zrank +zcard +hset +hget +hdel +hgetall +publish +subscribe +ping +scan
-/// +client|setname +info`. Without `+info` the eviction policy is not checked, without `+subscribe` waiters poll.
+/// A user of the server needs no more than: `~NAMES ~hf:{NAMES ~hf:o:* &hf:c:* -@all +eval +evalsha +time +get +set +del
+/// +exists +pexpire +pttl +zadd +zrem +zrange +zrank +zcard +zscore +hset +hget +hdel +hgetall +sadd +srem +smembers
+/// +publish +subscribe +ping +scan +client|setname +info`. Without `+info` the eviction policy is not checked, without
+/// `+subscribe` waiters poll. Without `~hf:o:*` deadlocks are not found.
 public final class RedisLockStore: LockStore {
     /// How the server is reached.
     public let configuration: RedisConfiguration
@@ -62,10 +65,16 @@ public final class RedisLockStore: LockStore {
         self.subscription.close()
     }
 
-    /// Exclusive locks with a queue and lock delays.
+    /// All modes, conversions, a queue, lock delays, and a view of waits.
     public var capabilities: StoreCapabilities { Self.capabilities }
 
-    private static let capabilities = StoreCapabilities(name: "redis", scope: .network, modes: [.exclusive])
+    private static let capabilities = StoreCapabilities(
+        name: "redis",
+        scope: .network,
+        modes: Set(LockMode.Kind.allCases),
+        converts: true,
+        showsWaits: true
+    )
 
     /// See ``LockStore/acquire(_:)``.
     ///
@@ -104,14 +113,15 @@ public final class RedisLockStore: LockStore {
     private func acquire(_ request: LockRequest, queues: Bool, channel: String) async throws -> AcquireReply {
         let keys = LockKeys(self.configuration.prefix, request.resource)
         let owner = self.owners.text(of: request.owner)
-        let headStart = Limits.priorityHeadStart.nanoseconds / 1000 * Int64(request.priority)
+        let manner = LockModeText.manner(of: request, queues: queues)
+        let headStart = LockScripts.headStart * Int64(request.priority)
         let answer = try await self.client.send { encoder, isKnown in
             LockScripts.acquire.begin(&encoder, isKnown: isKnown)
             keys.encode(&encoder)
             keys.encodeTombstone(of: request.id, &encoder)
             encoder.part(request.id)
             encoder.part(request.lease.millisecondsRoundedUp)
-            encoder.part(queues ? "q" : "f")
+            encoder.part(manner)
             encoder.part(request.waitLimit.map { max(1, $0.millisecondsRoundedUp) } ?? 0)
             encoder.part(max(1, request.acceptance.millisecondsRoundedUp))
             encoder.part(request.lockDelay.millisecondsRoundedUp)
@@ -197,26 +207,15 @@ public final class RedisLockStore: LockStore {
         }
     }
 
-    /// See ``LockStore/convert(_:)``.
-    ///
-    /// Only exclusive locks exist here, so nothing can be changed.
-    ///
-    /// - Parameter conversion: The grant and its new mode.
-    /// - Returns: Never.
-    /// - Throws: ``LockError`` with code ``LockError/Code/unsupported``.
-    public func convert(_ conversion: Conversion) async throws -> ConvertReply {
-        throw LockError(.unsupported, "the redis store does not change the mode of a lock, it only has exclusive ones")
+    /// Whether it is known how far the messages are; if not, they are started.
+    var isListeningSettled: Bool {
+        if self.subscription.settled != nil { return true }
+        self.subscription.start()
+        return false
     }
 
     /// How far the messages are, within a call's time.
     func standing() async -> Subscription.Standing { await self.subscription.standing(by: self.client.deadline) }
-
-    /// Always throws: this store does not say what a request waits for.
-    ///
-    /// - Throws: `LockError` with code `unsupported`.
-    public func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
-        throw LockError(.unsupported, "the redis store does not show waits")
-    }
 
     /// See ``LockStore/subscribe(_:)``.
     ///

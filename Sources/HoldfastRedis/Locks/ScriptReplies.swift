@@ -21,18 +21,27 @@ enum ScriptReplies {
         return elements
     }
 
-    /// The holder in `{reference, owner, token, held for, remaining, accepting}`, or none in an empty list.
-    static func holder(_ parts: ArraySlice<RedisReply>) throws(LockError) -> Holder? {
-        guard !parts.isEmpty else { return nil }
+    /// The holders in a list of `reference, owner, token, held for, remaining, accepting, mode` for each.
+    static func holders(_ parts: ArraySlice<RedisReply>) throws(LockError) -> [Holder] {
+        guard parts.count.isMultiple(of: 7) else { throw Self.unreadable }
+        var holders: [Holder] = []
+        for start in stride(from: parts.startIndex, to: parts.endIndex, by: 7) {
+            holders.append(try Self.holder(parts[start..<(start + 7)]))
+        }
+        return holders
+    }
+
+    private static func holder(_ parts: ArraySlice<RedisReply>) throws(LockError) -> Holder {
         let parts = Array(parts)
-        guard parts.count == 6, let reference = parts[0].text, let owner = parts[1].text, let token = parts[2].number,
-            let held = parts[3].number, let remaining = parts[4].number, let accepting = parts[5].number
+        guard let reference = parts[0].text, let owner = parts[1].text, let token = parts[2].number,
+            let held = parts[3].number, let remaining = parts[4].number, let accepting = parts[5].number,
+            let mode = parts[6].text.flatMap(LockModeText.mode)
         else { throw Self.unreadable }
         let isOurs = !reference.isEmpty
         return Holder(
             reference: isOurs ? reference : nil,
             owner: OwnerText.owner(owner),
-            mode: .exclusive,
+            mode: mode,
             fencingToken: isOurs ? UInt64(exactly: token).map(FencingToken.init(rawValue:)) : nil,
             heldFor: isOurs ? .microseconds(max(0, held)) : nil,
             remaining: remaining < 0 ? nil : .milliseconds(remaining),
@@ -40,8 +49,25 @@ enum ScriptReplies {
         )
     }
 
-    static func holders(_ parts: ArraySlice<RedisReply>) throws(LockError) -> [Holder] {
-        if let holder = try Self.holder(parts) { [holder] } else { [] }
+    /// The waiters in a list of `reference, waited, owner, mode, priority, fairness, kept` for each.
+    private static func waiters(_ parts: [RedisReply]) throws(LockError) -> [Waiter] {
+        guard parts.count.isMultiple(of: 7) else { throw Self.unreadable }
+        var waiters: [Waiter] = []
+        for start in stride(from: 0, to: parts.count, by: 7) {
+            guard let mode = parts[start + 3].text.flatMap(LockModeText.mode) else { throw Self.unreadable }
+            waiters.append(
+                Waiter(
+                    reference: parts[start].text ?? "",
+                    owner: parts[start + 2].text.flatMap(OwnerText.owner),
+                    mode: mode,
+                    waitingFor: parts[start + 1].number.map { .microseconds(max(0, $0)) },
+                    priority: parts[start + 4].number.flatMap { Int(exactly: $0) } ?? 0,
+                    fairness: parts[start + 5].text == "b" ? .barging : .fair,
+                    holding: LockModeText.references(parts[start + 6].text ?? "")
+                )
+            )
+        }
+        return waiters
     }
 
     static func acquire(_ reply: RedisReply, resource: Resource) throws(LockError) -> AcquireReply {
@@ -50,36 +76,40 @@ enum ScriptReplies {
             if number == 0 { return .finished }
             throw LockError(.limitReached, "\(Limits.maximumWaiters) requests wait for \(resource) already")
         }
+        let (isWaiting, place) = try Self.place(reply)
+        return isWaiting ? .waiting(place) : .busy(blockers: place.blockers)
+    }
+
+    static func convert(_ reply: RedisReply) throws(LockError) -> ConvertReply {
+        if case .integer(let number) = reply {
+            guard let token = UInt64(exactly: number), token > 0 else { return .lost }
+            return .converted(FencingToken(rawValue: token))
+        }
+        let (isWaiting, place) = try Self.place(reply)
+        return isWaiting ? .waiting(place) : .busy(blockers: place.blockers)
+    }
+
+    /// The place in `{1 waiting | 2 busy, position, check after, holder…}`, and whether it is one.
+    private static func place(_ reply: RedisReply) throws(LockError) -> (Bool, AcquireReply.Waiting) {
         let parts = try Self.elements(reply, atLeast: 3)
-        let holders = try Self.holders(parts[3...])
-        guard try Self.number(parts[0]) == 1 else { return .busy(blockers: holders) }
         let position = Int(truncatingIfNeeded: max(0, try Self.number(parts[1])))
         let place = min(position, Limits.maximumWaiters)
         let spread = min(Limits.checkSpread * (place + 1), Limits.maximumCheckSpread)
-        return .waiting(
-            AcquireReply.Waiting(
-                position: place,
-                checkAfter: .milliseconds(max(0, try Self.number(parts[2]))) + spread,
-                blockers: holders
-            )
+        let waiting = AcquireReply.Waiting(
+            position: place,
+            checkAfter: .milliseconds(max(0, try Self.number(parts[2]))) + spread,
+            blockers: try Self.holders(parts[3...])
         )
+        return (try Self.number(parts[0]) == 1, waiting)
     }
 
     static func status(_ reply: RedisReply, of resource: Resource) throws(LockError) -> ResourceStatus {
         let parts = try Self.elements(reply, atLeast: 3)
         let resting = try Self.number(parts[0])
-        let waiters = try Self.elements(parts[2])
         return ResourceStatus(
             resource: resource,
             holders: try Self.holders(try Self.elements(parts[1])[...]),
-            waiters: stride(from: 0, to: waiters.count - 2, by: 3).map { index in
-                Waiter(
-                    reference: waiters[index].text ?? "",
-                    owner: waiters[index + 2].text.flatMap(OwnerText.owner),
-                    mode: .exclusive,
-                    waitingFor: waiters[index + 1].number.map { .microseconds(max(0, $0)) }
-                )
-            },
+            waiters: try Self.waiters(try Self.elements(parts[2])),
             restingFor: resting > 0 ? .milliseconds(resting) : nil
         )
     }

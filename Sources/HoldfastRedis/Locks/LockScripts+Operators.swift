@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension LockScripts {
+    /// KEYS: lock, record, queue, waiters.
+    ///
+    /// Answers `{reached, holder…}`.
+    package static let revoke = LockScript(
+        keys: 4,
+        arguments: 0,
+        start + prelude + #"""
+            load(call('GET', H))
+            local value = settle()
+            local reached = 0
+            if value and value == id then
+              revoke = 1
+              if channel ~= '' then reached = math.min(call('PUBLISH', channel, 'r ' .. id), 1) end
+            elseif kind ~= '' then
+              local all = call('HGETALL', S)
+              for i = 1, #all, 2 do
+                local m, tok, from, rests, ok, _, prio, ch, own = string.match(all[i + 1], HOLD)
+                if m then
+                  put(all[i], m, tok, from, rests, ok, 1, prio, ch, own)
+                  if ch ~= '' then reached = reached + math.min(call('PUBLISH', ch, 'r ' .. all[i]), 1) end
+                end
+              end
+            end
+            save()
+            return describe({ reached }, value)
+            """#
+    )
+
+    /// KEYS: lock, record, queue, waiters.
+    ///
+    /// Answers the holders that were thrown out, or nothing.
+    package static let force = LockScript(
+        keys: 4,
+        arguments: 0,
+        start + prelude + #"""
+            load(call('GET', H))
+            local value = settle()
+            local reply = describe({}, value)
+            if value then
+              if value == id then
+                finish(id)
+                if channel ~= '' then call('PUBLISH', channel, 'l ' .. id) end
+                if accepted == 1 and delay > 0 then after(ms, delay) end
+              elseif kind ~= '' then
+                local all = call('HGETALL', S)
+                for i = 1, #all, 2 do
+                  local _, _, _, rests, ok, _, _, ch = string.match(all[i + 1], HOLD)
+                  if ok == '1' and rests ~= '0' then after(ms, rests) end
+                  finish(all[i])
+                  -- The record remembers 16 only.
+                  if i > 32 then
+                    call('SET', string.sub(H, 1, -2) .. 't:' .. all[i], '1', 'PX', 60000)
+                    tomb = ms + 60000
+                  end
+                  if ch and ch ~= '' then call('PUBLISH', ch, 'l ' .. all[i]) end
+                end
+                call('DEL', S, E)
+              end
+              call('DEL', K)
+              vacate()
+              settle(true)
+            end
+            save()
+            return reply
+            """#
+    )
+
+    /// KEYS: lock, record, queue, waiters for each resource.
+    ///
+    /// Writes nothing.
+    ///
+    /// Answers for each `{rests for, {holder…}, {id, µs waited, owner, mode, priority, fairness, kept, …}}`.
+    package static let status = LockScript(
+        keys: 4,
+        arguments: 0,
+        start + prelude + #"""
+            local answers = {}
+            for i = 1, #KEYS / 4 do
+              K, H, Q, W = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1], KEYS[4 * i]
+              load(call('GET', H))
+              answers[i] = report(1000)
+            end
+            return answers
+            """#
+    )
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+extension LockScripts {
+    /// KEYS: lock, record, queue, waiters of the resource that the owner waits for.
+    ///
+    /// ARGV: short id of the owner, prefix, most resources, most holders and waiters.
+    ///
+    /// Remembers that the owner waits for the resource, which costs nothing until somebody asks, and follows what is remembered
+    /// of it and of those in its way; what is not true any more is forgotten. It reads keys that it was not given: right on one
+    /// master, while a cluster would need a call for each owner and resource.
+    ///
+    /// Answers `name, status, …`, a status as in ``status``.
+    package static let waits = LockScript(
+        keys: 4,
+        arguments: 4,
+        start + prelude + #"""
+            local first, prefix, most, budget = ARGV[1], ARGV[2], ARGV[3] + 0, ARGV[4] + 0
+            call('SADD', 'hf:o:' .. first, K)
+            call('PEXPIRE', 'hf:o:' .. first, DAY)
+            local answers, seen, owners, next = {}, {}, { [first] = true }, { first }
+            while #next > 0 and budget > 0 do
+              local who = table.remove(next)
+              local index = 'hf:o:' .. who
+              for _, name in ipairs(call('SMEMBERS', index)) do
+                if not seen[name] and string.sub(name, 1, #prefix) == prefix and budget > 0 and #answers < 2 * most then
+                  K, H, Q, W = name, 'hf:{' .. name .. '}:h', 'hf:{' .. name .. '}:q', 'hf:{' .. name .. '}:w'
+                  load(call('GET', H))
+                  local found = report(budget)
+                  local inTheWay, waits = {}, false
+                  for i = 2, #found[2], 7 do inTheWay[#inTheWay + 1] = string.match(found[2][i], '^[^\t]*') end
+                  for i = 3, #found[3], 7 do
+                    local one = string.match(found[3][i], '^[^\t]*')
+                    inTheWay[#inTheWay + 1] = one
+                    if one == who then waits = true end
+                  end
+                  budget = budget - #inTheWay - 1
+                  if waits then
+                    seen[name] = true
+                    answers[#answers + 1] = name
+                    answers[#answers + 1] = found
+                    for _, one in ipairs(inTheWay) do
+                      if one ~= '' and not owners[one] then
+                        owners[one] = true
+                        next[#next + 1] = one
+                      end
+                    end
+                  elseif budget > 0 then
+                    call('SREM', index, name)
+                  end
+                end
+              end
+            end
+            return answers
+            """#
+    )
+}
