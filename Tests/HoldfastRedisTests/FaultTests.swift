@@ -240,9 +240,29 @@ struct FaultTests {
         #expect(await signals.first { $0 == .granted(next.id) } != nil)
         #expect(try await store.forceRelease("jobs/1").count == 1)
         #expect(try await store.withdraw(waiter.key) == .notFound)
+        try await self.shareAndUpgrade(store)
         #expect(try server.execute("ACL", "LOG") == "")
         let other = await self.code { _ = try await store.acquire(Make.request("other")) }
         #expect(other == .storeRefused)
+    }
+
+    private func shareAndUpgrade(_ store: RedisLockStore) async throws {
+        let reader = Make.request("jobs/2", mode: .shared)
+        let updater = Make.request("jobs/2", mode: .update)
+        #expect(try await store.acquire(reader).token != nil)
+        #expect(try await store.acquire(updater).token != nil)
+        let upgrade = Conversion(updater.key, to: .exclusive, contention: .queue)
+        guard case .waiting = try await store.convert(upgrade) else {
+            Issue.record("an upgrade beside a reader does not wait")
+            return
+        }
+        #expect(try await store.waits(of: updater.owner, for: "jobs/2").map(\.resource) == ["jobs/2"])
+        #expect(try await store.revoke("jobs/2").asked.count == 2)
+        #expect(try await store.release(reader.key) == .released)
+        #expect(try await store.status(of: "jobs/2").holders.map(\.mode) == [.exclusive])
+        #expect(try await store.waits(of: updater.owner, for: "jobs/2").isEmpty)
+        #expect(try await store.convert(Conversion(updater.key, to: .shared)) != .lost)
+        #expect(try await store.forceRelease("jobs/2").count == 1)
     }
 
     @Test

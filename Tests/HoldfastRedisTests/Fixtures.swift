@@ -11,12 +11,15 @@ enum Make {
 
     static func request(
         _ resource: Resource,
+        mode: LockMode = .exclusive,
         lease: Duration = .seconds(10),
         contention: LockRequest.Contention = .queue,
         acceptance: Duration = .milliseconds(300),
         waitLimit: Duration? = nil,
         lockDelay: Duration = .zero,
         priority: Int = 0,
+        fairness: LockRequest.Fairness = .fair,
+        holding: [String] = [],
         label: String? = nil
     ) -> LockRequest {
         var generator = SystemRandomNumberGenerator()
@@ -24,13 +27,16 @@ enum Make {
         return LockRequest(
             id: RequestID(using: &generator),
             resource: resource,
+            mode: mode,
             owner: OwnerID(process: Self.process, serial: serial, label: label),
             lease: lease,
             contention: contention,
             waitLimit: waitLimit,
             acceptance: acceptance,
             lockDelay: lockDelay,
-            priority: priority
+            priority: priority,
+            fairness: fairness,
+            holding: holding
         )
     }
 }

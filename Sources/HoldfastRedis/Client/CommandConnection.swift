@@ -35,7 +35,11 @@ package final class CommandConnection: RedisLinkDelegate {
     ///   - deadline: When to give up. The connection is then closed, unless the command had not been sent.
     ///   - encode: Writes exactly one command. Called at most once, under a lock.
     /// - Returns: The reply, error lines included, or why there is none.
-    package func send(by deadline: NIODeadline, _ encode: (inout CommandEncoder) -> Void) async -> Outcome {
+    @concurrent
+    package func send(
+        by deadline: NIODeadline,
+        _ encode: @Sendable (inout CommandEncoder) -> Void
+    ) async -> Outcome {
         if let refusal = self.link.refusal { return .failure(refusal) }
         // Each ticket is in the ledger exactly once, and leaves it exactly when it is resumed.
         return unsafe await withUnsafeContinuation { continuation in

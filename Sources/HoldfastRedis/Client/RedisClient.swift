@@ -42,7 +42,7 @@ final class RedisClient: Sendable {
     /// - Throws: ``LockError``.
     func send(
         isRepeatable: Bool = true,
-        _ encode: (inout CommandEncoder, Bool) -> Void
+        _ encode: @Sendable (inout CommandEncoder, Bool) -> Void
     ) async throws(LockError) -> Answer {
         let deadline = self.deadline
         var schedule: RetrySchedule?
@@ -50,7 +50,7 @@ final class RedisClient: Sendable {
         var isRepeat = false
         while true {
             let failure: LockError
-            switch await self.connection.send(by: deadline, { encode(&$0, isKnown) }) {
+            switch await self.connection.send(by: deadline, { [isKnown] in encode(&$0, isKnown) }) {
             case .success(.error(let line)):
                 let meaning = RedisErrorLine(line)
                 if meaning.kind == "NOSCRIPT", isKnown {

@@ -50,8 +50,8 @@ extension LockScripts {
                   local _, _, _, rests, ok, _, _, ch = string.match(all[i + 1], HOLD)
                   if ok == '1' and rests ~= '0' then after(ms, rests) end
                   finish(all[i])
-                  -- The record remembers 16 only.
-                  if i > 32 then
+                  -- The record remembers the last 16 only.
+                  if i + 32 < #all then
                     call('SET', string.sub(H, 1, -2) .. 't:' .. all[i], '1', 'PX', 60000)
                     tomb = ms + 60000
                   end
