@@ -163,13 +163,13 @@ struct FaultTests {
     @Test
     func `a silent server costs a caller its timeout, and the next call gets its own answer`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url + "?timeout=200ms")
+        let store = try RedisLockStore(url: server.url + "?timeout=1s")
         let request = Make.request("x")
         #expect(try await store.acquire(request).token != nil)
         server.pause()
         let start = ContinuousClock.now
         #expect(await self.code { _ = try await store.status(of: "x") } == .storeUnavailable)
-        #expect(start.duration(to: .now) < .milliseconds(600))
+        #expect(start.duration(to: .now) < .seconds(3))
         server.resume()
         #expect(try await store.acquire(request).token != nil)
         #expect(try await store.status(of: "x").holders.first?.reference == request.id.reference)

@@ -12,7 +12,7 @@ struct SharedHolderTests {
     func `a plain Redlock locker is kept out while readers hold, until the last lease ends`() async throws {
         let server = try await RedisServer()
         let store = try RedisLockStore(url: server.url)
-        let short = Make.request("x", mode: .shared, lease: .milliseconds(500))
+        let short = Make.request("x", mode: .shared, lease: .seconds(2))
         let long = Make.request("x", mode: .shared, lease: .seconds(20))
         #expect(try await store.acquire(long).token != nil)
         #expect(try await store.acquire(short).token != nil)
@@ -21,8 +21,8 @@ struct SharedHolderTests {
         #expect(try #require(Int(server.execute("PTTL", "x"))) > 10_000)
         // The one who ends last has gone, so the marker ends with the other.
         #expect(try await store.release(long.key) == .released)
-        #expect(try #require(Int(server.execute("PTTL", "x"))) <= 500)
-        try await Task.sleep(for: .milliseconds(550))
+        #expect(try #require(Int(server.execute("PTTL", "x"))) <= 2000)
+        try await Task.sleep(for: .milliseconds(2050))
         #expect(try server.execute("SET", "x", "foreign", "NX", "PX", "9000") == "OK")
         let reply = try await store.acquire(Make.request("x", mode: .shared, contention: .fail))
         guard case .busy(let blockers) = reply else {
@@ -39,15 +39,15 @@ struct SharedHolderTests {
         let server = try await RedisServer()
         let store = try RedisLockStore(url: server.url)
         let signals = Signals(of: store)
-        let dead = Make.request("x", mode: .permit(of: 2), lease: .milliseconds(300))
-        let alive = Make.request("x", mode: .permit(of: 2), lease: .milliseconds(300))
+        let dead = Make.request("x", mode: .permit(of: 2), lease: .seconds(2))
+        let alive = Make.request("x", mode: .permit(of: 2), lease: .seconds(2))
         let next = Make.request("x", mode: .permit(of: 2))
         #expect(try await store.acquire(dead).token != nil)
         #expect(try await store.acquire(alive).token != nil)
         #expect(try await store.renew([Renewal(key: alive.key, lease: .seconds(30))]) != [.lost(.expired)])
         let place = try #require(try await store.acquire(next).place)
         #expect(place.blockers.count == 2)
-        #expect(place.checkAfter < .milliseconds(400))
+        #expect(place.checkAfter < .milliseconds(2100))
         try await Task.sleep(for: place.checkAfter)
         // Whoever comes next sees that it ended, and hands its permit on.
         #expect(try await store.renew([Renewal(key: dead.key, lease: .seconds(30))]) == [.lost(.expired)])
@@ -150,7 +150,8 @@ struct SharedHolderTests {
             Issue.record("a writer beside readers: \(reply)")
             return
         }
-        #expect(blockers.map(\.reference) == readers.map(\.id.reference))
+        #expect(blockers.map(\.reference) == readers.prefix(100).map(\.id.reference))
+        #expect(try await store.status(of: "x").holders.map(\.reference) == readers.map(\.id.reference))
         let replies = try await store.renew(readers.map { Renewal(key: $0.key, lease: .seconds(60)) })
         #expect(replies.allSatisfy { $0 == .renewed(revokeRequested: false) })
         #expect(try await store.revoke("x").asked.count == 1000)

@@ -25,7 +25,7 @@ extension LockScripts {
               end
             end
             save()
-            return describe({ reached }, value)
+            return describe({ reached }, value, 0)
             """#
     )
 
@@ -38,7 +38,7 @@ extension LockScripts {
         start + prelude + #"""
             load(call('GET', H))
             local value = settle()
-            local reply = describe({}, value)
+            local reply = describe({}, value, 0)
             if value then
               if value == id then
                 finish(id)

@@ -62,9 +62,9 @@ extension LockScripts {
           if id == '' and kind == '' and queue == 0 and rest == 0 and tomb <= ms then
             record = string.format('F%016.0f', token) .. ended
           else
-            record = string.format('G%.0f|%s|%.0f|%.0f|%.0f|%.0f|%d|%d|%d|%.0f|%.0f|%d|%.0f|%s|%s|%.0f|%s|%s|%s|%s', token, id,
-              since, expires, lease, delay, accepted, revoke, priority, rest, tomb, queue, due, kind, updater, wish, keeps,
-              channel, ended, owner)
+            record = string.format('G%.0f|%s|%.0f|%.0f|%.0f|%.0f|%d|%d|%d|%.0f|%.0f|%d|%.0f|%s|%s|%.0f|%s|%s|%s|%s',
+              token, id, since, expires, lease, delay, accepted, revoke, priority, rest, tomb, queue, due, kind, updater,
+              wish, keeps, channel, ended, owner)
           end
           call('SET', H, record, 'PX', '172800000')
         end
@@ -88,7 +88,8 @@ extension LockScripts {
     private static let holders = #"""
         local HOLD = '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d)|(%d)|(%-?%d+)|([^|]*)|(.*)$'
         local function put(who, m, tok, from, rests, ok, asked, prio, ch, own)
-          call('HSET', S, who, string.format('%s|%.0f|%.0f|%s|%d|%d|%d|%s|%s', m, tok, from, rests, ok, asked, prio, ch, own))
+          call('HSET', S, who,
+            string.format('%s|%.0f|%.0f|%s|%d|%d|%d|%s|%s', m, tok, from, rests, ok, asked, prio, ch, own))
           kind = string.sub(m, 1, 1) == 'p' and 'p' or 's'
           if m == 'u' then
             updater = who
@@ -136,8 +137,8 @@ extension LockScripts {
           call('DEL', S, E)
           vacate()
           raise()
-          id, since, expires, lease, delay, accepted = who, (from or us) + 0, ends + 0, 0, (rests or 0) + 0, (ok or 1) + 0
-          revoke, priority, channel, owner = (asked or 0) + 0, (prio or 0) + 0, ch or '', own or ''
+          id, since, expires, lease, delay = who, (from or us) + 0, ends + 0, 0, (rests or 0) + 0
+          accepted, revoke, priority, channel, owner = (ok or 1) + 0, (asked or 0) + 0, (prio or 0) + 0, ch or '', own or ''
           call('SET', K, who, 'PX', math.max(1, ends - ms))
         end
         local function fits(m)
@@ -165,7 +166,8 @@ extension LockScripts {
           end
           if call('EXISTS', Q) == 0 then queue = 0 end
         end
-        -- Completes an upgrade, or grants the longest run from the front that fits. Who barges is told if something changed.
+        -- Completes an upgrade, or grants the longest run from the front that fits.
+        -- Who barges is told if something changed.
         local function promote(changed)
           if wish > 0 then
             if call('ZCARD', E) == 1 then
@@ -259,22 +261,21 @@ extension LockScripts {
           if foreign then return value end
           return (id ~= '' and id) or (kind ~= '' and MARK)
         end
-        -- Appends the holders, seven fields each, the one that has held longest first.
-        local function describe(reply, value, besides)
+        -- Appends the holders, or as many as are asked for, those whose leases end first; seven fields each, the one that
+        -- has held longest first.
+        local function describe(reply, value, most, besides)
           local function add(who, own, tok, from, ends, ok, m)
             local n = #reply
             reply[n + 1], reply[n + 2], reply[n + 3] = string.sub(who, 1, 8), own, string.format('%.0f', tok)
             reply[n + 4], reply[n + 5], reply[n + 6], reply[n + 7] = us - from, ends, 1 - ok, m
           end
           if value == MARK and kind ~= '' then
-            local ends, all, sorted = {}, call('HGETALL', S), {}
-            local scores = call('ZRANGE', E, 0, -1, 'WITHSCORES')
-            for i = 1, #scores, 2 do ends[scores[i]] = scores[i + 1] - ms end
+            local sorted, all = {}, call('ZRANGE', E, 0, most - 1, 'WITHSCORES')
             for i = 1, #all, 2 do
-              local who = all[i]
-              local m, tok, from, _, ok, _, _, _, own = string.match(all[i + 1], HOLD)
-              if m and who ~= besides and (ends[who] or 0) > 0 then
-                sorted[#sorted + 1] = { who, own, tok + 0, from, ends[who], ok, m }
+              local who, ends = all[i], all[i + 1] - ms
+              if who ~= besides and ends > 0 then
+                local m, tok, from, _, ok, _, _, _, own = string.match(call('HGET', S, who) or '', HOLD)
+                if m then sorted[#sorted + 1] = { who, own, tok + 0, from, ends, ok, m } end
               end
             end
             table.sort(sorted, function(a, b) return a[3] < b[3] end)
@@ -308,11 +309,12 @@ extension LockScripts {
           end
           if queue == 1 then
             for _, who in ipairs(call('ZRANGE', Q, 0, most - 1)) do
-              local from, till, _, _, _, prio, m, barges, holding, _, own = string.match(call('HGET', W, who) or '', WAITER)
+              local from, till, _, _, _, prio, m, barges, holding, _, own =
+                string.match(call('HGET', W, who) or '', WAITER)
               if from and (till == '0' or till + 0 > ms) then add(who, from, own, m, prio, barges, holding) end
             end
           end
-          return { resting, describe({}, value), waiters }
+          return { resting, describe({}, value, 0), waiters }
         end
 
         """#

@@ -5,9 +5,9 @@ extension LockScripts {
     ///
     /// ARGV: short id of the owner, prefix, most resources, most holders and waiters.
     ///
-    /// Remembers that the owner waits for the resource, which costs nothing until somebody asks, and follows what is remembered
-    /// of it and of those in its way; what is not true any more is forgotten. It reads keys that it was not given: right on one
-    /// master, while a cluster would need a call for each owner and resource.
+    /// Remembers that the owner waits for the resource, which costs nothing until somebody asks, and follows what is
+    /// remembered of it and of those in its way; what is not true any more is forgotten. It reads keys that it was not
+    /// given: right on one master, while a cluster would need a call for each owner and resource.
     ///
     /// Answers `name, status, …`, a status as in ``status``.
     package static let waits = LockScript(

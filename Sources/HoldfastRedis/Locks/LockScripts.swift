@@ -29,8 +29,8 @@ import HoldfastCore
 /// `G` everything else. An uncontended acquire or release of an exclusive lock sees only `F` and `H`, makes four calls
 /// to Redis, and does not get as far as the rules for the rest.
 ///
-/// Of several holders, a command touches those that it is for and those whose leases are over; only answers that name
-/// the holders (busy, waiting, status) and commands to all of them read every one.
+/// Of several holders, a command touches those that it is for and those whose leases are over. Replies to requesters
+/// name 100 holders at most; only `status`, `waits`, `revoke` and `force` read every one.
 package enum LockScripts {
     static let start = """
         local call = redis.call
@@ -38,14 +38,19 @@ package enum LockScripts {
 
         """
 
+    /// The most holders that a reply to a requester names: about 0.4 ms of the server's time.
+    ///
+    /// ``status`` names all.
+    static let maximumBlockers = 100
+
     /// The head start of one step of priority, in µs.
     static let headStart = Limits.priorityHeadStart.nanoseconds / 1000
 
     /// KEYS: lock, record, queue, waiters, tombstone.
     ///
-    /// ARGV: id, lease, manner, wait limit or 0, acceptance, lock delay, head start in µs, channel, owner. The manner is
-    /// `q` or `f` (to wait or not), and unless it is fair, exclusive and keeps nothing, also `f` or `b` (fair or barging),
-    /// the mode (`x`, `s`, `u`, `pN`), a colon, and the references of what is kept.
+    /// ARGV: id, lease, manner, wait limit or 0, acceptance, lock delay, head start in µs, channel, owner. The manner
+    /// is `q` or `f` (to wait or not), and unless it is fair, exclusive and keeps nothing, also `f` or `b` (fair or
+    /// barging), the mode (`x`, `s`, `u`, `pN`), a colon, and the references of what is kept.
     ///
     /// Answers the token; 0 finished; -1 queue full; or `{1 waiting | 2 busy, position, check after, holder…}`.
     package static let acquire = LockScript(
@@ -133,8 +138,8 @@ package enum LockScripts {
                 end
                 queue = 1
                 call('ZADD', Q, string.format('%.0f', us - ARGV[7]), me)
-                call('HSET', W, me, string.format('%.0f|%.0f|%s|%s|%s|%d|%s|%s|%s|%s|%s', us, till, ARGV[2], ARGV[5], ARGV[6], prio,
-                  mode, barges, holding, ARGV[8], ARGV[9]))
+                call('HSET', W, me, string.format('%.0f|%.0f|%s|%s|%s|%d|%s|%s|%s|%s|%s', us, till, ARGV[2], ARGV[5],
+                  ARGV[6], prio, mode, barges, holding, ARGV[8], ARGV[9]))
                 position = call('ZRANK', Q, me)
               end
             end
@@ -155,7 +160,7 @@ package enum LockScripts {
             -- Nobody tells a waiter without a channel anything.
             if ARGV[8] == '' then wait = math.min(wait, 100) end
             if rest > ms then wait = math.max(wait, rest - ms) end
-            return describe({ verdict, position, wait }, value)
+            return describe({ verdict, position, wait }, value, \#(maximumBlockers))
             """#
     )
 
@@ -324,7 +329,7 @@ package enum LockScripts {
                   if rest > ms then wait = math.max(wait, rest - ms) end
                 end
                 save()
-                return describe({ verdict, 0, wait }, MARK, me)
+                return describe({ verdict, 0, wait }, MARK, \#(maximumBlockers), me)
               end
               if mode == 'x' then
                 seize(me)
@@ -333,7 +338,8 @@ package enum LockScripts {
                 local _, tok, from, rests, ok, asked, prio, ch, its = string.match(mine, HOLD)
                 put(me, mode, tok, from, rests, ok, asked, prio, ch, its)
               else
-                local ends, from, rests, ok, asked, prio, ch, its = expires, since, delay, accepted, revoke, priority, channel, owner
+                local ends, from, rests, ok = expires, since, delay, accepted
+                local asked, prio, ch, its = revoke, priority, channel, owner
                 vacate()
                 call('DEL', S, E)
                 put(me, mode, own, from, string.format('%.0f', rests), ok, asked, prio, ch, its)

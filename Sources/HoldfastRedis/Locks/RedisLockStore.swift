@@ -9,16 +9,16 @@ import Synchronization
 ///
 /// Resource `x` is held exactly while the string key `x` exists, with the exclusive holder's secret as its value:
 /// redis-py, redsync, node-redlock and other plain Redlock libraries exclude ours on the same names, and ours theirs.
-/// While readers, a holder in update mode, or holders of permits hold, the value is `hf:shared`, and foreign lockers see
-/// a lock that is taken. Waiting is by message: whoever releases hands the lock to the next waiters in the same round
+/// While readers, a holder in update mode, or holders of permits hold, the value is `hf:shared`, and foreign lockers
+/// see a lock that is taken. Waiting is by message: whoever releases hands the lock to the next waiters in the same round
 /// trip.
 ///
 /// What it does not promise: a server that loses its memory (a restart without persistence, a failover) loses the
 /// locks, and holders learn it at their next renewal; foreign lockers do not know of our queue or of lock delays.
 /// One connection carries the commands, one the messages; both are made when they are first needed.
 ///
-/// A user of the server needs no more than: `~NAMES ~hf:{NAMES ~hf:o:* &hf:c:* -@all +eval +evalsha +time +get +set +del
-/// +exists +pexpire +pttl +zadd +zrem +zrange +zrank +zcard +zscore +hset +hget +hdel +hgetall +sadd +srem +smembers
+/// A user of the server needs no more than: `~NAMES ~hf:{NAMES ~hf:o:* &hf:c:* -@all +eval +evalsha +time +get +set
+/// +del +exists +pexpire +pttl +zadd +zrem +zrange +zrank +zcard +zscore +hset +hget +hdel +hgetall +sadd +srem +smembers
 /// +publish +subscribe +ping +scan +client|setname +info`. Without `+info` the eviction policy is not checked, without
 /// `+subscribe` waiters poll. Without `~hf:o:*` deadlocks are not found.
 public final class RedisLockStore: LockStore {
@@ -79,7 +79,7 @@ public final class RedisLockStore: LockStore {
     /// See ``LockStore/acquire(_:)``.
     ///
     /// One round trip; two when it is the first to wait, since messages must be on their way before it may rely on
-    /// them.
+    /// them. The reply names at most 100 of the holders in the way, those whose leases end first.
     ///
     /// - Parameter request: The request.
     /// - Returns: How it stands.
