@@ -34,7 +34,8 @@ extension LockScripts {
                     if one == who then waits = true end
                   end
                   budget = budget - #inTheWay - 1
-                  if waits then
+                  -- Past the limit it cannot be told who waits: then what was remembered counts.
+                  if waits or budget <= 0 then
                     seen[name] = true
                     answers[#answers + 1] = name
                     answers[#answers + 1] = found
@@ -44,7 +45,7 @@ extension LockScripts {
                         next[#next + 1] = one
                       end
                     end
-                  elseif budget > 0 then
+                  else
                     call('SREM', index, name)
                   end
                 end

@@ -118,9 +118,10 @@ package enum LockScripts {
             if fits(mode) and passes(not position and us - ARGV[7]) then
               if position then drop(me) end
               take()
+              local given = token
               if position then promote(true) end
               save()
-              return mode == 'x' and token or (string.match(call('HGET', S, me), '|(%d+)') + 0)
+              return given
             end
             local verdict = 1
             if not position then

@@ -69,9 +69,10 @@ extension RedisLockStore {
             encoder.part(Int64(Self.maximumWaitsRead))
         }
         let parts = try ScriptReplies.elements(answer.reply)
-        return try stride(from: 0, to: parts.count - 1, by: 2).map { index in
+        return try stride(from: 0, to: parts.count - 1, by: 2).compactMap { index in
             guard let name = parts[index].text else { throw ScriptReplies.unreadable }
-            let resource = try Resource(String(name.dropFirst(prefix.count)))
+            // Stores of other prefixes write there too; what is no name here is none of ours.
+            guard let resource = try? Resource(String(name.dropFirst(prefix.count))) else { return nil }
             return try ScriptReplies.status(parts[index + 1], of: resource)
         }
     }
