@@ -19,6 +19,8 @@
 
 /// How long what is left of the group after its leader ended has to go on TERM before KILL.
 static const int64_t leftover_grace = 100 * 1000 * 1000;
+/// How often to look at the deadline while exec is under way, in milliseconds.
+static const int exec_look = 20;
 
 struct guard {
     struct hf_shared *shared;
@@ -90,6 +92,13 @@ static int start(struct guard *guard, const struct hf_plan *plan) {
     close(report[1]);
     int problem = 0;
     ssize_t count;
+    // exec may hang on a file system that does not answer: the deadline and the end of holdfast hold meanwhile, too.
+    struct pollfd waits[2] = {{report[0], POLLIN, 0}, {guard->control, 0, 0}};
+    while (poll(waits, 2, exec_look) >= 0 || errno == EINTR) {
+        if (waits[0].revents) break;
+        int is_over = hf_boot_time() >= atomic_load(&guard->shared->deadline);
+        if (is_over || (waits[1].revents & (POLLHUP | POLLERR))) kill(guard->child, SIGKILL);
+    }
     do count = read(report[0], &problem, sizeof problem);
     while (count < 0 && errno == EINTR);
     close(report[0]);
@@ -154,7 +163,10 @@ static int reap(struct guard *guard) {
     }
     if (!guard->ended) return 0;
     siginfo_t info;
-    if (waitid(P_PGID, (id_t)guard->child, &info, WEXITED | WNOHANG | WNOWAIT) != 0 && errno == ECHILD) return 1;
+    // A member whose parent left the group is nobody's child here and still to be ended.
+    if (waitid(P_PGID, (id_t)guard->child, &info, WEXITED | WNOHANG | WNOWAIT) != 0 && errno == ECHILD &&
+        kill(-guard->child, 0) != 0)
+        return 1;
     if (guard->leftovers_until == 0) {
         guard->leftovers_until = hf_boot_time() + leftover_grace;
         kill_group(guard, SIGTERM);

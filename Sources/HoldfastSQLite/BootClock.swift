@@ -23,7 +23,14 @@ struct BootClock: Sendable {
             )
         }
         self.bootID = String(text.prefix { !$0.isWhitespace })
-        self.offset = Self.namespaceOffset(SmallFile.text("/proc/self/timens_offsets") ?? "")
+        let offsets = SmallFile.text("/proc/self/timens_offsets")
+        guard offsets != nil || SmallFile.link("/proc/self/ns/time") == nil else {
+            throw LockError(
+                .storeRefused,
+                "the SQLite store needs /proc/self/timens_offsets to know the machine's clock, and cannot read it"
+            )
+        }
+        self.offset = Self.namespaceOffset(offsets ?? "")
     }
 
     /// Nanoseconds since the machine was booted.

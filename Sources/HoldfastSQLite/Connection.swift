@@ -32,7 +32,18 @@ final class Connection: Sendable {
         var file: FileIdentity?
         var clock: BootClock
         var path: String
+        var boot: BootGuard
+        /// The write-ahead log and its index, which must stay the same, and when that was last looked at.
+        var companions: [FileIdentity?]
+        var looked: Timestamp
+        /// Whether nothing was done since the file was opened.
+        var isFresh = true
     }
+
+    /// How often to look whether the write-ahead log is still the one that others see.
+    private static let companionInterval: Duration = .milliseconds(5)
+    /// Held while a file is made: SQLite's locks are the process', and making a file means closing it once.
+    private static let preparing = Mutex(())
 
     private struct State {
         var open: Open?
@@ -108,6 +119,10 @@ final class Connection: Sendable {
                     process: self.process,
                     channel: self.channel
                 )
+                if open.isFresh {
+                    try transaction.sweep()
+                    self.state.withLock { $0.open?.isFresh = false }
+                }
                 let completions = try jobs.map { job -> @Sendable () -> Void in
                     do {
                         return try job.work(transaction)
@@ -142,13 +157,45 @@ final class Connection: Sendable {
     /// Opens the file unless it is open, and again when another file took its place.
     private func opened() throws -> Open {
         if let open = self.state.withLock({ $0.open }) {
-            if StorePath.identity(of: open.path) == open.file { return open }
+            if StorePath.identity(of: open.path) == open.file, let open = self.withCompanions(open) { return open }
             self.close()
         }
-        let path = try self.path.prepared()
+        return try self.open()
+    }
+
+    /// The same, unless somebody took the write-ahead log away.
+    private func withCompanions(_ open: Open) -> Open? {
+        let now = open.clock.now
+        guard open.looked.duration(to: now) >= Self.companionInterval else { return open }
+        let found = Self.companions(of: open.path)
+        for (before, after) in zip(open.companions, found) where before != nil && before != after { return nil }
+        var open = open
+        (open.companions, open.looked) = (found, now)
+        self.state.withLock { state in
+            state.open?.companions = open.companions
+            state.open?.looked = now
+        }
+        return open
+    }
+
+    private static func companions(of path: String) -> [FileIdentity?] {
+        [path + "-wal", path + "-shm"].map { StorePath.identity(of: $0) }
+    }
+
+    private func open() throws -> Open {
+        let path = try Self.preparing.withLock { _ in try self.path.prepared() }
         let clock = try BootClock()
-        let database = try Schema.open(path, bootID: clock.bootID, patience: self.patience)
-        let open = Open(database: database, file: StorePath.identity(of: path), clock: clock, path: path)
+        let boot = try BootGuard(database: path)
+        let database = try Schema.open(path, bootID: clock.bootID, patience: self.patience, boot: boot)
+        let open = Open(
+            database: database,
+            file: StorePath.identity(of: path),
+            clock: clock,
+            path: path,
+            boot: boot,
+            companions: Self.companions(of: path),
+            looked: clock.now
+        )
         self.state.withLock { $0.open = open }
         if self.hub.hasHandlers { self.listen() }
         return open

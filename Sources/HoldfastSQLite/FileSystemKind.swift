@@ -33,7 +33,10 @@ struct FileSystemKind: Sendable {
 
     /// Whether other machines may use the same files.
     var isNetwork: Bool {
-        ["nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "afs", "lustre"]
-            .contains(self.name)
+        [
+            "nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "fuse.s3fs",
+            "fuse.rclone", "afs", "lustre", "9p", "virtiofs", "vboxsf", "fuse.vmhgfs-fuse", "gfs2", "ocfs2", "beegfs",
+            "gpfs",
+        ].contains(self.name)
     }
 }

@@ -127,6 +127,24 @@ extension LockTransaction {
             """,
             [Limits.rememberedRequests]
         )
+        try self.sweep()
+    }
+
+    /// How many resources one sweep ends at most: about a millisecond.
+    private static let sweepSize = 64
+
+    /// Ends what is over in resources that nobody asks for any more, so that the file follows use.
+    func sweep() throws {
+        let statement = try self.database.cachedStatement(
+            sql: """
+                SELECT resource FROM grants WHERE expires <= ?1 UNION SELECT resource FROM waiters WHERE until <= ?1
+                UNION SELECT resource FROM rests WHERE until <= ?1 LIMIT ?2
+                """
+        )
+        var names: [String] = []
+        let cursor = try Row.fetchCursor(statement, arguments: [self.now.nanoseconds, Self.sweepSize])
+        while let row = try cursor.next() { names.append(row.text(0)) }
+        for name in names { _ = try self.settled(name) }
     }
 
     // MARK: - Running statements

@@ -8,7 +8,7 @@ struct ProcessMark: Sendable, Hashable {
     var pid: Int64
     /// When it started, in clock ticks since boot: field 22 of `/proc/PID/stat`.
     var started: Int64
-    /// The pid namespace, or empty when nobody can judge whether the process lives; then only the lease counts.
+    /// The namespaces in which pids and start times count, or empty when nobody can judge whether the process lives; then only the lease counts.
     var namespace: String
 
     /// The process that runs this.
@@ -19,7 +19,9 @@ struct ProcessMark: Sendable, Hashable {
         guard let own = Status(pid: "self"), own.pid == pid, let seen = Status(pid: String(pid)),
             seen.started == own.started, let namespace = SmallFile.link("/proc/self/ns/pid")
         else { return ProcessMark(pid: pid, started: 0, namespace: "") }
-        return ProcessMark(pid: pid, started: own.started, namespace: namespace)
+        // In another time namespace the same process has another start time. Old kernels have none.
+        let time = SmallFile.link("/proc/self/ns/time") ?? ""
+        return ProcessMark(pid: pid, started: own.started, namespace: namespace + time)
     }()
 
     /// Whether it is certain that this process is gone.

@@ -33,9 +33,15 @@ enum Schema {
     ///   - path: The file, which exists.
     ///   - bootID: This boot.
     ///   - patience: How long to wait for other processes.
+    ///   - boot: Tells others that the file is in use.
     /// - Returns: The open database.
     /// - Throws: `LockError`, or an error of the database.
-    static func open(_ path: String, bootID: String, patience: BusyPatience) throws -> DatabaseQueue {
+    static func open(
+        _ path: String,
+        bootID: String,
+        patience: BusyPatience,
+        boot: BootGuard
+    ) throws -> DatabaseQueue {
         var configuration = Configuration()
         configuration.label = "holdfast.sqlite"
         configuration.busyMode = .callback { attempt in patience.shouldRetry(after: attempt) }
@@ -44,6 +50,7 @@ enum Schema {
         configuration.allowsUnsafeTransactions = true
         configuration.maximumReaderCount = 1
         configuration.prepareDatabase { database in
+            try Self.refuseForeign(database, path: path)
             // A command writes three pages, whatever their size; smaller ones cost a fifth less processor time.
             try database.execute(sql: "PRAGMA page_size=1024")
             try Self.enterWAL(database, patience: patience)
@@ -54,9 +61,27 @@ enum Schema {
         }
         let queue = try DatabaseQueue(path: path, configuration: configuration)
         try queue.writeWithoutTransaction { database in
-            try Self.check(database, bootID: bootID, path: path)
+            var attempt = 0
+            while try !Self.check(database, bootID: bootID, path: path, boot: boot) {
+                guard patience.shouldRetry(after: attempt) else {
+                    throw LockError(
+                        .storeRefused,
+                        "processes that see another boot id (a container or another machine) use the lock file \(path); "
+                            + "choose another path"
+                    )
+                }
+                attempt += 1
+            }
         }
         return queue
+    }
+
+    /// Refuses a database of another program before anything is changed in it.
+    private static func refuseForeign(_ database: Database, path: String) throws {
+        if try Int.fetchOne(database, sql: "PRAGMA application_id") == Self.applicationID { return }
+        guard try Int.fetchOne(database, sql: "SELECT count(*) FROM sqlite_master") == 0 else {
+            throw LockError(.storeCorrupted, "\(path) is a database of another program; choose another path")
+        }
     }
 
     /// Switches to write-ahead logging.
@@ -81,8 +106,20 @@ enum Schema {
         }
     }
 
-    private static func check(_ database: Database, bootID: String, path: String) throws {
-        if try Self.isCurrent(database, bootID: bootID, path: path) { return }
+    /// - Returns: Whether the tables are there and of this boot, and others know that they are in use; otherwise somebody
+    ///   else uses the file who is not of this boot, or is just about to make it usable.
+    private static func check(_ database: Database, bootID: String, path: String, boot: BootGuard) throws -> Bool {
+        if try Self.isCurrent(database, bootID: bootID, path: path) {
+            // Looked at again once others cannot void it any more.
+            return try boot.share() && Self.isCurrent(database, bootID: bootID, path: path)
+        }
+        let isNew = try Int.fetchOne(database, sql: "PRAGMA user_version") == 0
+        guard isNew || boot.claim() else { return false }
+        try Self.makeCurrent(database, bootID: bootID, path: path)
+        return try boot.share() && Self.isCurrent(database, bootID: bootID, path: path)
+    }
+
+    private static func makeCurrent(_ database: Database, bootID: String, path: String) throws {
         try database.inTransaction(.immediate) {
             if try Self.isCurrent(database, bootID: bootID, path: path) { return .commit }
             switch try Int.fetchOne(database, sql: "PRAGMA user_version") ?? 0 {

@@ -54,16 +54,14 @@ enum StoreFailure {
 
     /// SQLite does not say why it could not open a file; trying it does.
     private static func explanationOfOpening(_ path: String) -> (LockError.Code, String) {
-        let descriptor = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
-        let reason = errno
-        guard descriptor < 0 else {
-            close(descriptor)
+        // Asked without opening it: closing would drop the locks that this process has on the file.
+        guard access(path, R_OK | W_OK) != 0 else {
             return (
                 .storeUnavailable,
                 "the lock file \(path) or its -wal file cannot be opened; check the directory's mode and free descriptors"
             )
         }
-        return Self.explanation(ofErrno: reason, path: path)
+        return Self.explanation(ofErrno: errno, path: path)
     }
 
     /// Explains a failed system call on the file or its directory.

@@ -46,9 +46,13 @@ package struct StorePath: Sendable {
         try Self.makeDirectory(directory)
         try Self.checkDirectory(directory)
         for sibling in [file + "-wal", file + "-shm"] { try Self.checkFile(sibling, mayBeMissing: true) }
-        let descriptor = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0o600)
-        guard descriptor >= 0 else { throw StoreFailure.systemError(errno, path: file) }
-        close(descriptor)
+        // A file that is there is not opened: closing it again would drop all locks that this process has on it, as
+        // fcntl(2) says, those of another store object too.
+        if Self.identity(of: file) == nil {
+            let descriptor = open(file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
+            guard descriptor >= 0 || errno == EEXIST else { throw StoreFailure.systemError(errno, path: file) }
+            if descriptor >= 0 { close(descriptor) }
+        }
         try Self.checkFile(file, mayBeMissing: false)
         return file
     }
@@ -119,6 +123,9 @@ package struct StorePath: Sendable {
                 .storeRefused,
                 "\(path) belongs to user \(info.st_uid), not to \(geteuid()); choose a path of your own"
             )
+        }
+        guard info.st_mode & 0o022 == 0 else {
+            throw LockError(.storeRefused, "others may write to \(path), and so take any lock; run chmod 600 on it")
         }
     }
 }

@@ -110,9 +110,8 @@ struct FileSuite {
     }
 
     @Test func `a file of an older program is taken over once nothing is held in it`() async throws {
-        let store = self.sandbox.store()
-        let held = request("a", lease: .seconds(60))
-        let token = try #require(try await store.acquire(held).token)
+        // Nobody has the file open any more.
+        let token = try await self.tokenOfStoreThatIsGone(lease: .seconds(60))
         try self.sandbox.sql("PRAGMA user_version = 1")
         let failure = await self.failure(of: self.sandbox.store())
         #expect(failure?.code == .storeRefused)
@@ -137,15 +136,83 @@ struct FileSuite {
     }
 
     @Test func `a reboot voids every grant, and tokens go on rising`() async throws {
-        let before = self.sandbox.store()
-        let held = request("a", lease: .seconds(3600))
-        let token = try #require(try await before.acquire(held).token)
-        _ = try await before.acquire(request("a"))
+        let token = try await self.tokenOfStoreThatIsGone(lease: .seconds(3600))
         try self.sandbox.sql("UPDATE meta SET boot = 'another boot', token = \(token.rawValue + 1_000_000_000_000)")
         let after = self.sandbox.store()
         #expect(try await after.status(of: "a").isFree)
         let next = try #require(try await after.acquire(request("a")).token)
         #expect(next.rawValue > token.rawValue + 1_000_000_000_000)
+    }
+
+    private func tokenOfStoreThatIsGone(lease: Duration) async throws -> FencingToken {
+        let store = self.sandbox.store()
+        let token = try #require(try await store.acquire(request("a", lease: lease)).token)
+        _ = try await store.acquire(request("a"))
+        return token
+    }
+
+    @Test func `another boot id voids nothing while the file is in use`() async throws {
+        let store = SQLiteLockStore(path: self.sandbox.file, busyLimit: .milliseconds(200))
+        let held = request("a", lease: .seconds(3600))
+        #expect(try await store.acquire(held).token != nil)
+        try self.sandbox.sql("UPDATE meta SET boot = 'another boot'")
+        let failure = await self.failure(of: SQLiteLockStore(path: self.sandbox.file, busyLimit: .milliseconds(200)))
+        #expect(failure?.code == .storeRefused)
+        #expect(failure?.message.contains("boot id") == true)
+        #expect(
+            try await store.renew([Renewal(key: held.key, lease: .seconds(1))]) == [.renewed(revokeRequested: false)]
+        )
+    }
+
+    @Test func `a second store object does not drop the locks of the first on the file`() async throws {
+        let first = self.sandbox.store()
+        #expect(await self.failure(of: first) == nil)
+        let second = self.sandbox.store()
+        #expect(await self.failure(of: second) == nil)
+        var info = stat()
+        #expect(stat(self.sandbox.file, &info) == 0)
+        let locks = try String(contentsOfFile: "/proc/locks", encoding: .utf8)
+        let own = locks.split(separator: "\n").filter { $0.contains("POSIX") && $0.contains(" \(getpid()) ") }
+        #expect(own.contains { $0.contains(":\(info.st_ino) ") })
+        withExtendedLifetime((first, second)) {}
+    }
+
+    @Test func `when the write-ahead log is taken away, holders hear that they lost, and nobody works apart`()
+        async throws
+    {
+        let store = self.sandbox.store()
+        let held = request("a", lease: .seconds(60))
+        #expect(try await store.acquire(held).token != nil)
+        for suffix in ["-wal", "-shm"] { try FileManager.default.removeItem(atPath: self.sandbox.file + suffix) }
+        try await Task.sleep(for: .milliseconds(10))
+        let other = self.sandbox.store()
+        let taken = try await other.acquire(request("a", contention: .fail)).token != nil
+        let reply = try await store.renew([Renewal(key: held.key, lease: .seconds(60))])
+        #expect(reply == [taken ? .lost(.expired) : .renewed(revokeRequested: false)])
+        #expect(try await store.status(of: "a").holders == (try await other.status(of: "a").holders) || !taken)
+    }
+
+    @Test func `a file that others may write to is refused`() async throws {
+        #expect(await self.failure(of: self.sandbox.store()) == nil)
+        #expect(chmod(self.sandbox.file, 0o666) == 0)
+        #expect(await self.failure(of: self.sandbox.store())?.code == .storeRefused)
+    }
+
+    @Test func `a database of another program is not changed before it is refused`() async throws {
+        try self.sandbox.sql("CREATE TABLE users (name TEXT)")
+        let before = try Data(contentsOf: URL(fileURLWithPath: self.sandbox.file))
+        #expect(await self.failure(of: self.sandbox.store())?.code == .storeCorrupted)
+        #expect(try Data(contentsOf: URL(fileURLWithPath: self.sandbox.file)) == before)
+    }
+
+    @Test func `what dead holders left is swept out of the file though nobody asks for it`() async throws {
+        let store = self.sandbox.store()
+        for index in 0..<20 {
+            _ = try await store.acquire(request(Resource(escaping: "\(index)"), lease: .milliseconds(100)))
+        }
+        try await Task.sleep(for: .milliseconds(150))
+        _ = try await self.sandbox.store().acquire(request("other"))
+        #expect(try self.sandbox.sql("SELECT resource FROM grants").count == 1)
     }
 
     @Test func `tokens rise even when the file was deleted under the store`() async throws {

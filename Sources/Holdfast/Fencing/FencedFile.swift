@@ -111,6 +111,8 @@ public final class FencedFile: FencedStore {
             guard errno == EINTR else { throw FileDescriptor.failure("lock", self.path + ".lock") }
         }
         defer { flock(lock.rawValue, LOCK_UN) }
+        // Somebody may have removed the file meanwhile: then another one is the lock now.
+        guard lock.isStill(at: self.path + ".lock") else { return false }
         var fence = Fence(highest: try self.readNow()?.token ?? .zero)
         try fence.admit(token)
         try self.interrupt(.checked)

@@ -31,6 +31,13 @@ struct FileDescriptor: ~Copyable {
         if self.rawValue >= 0 { close(self.rawValue) }
     }
 
+    /// Whether the path still leads to this file.
+    func isStill(at path: String) -> Bool {
+        var (own, found) = (stat(), stat())
+        guard fstat(self.rawValue, &own) == 0, lstat(path, &found) == 0 else { return false }
+        return own.st_dev == found.st_dev && own.st_ino == found.st_ino
+    }
+
     /// Writes all bytes.
     func write(_ bytes: Data) throws(LockError) {
         var rest = bytes

@@ -13,14 +13,14 @@ extension LockScripts {
             local reached = 0
             if value and value == id then
               revoke = 1
-              if channel ~= '' then reached = math.min(call('PUBLISH', channel, 'r ' .. id), 1) end
+              if channel ~= '' then reached = math.max(math.min(tell(channel, 'r ' .. id), 1), 0) end
             elseif kind ~= '' then
               local all = call('HGETALL', S)
               for i = 1, #all, 2 do
                 local m, tok, from, rests, ok, _, prio, ch, own = string.match(all[i + 1], HOLD)
                 if m then
                   put(all[i], m, tok, from, rests, ok, 1, prio, ch, own)
-                  if ch ~= '' then reached = reached + math.min(call('PUBLISH', ch, 'r ' .. all[i]), 1) end
+                  if ch ~= '' then reached = reached + math.max(math.min(tell(ch, 'r ' .. all[i]), 1), 0) end
                 end
               end
             end
@@ -41,21 +41,21 @@ extension LockScripts {
             local reply = describe({}, value, 0)
             if value then
               if value == id then
-                finish(id)
-                if channel ~= '' then call('PUBLISH', channel, 'l ' .. id) end
+                finish(id, true)
+                if channel ~= '' then tell(channel, 'l ' .. id) end
                 if accepted == 1 and delay > 0 then after(ms, delay) end
               elseif kind ~= '' then
                 local all = call('HGETALL', S)
                 for i = 1, #all, 2 do
                   local _, _, _, rests, ok, _, _, ch = string.match(all[i + 1], HOLD)
                   if ok == '1' and rests ~= '0' then after(ms, rests) end
-                  finish(all[i])
+                  finish(all[i], true)
                   -- The record remembers the last 16 only.
                   if i + 32 < #all then
                     call('SET', string.sub(H, 1, -2) .. 't:' .. all[i], '1', 'PX', 60000)
                     tomb = ms + 60000
                   end
-                  if ch and ch ~= '' then call('PUBLISH', ch, 'l ' .. all[i]) end
+                  if ch and ch ~= '' then tell(ch, 'l ' .. all[i]) end
                 end
                 call('DEL', S, E)
               end

@@ -68,12 +68,25 @@ extension LockScripts {
           end
           call('SET', H, record, 'PX', '172800000')
         end
-        local function finish(who)
-          ended = string.sub(string.sub(who, 17) .. ended, 1, 256)
-        end
-        local function isFinished(who)
+        local function isReleased(who)
           return string.find(ended, string.sub(who, 17), 1, true) ~= nil
         end
+        local function isFinished(who)
+          return isReleased(who) or string.find(ended, string.upper(string.sub(who, 17)), 1, true) ~= nil
+        end
+        -- Remembers a request that ended, in capitals if it was not its holder who released it.
+        local function finish(who, taken)
+          if isFinished(who) then return end
+          local tail = string.sub(who, 17)
+          if taken then tail = string.upper(tail) end
+          ended = string.sub(tail .. ended, 1, 256)
+        end
+        -- How many were told; an error is no reason to stop half-way, since nothing is rolled back.
+        local function tell(ch, message)
+          local answer = redis.pcall('PUBLISH', ch, message)
+          return type(answer) == 'number' and answer or -1
+        end
+        local asker
         local function raise()
           token = math.max(token + 1, us)
         end
@@ -173,7 +186,7 @@ extension LockScripts {
             if call('ZCARD', E) == 1 then
               local who = updater
               seize(who)
-              if channel ~= '' then call('PUBLISH', channel, 'g ' .. who) end
+              if channel ~= '' then tell(channel, 'g ' .. who) end
             end
             return
           end
@@ -193,14 +206,14 @@ extension LockScripts {
               break
             elseif barges == 'b' then
               if not changed then break end
-              if ch == '' or call('PUBLISH', ch, 'c ' .. head .. ' 0') > 0 then
+              if head == asker or ch == '' or tell(ch, 'c ' .. head .. ' 0') ~= 0 then
                 patience, told = math.max(patience, acceptance + 0), 1
                 break
               end
               drop(head)
             else
               drop(head)
-              if ch == '' or call('PUBLISH', ch, 'g ' .. head) > 0 then
+              if head == asker or ch == '' or tell(ch, 'g ' .. head) ~= 0 then
                 hold(head, m, acceptance, leased, rests, 0, prio, ch, own)
                 patience = math.max(patience, acceptance + 0)
               end
@@ -211,7 +224,7 @@ extension LockScripts {
             if following then
               local _, _, _, _, _, _, _, _, _, its = string.match(call('HGET', W, following) or '', WAITER)
               if its and its ~= '' then
-                call('PUBLISH', its, string.format('c %s %.0f', following, patience))
+                tell(its, string.format('c %s %.0f', following, patience))
               end
             end
           end
@@ -289,7 +302,9 @@ extension LockScripts {
         end
         -- Everything about the lock, without changing it: `{rests for, {holder…}, {waiter…}}`.
         local function report(most)
-          local value = call('GET', K)
+          local value = redis.pcall('GET', K)
+          -- Another program keeps something else under this name: nobody gets the lock, and no other is hidden by that.
+          if type(value) == 'table' then value = 'foreign' end
           local resting = math.max(rest - ms, 0)
           if not value and id ~= '' and accepted == 1 and delay > 0 then
             resting = math.max(resting, math.min(expires, ms) + delay - ms)

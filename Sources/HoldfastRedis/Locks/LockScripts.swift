@@ -64,7 +64,8 @@ package enum LockScripts {
         if not record and call('EXISTS', KEYS[3]) == 0 then record = 'F0000000000000000' end
         if record and string.byte(record) == 70 and ARGV[7] == '0' and
           (#ARGV[3] == 1 or string.byte(ARGV[3], 3) == 120) then
-          if string.find(record, string.sub(me, 17), 18, true) then return 0 end
+          local tail = string.sub(me, 17)
+          if string.find(record, tail, 18, true) or string.find(record, string.upper(tail), 18, true) then return 0 end
           if call('SET', KEYS[1], me, 'NX', 'PX', ARGV[2]) then
             local token = clock[1] * 1000000 + clock[2]
             local following = string.sub(record, 2, 17) + 1
@@ -85,6 +86,7 @@ package enum LockScripts {
             local function take()
               hold(me, mode, ARGV[2], ARGV[2], ARGV[6], 1, prio, ARGV[8], ARGV[9])
             end
+            asker = me
             local value = settle()
             local mine = kind ~= '' and call('HGET', S, me)
             if mine then
@@ -195,7 +197,7 @@ package enum LockScripts {
               save()
               return 1
             end
-            local answer = isFinished(me) and 2 or 0
+            local answer = isReleased(me) and 2 or 0
             value = settle()
             if kind ~= '' and call('HGET', S, me) then
               leave(me)
@@ -241,7 +243,7 @@ package enum LockScripts {
               call('HDEL', W, me)
               answer = 1
             end
-            finish(me)
+            finish(me, true)
             if answer > 0 then settle(true) end
             save()
             return answer

@@ -107,9 +107,25 @@ extension RedisLockStore: DiagnosableStore {
         }
     }
 
+    /// Whether the user may also send: who releases a lock tells the next one.
+    private func publishing() async -> Finding {
+        do {
+            _ = try await self.client.run(["PUBLISH", self.channel, ""])
+            return Finding(name: "messages", value: "listening")
+        } catch {
+            return Finding(
+                name: "messages",
+                value: "listening, not sending",
+                severity: .warning,
+                advice:
+                    "waiters find out late that it is their turn; let the user publish to hf:c:* channels (+publish)"
+            )
+        }
+    }
+
     private func messages() async -> Finding {
         switch await self.standing() {
-        case .listening: Finding(name: "messages", value: "listening")
+        case .listening: await self.publishing()
         case .forbidden:
             Finding(
                 name: "messages",

@@ -27,9 +27,11 @@ public final class RedisLockStore: LockStore {
 
     let client: RedisClient
     private let subscription: Subscription
-    private let channel: String
+    let channel: String
     private let owners = OwnerText()
     private let handlers: SignalHandlers
+    /// Requests that were sent twice and may have been granted.
+    private let repeated = Mutex<Set<RequestID>>([])
 
     /// Makes a store from a URL; nothing is sent yet.
     ///
@@ -129,7 +131,17 @@ public final class RedisLockStore: LockStore {
             encoder.part(channel)
             encoder.part(owner)
         }
+        if answer.isRepeat { self.remember(request.id) }
         return try ScriptReplies.acquire(answer.reply, resource: request.resource)
+    }
+
+    /// Remembers a request that was sent twice: a copy of it may still be under way on a lost connection.
+    private func remember(_ id: RequestID) {
+        self.repeated.withLock { repeated in
+            // What is never released here must not grow for ever; the copies of old ones have long arrived.
+            if repeated.count >= Limits.rememberedRequests { repeated = [] }
+            repeated.insert(id)
+        }
     }
 
     /// See ``LockStore/renew(_:)``.
@@ -165,7 +177,7 @@ public final class RedisLockStore: LockStore {
 
     /// See ``LockStore/release(_:)``.
     ///
-    /// One round trip.
+    /// One round trip; two when the acquire had to be sent twice, so that a late copy of it takes nothing.
     ///
     /// - Parameter grant: The grant.
     /// - Returns: What became of it.
@@ -177,7 +189,9 @@ public final class RedisLockStore: LockStore {
             keys.encode(&encoder)
             encoder.part(grant.id)
         }
-        switch try ScriptReplies.number(answer.reply) {
+        let number = try ScriptReplies.number(answer.reply)
+        if self.repeated.withLock({ $0.remove(grant.id) }) != nil { _ = try? await self.withdraw(grant) }
+        switch number {
         case 1: return .released
         // It had ended before. If we asked twice, that was the first time we asked.
         case 2: return answer.isRepeat ? .released : .alreadyLost

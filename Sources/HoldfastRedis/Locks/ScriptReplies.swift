@@ -74,6 +74,7 @@ enum ScriptReplies {
         if case .integer(let number) = reply {
             if let token = UInt64(exactly: number), token > 0 { return .granted(FencingToken(rawValue: token)) }
             if number == 0 { return .finished }
+            guard number == -1 else { throw Self.unreadable }
             throw LockError(.limitReached, "\(Limits.maximumWaiters) requests wait for \(resource) already")
         }
         let (isWaiting, place) = try Self.place(reply)
