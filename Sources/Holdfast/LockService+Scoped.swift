@@ -48,7 +48,7 @@ extension LockService {
             lockDelay: lockDelay,
             label: label
         )
-        return try await self.holding(held, work)
+        return try await self.holding([held]) { try await work(held) }
     }
 
     /// Runs work under a lock if it is free right now.
@@ -79,49 +79,51 @@ extension LockService {
                 label: label
             )
         else { return nil }
-        return try await self.holding(held, work)
+        return try await self.holding([held]) { try await work(held) }
     }
 
-    /// Runs work under a held lock, cancels it on loss, awaits it, and gives the lock back.
-    private func holding<Result: Sendable>(
-        _ lease: Lease,
-        _ work: @escaping @Sendable (Lease) async throws -> Result
+    /// Runs work under held locks, cancels it on the first loss, awaits it, and gives the locks back.
+    func holding<Result: Sendable>(
+        _ leases: [Lease],
+        _ work: @escaping @Sendable () async throws -> Result
     ) async throws -> Result {
-        let context = OwnerContext(core: lease.core, engine: self.engine, outer: OwnerContext.current)
+        var context = OwnerContext.current
+        for lease in leases { context = OwnerContext(core: lease.core, engine: self.engine, outer: context) }
         let outcome: Swift.Result<Result, any Error>
         do {
             outcome = .success(
-                try await OwnerContext.$current.withValue(context) { try await self.supervise(lease, work) }
+                try await OwnerContext.$current.withValue(context) { try await self.supervise(leases, work) }
             )
         } catch {
             outcome = .failure(error)
         }
         // A machine that slept, or a process that was stopped, may come back here before anybody looked at the time.
-        self.engine.endIfOver(lease.core)
-        let loss = lease.core.loss
-        await lease.release()
+        for lease in leases { self.engine.endIfOver(lease.core) }
+        let lost = leases.first { $0.core.loss != nil }
+        await leases.release()
         switch outcome {
         case .success(let result):
-            if loss != nil { throw self.engine.lossError(of: lease.core) }
+            if let lost { throw self.engine.lossError(of: lost.core) }
             return result
-        case .failure(is CancellationError) where loss != nil && !Task.isCancelled:
-            throw self.engine.lossError(of: lease.core)
+        case .failure(is CancellationError) where lost != nil && !Task.isCancelled:
+            throw lost.map { self.engine.lossError(of: $0.core) } ?? CancellationError()
         case .failure(let error):
             throw error
         }
     }
 
-    private func supervise<Result: Sendable>(
-        _ lease: Lease,
-        _ work: @escaping @Sendable (Lease) async throws -> Result
+    /// Runs work in a child task that is cancelled when a lease is lost.
+    func supervise<Result: Sendable>(
+        _ leases: [Lease],
+        _ work: @escaping @Sendable () async throws -> Result
     ) async throws -> Result {
         let slot = WakeSlot()
-        lease.core.watch(slot)
-        defer { lease.core.unwatch(slot) }
+        for lease in leases { lease.core.watch(slot) }
+        defer { for lease in leases { lease.core.unwatch(slot) } }
         return try await withThrowingTaskGroup(of: Result.self) { group in
             group.addTask {
                 defer { slot.wake(.finished) }
-                return try await work(lease)
+                return try await work()
             }
             // The caller's own cancellation reaches the child by itself.
             let reasons = await slot.wait()

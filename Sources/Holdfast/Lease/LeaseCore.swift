@@ -17,8 +17,8 @@ final class LeaseCore: Sendable {
         var isConverting = false
         var reply: ReleaseReply?
         var watchers: [WakeSlot] = []
-        var streams: [Int: AsyncStream<LeaseEvent>.Continuation] = [:]
-        var nextStream = 0
+        var listeners: [Int: LeaseListener] = [:]
+        var nextListener = 0
     }
 
     let key: GrantKey
@@ -140,7 +140,7 @@ final class LeaseCore: Sendable {
             case .unknown: events.append(.jeopardy(deadline: state.timeline.validUntil))
             case .lost: break
             }
-            return (nil, News(events: events, streams: Array(state.streams.values)))
+            return (nil, News(events: events, listeners: Array(state.listeners.values)))
         }
         news.deliver()
         return loss
@@ -166,7 +166,7 @@ final class LeaseCore: Sendable {
         let news = self.state.withLock { state -> News? in
             guard state.holds > 0, !state.revokeRequested else { return nil }
             state.revokeRequested = true
-            return News(events: [.revokeRequested], streams: Array(state.streams.values))
+            return News(events: [.revokeRequested], listeners: Array(state.listeners.values))
         }
         news?.deliver()
         return news != nil
@@ -190,31 +190,31 @@ final class LeaseCore: Sendable {
         let news = self.state.withLock { state -> News in
             guard state.mode != mode || state.token != token else { return News() }
             (state.mode, state.token) = (mode, token)
-            return News(events: [.converted(mode, token)], streams: Array(state.streams.values))
+            return News(events: [.converted(mode, token)], listeners: Array(state.listeners.values))
         }
         news.deliver()
     }
 
     /// Notes how the release went and ends all event streams.
     func released(_ reply: ReleaseReply) {
-        let streams = self.state.withLock { state in
+        let listeners = self.state.withLock { state in
             state.reply = reply
-            defer { state.streams = [:] }
-            return Array(state.streams.values)
+            defer { state.listeners = [:] }
+            return Array(state.listeners.values)
         }
-        for stream in streams {
-            stream.yield(.released(reply))
-            stream.finish()
+        for listener in listeners {
+            listener.yield(.released(reply))
+            listener.finish()
         }
     }
 
     /// Ends all event streams of a lock that goes on, or ends, without this process.
     func endStreams() {
-        let streams = self.state.withLock { state in
-            defer { state.streams = [:] }
-            return Array(state.streams.values)
+        let listeners = self.state.withLock { state in
+            defer { state.listeners = [:] }
+            return Array(state.listeners.values)
         }
-        for stream in streams { stream.finish() }
+        for listener in listeners { listener.finish() }
     }
 
     // MARK: - Watching
@@ -239,43 +239,50 @@ final class LeaseCore: Sendable {
     func events() -> AsyncStream<LeaseEvent> {
         // Sixteen is more than happens between two looks of a reader that is alive.
         let (stream, continuation) = AsyncStream.makeStream(of: LeaseEvent.self, bufferingPolicy: .bufferingNewest(16))
-        continuation.yield(.acquired)
-        let key = self.state.withLock { state -> Int? in
-            if let loss = state.timeline.loss { continuation.yield(.lost(loss)) }
-            if let reply = state.reply {
-                continuation.yield(.released(reply))
-                return nil
-            }
-            if state.revokeRequested { continuation.yield(.revokeRequested) }
-            state.nextStream += 1
-            state.streams[state.nextStream] = continuation
-            return state.nextStream
-        }
-        guard let key else {
-            continuation.finish()
-            return stream
-        }
-        continuation.onTermination = { [weak self] _ in _ = self?.state.withLock { $0.streams.removeValue(forKey: key) }
-        }
+        let key = self.listen(LeaseListener(yield: { continuation.yield($0) }, finish: { continuation.finish() }))
+        if let key { continuation.onTermination = { [weak self] _ in self?.unlisten(key) } }
         return stream
     }
+
+    /// Tells a listener what happens from now on, beginning with what it has to know of before.
+    ///
+    /// - Returns: What to give to ``unlisten(_:)``, or `nil` when everything is over and said.
+    func listen(_ listener: LeaseListener) -> Int? {
+        listener.yield(.acquired)
+        let key = self.state.withLock { state -> Int? in
+            if let loss = state.timeline.loss { listener.yield(.lost(loss)) }
+            if let reply = state.reply {
+                listener.yield(.released(reply))
+                return nil
+            }
+            if state.revokeRequested { listener.yield(.revokeRequested) }
+            state.nextListener += 1
+            state.listeners[state.nextListener] = listener
+            return state.nextListener
+        }
+        if key == nil { listener.finish() }
+        return key
+    }
+
+    /// Takes a listener back.
+    func unlisten(_ key: Int) { self.state.withLock { _ = $0.listeners.removeValue(forKey: key) } }
 
     /// What to tell whom once the lock is open again.
     private struct News {
         var events: [LeaseEvent] = []
-        var streams: [AsyncStream<LeaseEvent>.Continuation] = []
+        var listeners: [LeaseListener] = []
         var watchers: [WakeSlot] = []
 
         func deliver() {
             for watcher in self.watchers { watcher.wake(.lost) }
-            for stream in self.streams {
-                for event in self.events { stream.yield(event) }
+            for listener in self.listeners {
+                for event in self.events { listener.yield(event) }
             }
         }
     }
 
     private static func lossNews(_ reason: LossReason, _ state: inout State) -> News {
         defer { state.watchers = [] }
-        return News(events: [.lost(reason)], streams: Array(state.streams.values), watchers: state.watchers)
+        return News(events: [.lost(reason)], listeners: Array(state.listeners.values), watchers: state.watchers)
     }
 }

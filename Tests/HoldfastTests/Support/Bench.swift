@@ -68,6 +68,14 @@ struct Bench: Sendable {
         try Bench(simulation: self.simulation, store: self.store, settings: settings)
     }
 
+    /// Another process, with a way of its own to the same store.
+    func distantNeighbour(_ settings: LockServiceConfiguration = LockServiceConfiguration()) throws -> Bench {
+        try Bench(simulation: self.simulation, store: ScriptedStore(sharing: self.store), settings: settings)
+    }
+
+    /// Whether nothing is held, waited for or resting.
+    func isAllFree() async throws -> Bool { try await self.store.survey(.all, after: nil).resources.isEmpty }
+
     func isFree(_ resource: Resource) async throws -> Bool { try await self.store.status(of: resource).isFree }
 }
 
@@ -132,4 +140,14 @@ final class Dice: Sendable {
     init(_ generator: SeededGenerator) { self.generator = Mutex(generator) }
 
     func upTo(_ duration: Duration) -> Duration { self.generator.withLock { $0.duration(in: .zero...duration) } }
+}
+
+/// Says with which code work ends, or `nil` when it ends in another way.
+func lockErrorCode(_ work: () async throws -> Void) async -> LockError.Code? {
+    do {
+        try await work()
+        return nil
+    } catch {
+        return (error as? LockError)?.code
+    }
 }

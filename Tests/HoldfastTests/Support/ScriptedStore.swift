@@ -16,6 +16,8 @@ final class ScriptedStore: LockStore {
         var afterRenew: (@Sendable ([Renewal]) async throws -> Void)?
         var beforeRelease: (@Sendable (GrantKey) async throws -> Void)?
         var losesSignals = false
+        /// Whether withdrawals and looks fail too.
+        var isCutOff = false
         var calls: [String: Int] = [:]
     }
 
@@ -24,6 +26,33 @@ final class ScriptedStore: LockStore {
     private let handlers = Mutex<[@Sendable (StoreSignal) -> Void]>([])
 
     init(clock: any LeaseClock) { self.base = MemoryStore(clock: clock) }
+
+    /// Another way to the same locks.
+    init(sharing other: ScriptedStore) { self.base = other.base }
+
+    /// Cuts this way off: nothing gets through in either direction, until the test joins it again.
+    func cutOff() {
+        self.script.withLock { script in
+            let fail: @Sendable () throws -> Void = { throw LockError(.storeUnavailable, "cut off") }
+            script.beforeAcquire = { _ in try fail() }
+            script.beforeRenew = { _ in try fail() }
+            script.beforeRelease = { _ in try fail() }
+            script.losesSignals = true
+            script.isCutOff = true
+        }
+    }
+
+    /// Joins it again.
+    func join() {
+        self.script.withLock { script in
+            (script.beforeAcquire, script.beforeRenew, script.beforeRelease) = (nil, nil, nil)
+            (script.losesSignals, script.isCutOff) = (false, false)
+        }
+    }
+
+    private func checkReached() throws {
+        if self.script.withLock({ $0.isCutOff }) { throw LockError(.storeUnavailable, "cut off") }
+    }
 
     var capabilities: StoreCapabilities { self.base.capabilities }
 
@@ -65,6 +94,7 @@ final class ScriptedStore: LockStore {
 
     func withdraw(_ request: GrantKey) async throws -> WithdrawReply {
         _ = self.note("withdraw")
+        try self.checkReached()
         return await self.base.withdraw(request)
     }
 
@@ -80,7 +110,11 @@ final class ScriptedStore: LockStore {
 
     func revoke(_ resource: Resource) async throws -> RevokeReply { await self.base.revoke(resource) }
     func forceRelease(_ resource: Resource) async throws -> [Holder] { await self.base.forceRelease(resource) }
-    func status(of resource: Resource) async throws -> ResourceStatus { await self.base.status(of: resource) }
+    func status(of resource: Resource) async throws -> ResourceStatus {
+        _ = self.note("status")
+        try self.checkReached()
+        return await self.base.status(of: resource)
+    }
 
     func survey(_ pattern: ResourcePattern, after cursor: SurveyPage.Cursor?) async throws -> SurveyPage {
         await self.base.survey(pattern, after: cursor)
