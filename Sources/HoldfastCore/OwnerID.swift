@@ -93,10 +93,18 @@ public struct OwnerID: Sendable, Hashable {
         hasher.combine(self.serial)
     }
 
+    /// Whether a label is kept as it is.
+    package static func carries(_ label: String) -> Bool {
+        label.utf8.count <= Self.maximumLabelLength && label.unicodeScalars.allSatisfy(Self.isKept)
+    }
+
+    private static func isKept(_ scalar: Unicode.Scalar) -> Bool {
+        scalar.value >= 0x20 && scalar.value != 0x7F && !(0x80...0x9F).contains(scalar.value)
+    }
+
     private static func cleaned(_ label: String) -> String {
         var result = ""
-        for scalar in label.unicodeScalars
-        where scalar.value >= 0x20 && scalar.value != 0x7F && !(0x80...0x9F).contains(scalar.value) {
+        for scalar in label.unicodeScalars where Self.isKept(scalar) {
             guard result.utf8.count + UTF8.width(scalar) <= maximumLabelLength else { break }
             result.unicodeScalars.append(scalar)
         }
