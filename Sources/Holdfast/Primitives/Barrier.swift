@@ -41,7 +41,7 @@ public final class Barrier: Sendable {
     /// Describes a barrier; nothing is sent.
     ///
     /// - Parameters:
-    ///   - resource: The name; two names are made of it that are 7 bytes longer.
+    ///   - resource: The name; two more are made of it that are up to 7 bytes longer.
     ///   - parties: How many meet, 1 to ``maximumParties``. All have to say the same.
     ///   - locks: Where it lives.
     ///   - lease: After how long a dead party has left; `nil` for the configured lease.

@@ -55,9 +55,9 @@ extension LockService {
     /// other in a circle, whatever the order in which they name the resources. With locks of an outer scope they may:
     /// deadlock detection sees all of them as held by one owner.
     ///
-    /// What it does not promise: the first try is a barging one only among free locks, but others may see a lock taken for
-    /// a moment that is then given back; `tryAcquire` of theirs may fail because of it. If one of the locks is lost while
-    /// waiting for another, this ends with ``LockError/Code/lost``.
+    /// What it does not promise: in the first try others may see a lock taken for a moment that is then given back, and a
+    /// `tryAcquire` of theirs may fail because of it. If one of the locks is lost while waiting for another, this
+    /// ends with ``LockError/Code/lost``.
     ///
     /// - Parameters:
     ///   - resources: What to lock, in any order; one that is named twice counts once. 1 to ``MultiLease/maximumCount``.
