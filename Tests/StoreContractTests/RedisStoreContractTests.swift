@@ -35,7 +35,7 @@ struct RedisStoreContractTests {
 }
 
 /// One server for all cases: each has names of its own.
-private actor SharedRedis {
+actor SharedRedis {
     static let shared = SharedRedis()
 
     private var starting: Task<RedisServer, any Error>?

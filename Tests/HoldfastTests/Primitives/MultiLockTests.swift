@@ -229,7 +229,9 @@ struct MultiLockTests {
             let draw: @Sendable (Int) -> Int = { Int(dice.upTo(.nanoseconds(Int64($0) - 1)).nanoseconds) }
             let visit: @Sendable (LockService) async throws -> Void = { locks in
                 let indices = Set((0...draw(4)).map { _ in draw(names.count) }).shuffledBy(draw)
-                try await locks.withLocks(indices.map { names[$0] }, waitingAtMost: .seconds(60)) { _ in
+                // A lease so long that a lock left behind would make the others run out of patience.
+                let set = indices.map { names[$0] }
+                try await locks.withLocks(set, lease: .seconds(300), waitingAtMost: .seconds(60)) { _ in
                     for index in indices { rooms[index].enter() }
                     try? await bench.sleep(dice.upTo(.milliseconds(50)))
                     for index in indices { rooms[index].leave() }
@@ -262,7 +264,7 @@ struct MultiLockTests {
             #expect(rooms.allSatisfy { $0.most == 1 })
             #expect(try await bench.isAllFree())
             let renewals = bench.store.count("renew")
-            try await bench.sleep(.seconds(60))
+            try await bench.sleep(.seconds(400))
             #expect(bench.store.count("renew") == renewals)
         }
         #expect(cancelled.values.count > 10)
