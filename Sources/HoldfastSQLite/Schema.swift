@@ -78,8 +78,9 @@ enum Schema {
 
     /// Refuses a database of another program before anything is changed in it.
     private static func refuseForeign(_ database: Database, path: String) throws {
-        if try Int.fetchOne(database, sql: "PRAGMA application_id") == Self.applicationID { return }
-        guard try Int.fetchOne(database, sql: "SELECT count(*) FROM sqlite_master") == 0 else {
+        // In this order: tables and id come in one transaction of whoever makes the file.
+        if try Int.fetchOne(database, sql: "SELECT count(*) FROM sqlite_master") == 0 { return }
+        guard try Int.fetchOne(database, sql: "PRAGMA application_id") == Self.applicationID else {
             throw LockError(.storeCorrupted, "\(path) is a database of another program; choose another path")
         }
     }

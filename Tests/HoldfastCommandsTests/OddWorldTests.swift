@@ -104,6 +104,47 @@ struct OddWorldTests {
     }
 
     @Test
+    func `when the write-ahead log is taken away, the holder hears that it lost`() async throws {
+        let end = try await self.shell(
+            """
+            "$HOLDFAST" run --lease 1s x -- sh -c 'echo > $D/runs; exec sleep 20' 2> /dev/null & holder=$!
+            while [ ! -e $D/runs ]; do sleep 0.01; done
+            rm $D/locks.db-wal $D/locks.db-shm
+            "$HOLDFAST" run --wait 0 x -- sleep 2 2> /dev/null; second=$?
+            # Either the lock was in the file itself by then, or its holder was told.
+            [ $second = 75 ] && kill $holder && exit 0
+            wait $holder; [ $? = 76 ]
+            """
+        )
+        #expect(end == .exited(0))
+    }
+
+    @Test
+    func `a member of the group whose parent left it does not outlive the lock`() async throws {
+        let end = try await self.shell(
+            """
+            "$HOLDFAST" run x -- sh -c '(sh -c "echo \\$\\$ > $D/pid; exec sleep 30" & exec setsid sleep 0.3) & sleep 0.1'
+            [ -s $D/pid ] && ! kill -0 $(cat $D/pid) 2> /dev/null
+            """
+        )
+        #expect(end == .exited(0))
+    }
+
+    @Test
+    func `a process of another time namespace is not taken for dead`() async throws {
+        let end = try await self.shell(
+            """
+            unshare -T --boottime 1000 -f true 2> /dev/null || exit 0
+            "$HOLDFAST" run x -- sh -c 'echo > $D/runs; exec sleep 20' & holder=$!
+            while [ ! -e $D/runs ]; do sleep 0.01; done
+            unshare -T --boottime 1000 -f "$HOLDFAST" run --wait 0 x -- true 2> /dev/null; second=$?
+            kill $holder; [ $second = 75 ]
+            """
+        )
+        #expect(end == .exited(0))
+    }
+
+    @Test
     func `a grant is written into what is no regular file, and never put in its place`() async throws {
         let end = try await self.shell(
             """
