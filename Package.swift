@@ -67,9 +67,12 @@ let package = Package(
             swiftSettings: strict
         ),
         // The embedded store: one SQLite file for all processes of a machine.
+        .target(name: "CHoldfastSQLite", linkerSettings: [.linkedLibrary("sqlite3")]),
         .target(
             name: "HoldfastSQLite",
-            dependencies: ["HoldfastCore", "Holdfast", .product(name: "GRDB", package: "GRDB.swift")],
+            dependencies: [
+                "HoldfastCore", "Holdfast", "CHoldfastSQLite", .product(name: "GRDB", package: "GRDB.swift"),
+            ],
             swiftSettings: strict
         ),
         // The Redis store: NIO carries bytes, hiredis parses replies.

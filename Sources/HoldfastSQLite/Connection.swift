@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import CHoldfastSQLite
 import Foundation
 import GRDB
 import HoldfastCore
@@ -120,6 +121,7 @@ final class Connection: Sendable {
                     channel: self.channel
                 )
                 if open.isFresh {
+                    try transaction.raiseTokens(above: BootClock.wallMicroseconds)
                     try transaction.sweep()
                     self.state.withLock { $0.open?.isFresh = false }
                 }
@@ -157,7 +159,17 @@ final class Connection: Sendable {
     /// Opens the file unless it is open, and again when another file took its place.
     private func opened() throws -> Open {
         if let open = self.state.withLock({ $0.open }) {
-            if StorePath.identity(of: open.path) == open.file, let open = self.withCompanions(open) { return open }
+            guard StorePath.identity(of: open.path) == open.file else {
+                self.close()
+                return try self.open()
+            }
+            if let open = self.withCompanions(open) { return open }
+            // Its log is not the one of the others: copied into the file it would undo what they did.
+            open.database.inDatabase { database in
+                if let connection = database.sqliteConnection {
+                    hf_sqlite_keep_log_apart(UnsafeMutableRawPointer(connection))
+                }
+            }
             self.close()
         }
         return try self.open()

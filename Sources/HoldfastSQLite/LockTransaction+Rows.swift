@@ -54,6 +54,9 @@ extension LockTransaction {
     /// Raises the counter for a grant that is changed in place.
     func takeToken() throws -> Int64 { try self.integer("UPDATE meta SET token = token + 1 RETURNING token", []) }
 
+    /// Makes sure that tokens go on above a number: the log with the last ones may have been lost.
+    func raiseTokens(above least: Int64) throws { try self.run("UPDATE meta SET token = ?1 WHERE token < ?1", [least]) }
+
     /// Writes a changed mode, token and wait for an upgrade.
     func update(_ grant: GrantRow, of resource: String, was token: Int64) throws {
         try self.run(

@@ -156,7 +156,7 @@ final class LockTransaction {
             """
             UPDATE grants SET expires = ?1, accepted = 1, pid = ?2, started = ?3,
                 namespace = iif(namespace = '', '', ?4), channel = ?5
-            WHERE resource = ?6 AND high = ?7 AND low = ?8 AND expires > ?9
+            WHERE resource = ?6 AND high = ?7 AND low = ?8 AND expires > ?9 AND upgrade IS NULL
                 AND NOT EXISTS (SELECT 1 FROM waiters WHERE resource = ?6)
             RETURNING revoked
             """,

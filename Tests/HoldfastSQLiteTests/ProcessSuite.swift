@@ -27,6 +27,31 @@ struct ProcessSuite {
         }
     }
 
+    @Test func `an upgrader is exclusive soon after the reader in its way is killed`() async throws {
+        let sleeper = try Sleeper()
+        let (reader, upgrader) = (request("a", mode: .shared), request("a", mode: .update))
+        let inbox = Inbox(self.store)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            defer { group.cancelAll() }
+            group.addTask { try await self.store.run() }
+            _ = try await self.store.acquire(reader)
+            try self.give(reader, to: sleeper)
+            let old = try #require(try await self.store.acquire(upgrader).token)
+            let wish = Conversion(upgrader.key, to: .exclusive, contention: .queue)
+            guard case .waiting = try await self.store.convert(wish) else {
+                Issue.record("an upgrade beside a reader did not wait")
+                return
+            }
+            sleeper.signal(SIGKILL)
+            await inbox.granted(upgrader.id)
+            guard case .converted(let new) = try await self.store.convert(wish) else {
+                Issue.record("a dead reader holds an upgrade up")
+                return
+            }
+            #expect(new > old)
+        }
+    }
+
     @Test func `the lock of a killed process is free at once`() async throws {
         let sleeper = try Sleeper()
         let held = request("a")

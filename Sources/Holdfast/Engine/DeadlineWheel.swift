@@ -35,6 +35,12 @@ package struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
         if slot < self.earliest { self.earliest = slot }
     }
 
+    /// Sets a deadline unless the key has an earlier one.
+    package mutating func pull(_ key: Key, to instant: Instant) {
+        if let old = self.places[key], old <= self.slot(of: instant) { return }
+        self.set(key, at: instant)
+    }
+
     /// Forgets a deadline.
     package mutating func clear(_ key: Key) {
         if let slot = self.places.removeValue(forKey: key) { self.remove(key, from: slot) }

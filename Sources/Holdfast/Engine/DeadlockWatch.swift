@@ -34,6 +34,11 @@ struct DeadlockWatch {
         self.next = engine.clock.now.advanced(by: self.pause)
     }
 
+    /// Makes the request the one that gives up, unless another of the circle is that already.
+    func claim(_ deadlock: Deadlock, in engine: Engine) -> Bool {
+        self.ticket.map { WaitRegistry.shared.claim(deadlock, in: engine, $0) } ?? false
+    }
+
     /// Notes a deadlock.
     ///
     /// - Returns: Whether it is another one than before.

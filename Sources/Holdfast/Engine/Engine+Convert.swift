@@ -41,7 +41,7 @@ extension Engine {
         }
         defer { core.endConversion() }
         switch try await self.store.convert(Conversion(core.key, to: mode)) {
-        case .converted(let token): self.adopt(mode, token, of: core)
+        case .converted(let token): try self.adopt(mode, token, of: core)
         case .lost: throw self.end(core)
         case .busy, .waiting:
             throw LockError(.storeCorrupted, "the \(self.capabilities.name) store refused to weaken a lock")
@@ -87,31 +87,33 @@ extension Engine {
             }
             watch.end()
         }
+        // Why to give up; the store is asked once more first, since the upgrade may just have come.
+        var end: LockError?
         while true {
             try Task.checkCancellation()
             switch try await self.store.convert(conversion) {
-            case .converted(let token):
-                self.adopt(.exclusive, token, of: core)
-                return
+            case .converted(let token): return try self.adopt(.exclusive, token, of: core)
             case .lost: throw self.end(core)
             case .busy:
                 throw LockError(.storeCorrupted, "the \(self.capabilities.name) store refused to wait for an upgrade")
             case .waiting(let place):
+                if let end { throw end }
                 let isFirst = slot == nil
                 let sleeper = self.sleeper(&slot, for: core.key.id, deadline)
                 if isFirst { core.watch(sleeper) }
-                try await self.waitForReaders(core, place, sleeper, &watch, until: deadline)
+                end = try await self.waitForReaders(core, place, sleeper, &watch, until: deadline)
             }
         }
     }
 
+    /// - Returns: Why to give up unless the store says that the upgrade came, or `nil` to go on.
     private func waitForReaders(
         _ core: LeaseCore,
         _ place: AcquireReply.Waiting,
         _ slot: WakeSlot,
         _ watch: inout DeadlockWatch,
         until deadline: Instant?
-    ) async throws {
+    ) async throws -> LockError? {
         let key = core.key
         let check = self.clock.now.advanced(by: self.checkDelay(place))
         while true {
@@ -119,30 +121,32 @@ extension Engine {
             let reasons = await slot.wait()
             if reasons.contains(.cancelled) { throw CancellationError() }
             if !reasons.isDisjoint(with: [.lost, .stopped]) { throw self.lossError(of: core) }
-            if reasons.contains(.signal) { return }
+            if reasons.contains(.signal) { return nil }
             let now = self.clock.now
             if let deadline, now >= deadline {
-                throw LockError(
+                return LockError(
                     .timeout,
                     "the readers of \(key.resource) were not gone within the wait limit; it is held as update",
                     blockers: place.blockers
                 )
             }
-            guard now < check, watch.isDue(at: now) else { return }
+            guard now < check, watch.isDue(at: now) else { return nil }
             let suspect = Suspect(reference: key.id.reference, owner: core.owner, resource: key.resource)
-            if let deadlock = await self.look(for: suspect, &watch) { throw self.deadlockError(deadlock, key.resource) }
+            if let deadlock = await self.look(for: suspect, &watch) {
+                return self.deadlockError(deadlock, key.resource)
+            }
         }
     }
 
     /// Goes back to update mode, however far the upgrade came.
     private func endUpgrade(_ core: LeaseCore) async {
-        guard core.isValid(at: self.clock.now) else { return }
         var schedule = RetrySchedule(base: .milliseconds(20), cap: .milliseconds(500))
-        let limit = self.clock.now.advanced(by: self.configuration.outageLimit)
-        while core.isValid(at: self.clock.now), self.clock.now < limit {
+        // Asked at least once, so that the store hears of the end of a wait; and for as long as the lock is held, since
+        // an upgrade that stays behind would keep everybody out.
+        repeat {
             do {
                 switch try await self.store.convert(Conversion(core.key, to: .update)) {
-                case .converted(let token): self.adopt(.update, token, of: core)
+                case .converted(let token): try? self.adopt(.update, token, of: core)
                 case .lost: _ = self.end(core)
                 case .busy, .waiting: break
                 }
@@ -153,7 +157,7 @@ extension Engine {
                 let slot = WakeSlot()
                 await self.rest(on: slot, for: pause)
             }
-        }
+        } while core.isValid(at: self.clock.now)
     }
 
     /// Sleeps for a while whether or not the task is cancelled.
@@ -172,7 +176,10 @@ extension Engine {
     }
 
     /// Books a mode that the store said.
-    private func adopt(_ mode: LockMode, _ token: FencingToken, of core: LeaseCore) {
+    ///
+    /// - Throws: ``LockError`` when the lock was lost before the answer came.
+    private func adopt(_ mode: LockMode, _ token: FencingToken, of core: LeaseCore) throws {
+        guard core.isValid(at: self.clock.now) else { throw self.lossError(of: core) }
         core.converted(to: mode, token)
         let slots = self.state.withLock { state in
             state.gate.change(core.turn, to: mode, core.key.resource).compactMap { state.waiting[$0]?.slot }

@@ -21,7 +21,7 @@ extension Engine {
             if watch.report(first) { self.observe(.deadlock(first)) }
             return nil
         case .detect:
-            guard WaitRegistry.shared.claim(first, in: self) else { return nil }
+            guard watch.claim(first, in: self) else { return nil }
             self.observe(.deadlock(first))
             return first
         }

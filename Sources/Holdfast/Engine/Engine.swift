@@ -104,6 +104,11 @@ final class Engine: Sendable {
 
     static func setTimer(_ key: TimerKey, at instant: Instant, _ state: inout State) -> Bool {
         state.wheel.set(key, at: instant)
+        return Self.armed(for: instant, &state)
+    }
+
+    /// - Returns: Whether the timekeeper has to be woken to be in time.
+    private static func armed(for instant: Instant, _ state: inout State) -> Bool {
         guard let armed = state.armed, instant < armed else { return state.armed == nil }
         // Said once: whoever comes before the timekeeper has looked need not say it again.
         state.armed = instant
@@ -164,8 +169,10 @@ final class Engine: Sendable {
     private func checkLater(_ id: RequestID, after delay: Duration) {
         let instant = self.clock.now.advanced(by: delay)
         let mustNudge = self.state.withLock { state -> Bool in
-            guard let waiting = state.waiting[id] else { return false }
-            return Self.setTimer(.wait(id), at: min(instant, waiting.deadline ?? instant), &state)
+            guard state.waiting[id] != nil else { return false }
+            // What was to be looked at sooner still is.
+            state.wheel.pull(.wait(id), to: instant)
+            return Self.armed(for: instant, &state)
         }
         if mustNudge { self.nudge.wake(.timer) }
     }

@@ -37,6 +37,8 @@ final class WaitRegistry: Sendable {
         var next: UInt64 = 0
         /// Requests that are giving up: a circle that one of them is in needs no other victim.
         var victims: Set<Key<String>> = []
+        /// What each entry claimed.
+        var claims: [UInt64: Key<String>] = [:]
     }
 
     /// The one of this process.
@@ -57,8 +59,8 @@ final class WaitRegistry: Sendable {
     /// Takes a request out.
     func leave(_ ticket: Ticket) {
         self.state.withLock { state in
-            guard let entry = state.entries[ticket.owner]?.removeValue(forKey: ticket.number) else { return }
-            state.victims.remove(Key(world: ticket.owner.world, name: entry.suspect.reference))
+            state.entries[ticket.owner]?[ticket.number] = nil
+            if let victim = state.claims.removeValue(forKey: ticket.number) { state.victims.remove(victim) }
             if state.entries[ticket.owner]?.isEmpty == true { state.entries[ticket.owner] = nil }
         }
     }
@@ -75,11 +77,18 @@ final class WaitRegistry: Sendable {
 
     /// Makes a request the one that gives up, unless another of its circle in this process is that already: two stores
     /// may not agree on who is younger.
-    func claim(_ deadlock: Deadlock, in engine: Engine) -> Bool {
+    ///
+    /// - Parameters:
+    ///   - deadlock: The circle.
+    ///   - engine: Where the request waits.
+    ///   - ticket: Its entry; leaving gives the claim up.
+    /// - Returns: Whether it is the one.
+    func claim(_ deadlock: Deadlock, in engine: Engine, _ ticket: Ticket) -> Bool {
         let members = deadlock.cycle.map { Key(world: engine.world, name: $0.from.waiter.reference) }
         return self.state.withLock { state in
             guard members.allSatisfy({ !state.victims.contains($0) }) else { return false }
             state.victims.insert(members[0])
+            state.claims[ticket.number] = members[0]
             return true
         }
     }

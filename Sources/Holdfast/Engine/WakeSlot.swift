@@ -58,7 +58,7 @@ final class WakeSlot: Sendable {
     @concurrent
     func wait() async -> Reasons {
         await withTaskCancellationHandler {
-            await withCheckedContinuation { self.sleep($0, Task.isCancelled ? .cancelled : []) }
+            await withCheckedContinuation { self.sleep($0, heedsCancellation: true) }
         } onCancel: {
             self.wake(.cancelled)
         }
@@ -66,11 +66,15 @@ final class WakeSlot: Sendable {
 
     /// Sleeps until there is a reason, even in a task that is cancelled.
     @concurrent
-    func waitUncancelled() async -> Reasons { await withCheckedContinuation { self.sleep($0, []) } }
+    func waitUncancelled() async -> Reasons {
+        await withCheckedContinuation { self.sleep($0, heedsCancellation: false) }
+    }
 
-    private func sleep(_ continuation: CheckedContinuation<Reasons, Never>, _ reasons: Reasons) {
+    private func sleep(_ continuation: CheckedContinuation<Reasons, Never>, heedsCancellation: Bool) {
         let reasons = self.state.withLock { state -> Reasons? in
-            let pending = state.pending.union(reasons)
+            // Under the lock: either this sees the cancellation, or its handler sees the sleeper.
+            let isCancelled = heedsCancellation && Task.isCancelled
+            let pending = state.pending.union(isCancelled ? .cancelled : [])
             guard pending.isEmpty else {
                 state.pending = []
                 return pending

@@ -22,6 +22,7 @@ package struct AcquireCommand: AsyncParsableCommand {
             """
     )
 
+    @Argument(help: LockOptions.nameHelp) var name: String
     @OptionGroup var lock: LockOptions
     @OptionGroup var storage: StoreOptions
     @Option(name: .long, help: ArgumentHelp("A file to write the grant to, or - for stdout.", valueName: "file"))
@@ -32,7 +33,7 @@ package struct AcquireCommand: AsyncParsableCommand {
 
     /// Acquires.
     package func run() async throws {
-        let (lock, resource) = (self.lock, try self.lock.resource)
+        let (lock, resource) = (self.lock, try Resource(self.name))
         try self.storage.refuseMemory()
         let inbox = SignalInbox()
         let file = self.grant
@@ -76,7 +77,7 @@ package struct AcquireCommand: AsyncParsableCommand {
         } catch is CancellationError {
             throw CommandFailure(ExitStatus.signalled(inbox.received ?? SIGINT))
         } catch let error as LockError where error.code == .timeout {
-            throw lock.notAcquired(error)
+            throw lock.notAcquired([resource.name], error)
         }
     }
 }

@@ -6,7 +6,14 @@ import HoldfastCore
 
 /// A command to be run under a lock, and how.
 package struct GuardOptions: ParsableArguments {
-    /// The lock.
+    /// The names of the locks.
+    @Argument(
+        help:
+            "The names of the locks, all or none of which are taken: 1 to 512 bytes, no control characters, no braces."
+    )
+    package var names: [String]
+
+    /// How to lock them.
     @OptionGroup package var lock: LockOptions
     /// The store.
     @OptionGroup package var storage: StoreOptions
@@ -63,9 +70,13 @@ package struct GuardOptions: ParsableArguments {
             throw CommandFailure(ExitStatus.usage, "no command; write: holdfast run NAME -- COMMAND")
         }
         if try self.storage.url() == .memory { Output.note("a lock in memory: keeps nobody out but this command") }
+        let resources = try self.names.map { try Resource($0) }
+        guard resources.count == 1 || !self.lock.barging else {
+            throw CommandFailure(ExitStatus.configuration, "--barging is for one lock; several are taken in turn")
+        }
         return RunSession(
             lock: self.lock,
-            resource: try self.lock.resource,
+            resources: resources,
             command: self.rawCommand,
             margins: try self.margins,
             inherited: self.inherited

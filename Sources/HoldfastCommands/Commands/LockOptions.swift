@@ -5,10 +5,6 @@ package import HoldfastCore
 
 /// How to ask for a lock.
 package struct LockOptions: ParsableArguments {
-    /// The resource's name.
-    @Argument(help: "The name of the lock: 1 to 512 bytes, no control characters, no braces.")
-    package var name: String
-
     /// Whether others may hold it too.
     @Flag(name: .long, help: "Share the lock with others who share it: the same as --mode shared.")
     package var shared = false
@@ -72,8 +68,10 @@ package struct LockOptions: ParsableArguments {
     /// Makes options without values, for the parser.
     package init() {}
 
-    /// The resource.
-    package var resource: Resource { get throws { try Resource(self.name) } }
+    /// What is said of names.
+    package static let nameHelp: ArgumentHelp =
+        "The name of the lock: 1 to 512 bytes, no control characters, no braces."
+
     /// The mode.
     package var mode: LockMode { self.chosenMode ?? (self.shared ? .shared : .exclusive) }
     /// The fairness.
@@ -98,13 +96,16 @@ package struct LockOptions: ParsableArguments {
     package var outageLimit: Duration { min(.seconds(5), max(.seconds(1), self.wait ?? .seconds(5))) }
 
     /// Says who is in the way, for somebody who did not get the lock.
-    package func notAcquired(_ error: LockError) -> CommandFailure {
-        let name = TerminalText.escaped(self.name)
+    package func notAcquired(_ names: [String], _ error: LockError) -> CommandFailure {
+        let name = names.map { TerminalText.escaped($0) }.joined(separator: "' and '")
         let waited = (self.wait ?? .zero) > .zero ? " within \(DurationText.short(self.wait ?? .zero))" : ""
         let holders = error.blockers.map(Self.describe).joined(separator: ", ")
         let who = holders.isEmpty ? "" : ": held by \(holders)"
         let hint = (self.wait ?? .zero) > .zero ? "`holdfast show` says who waits" : "--wait DURATION waits for it"
-        return CommandFailure(ExitStatus.notAcquired, "'\(name)' was not acquired\(waited)\(who) (\(hint))")
+        return CommandFailure(
+            ExitStatus.notAcquired,
+            "'\(name)' \(names.count > 1 ? "were" : "was") not acquired\(waited)\(who) (\(hint))"
+        )
     }
 
     private static func describe(_ holder: Holder) -> String {

@@ -13,6 +13,7 @@ package struct RunCommand: AsyncParsableCommand {
             holdfast run --wait 0 nightly -- ./job.sh || echo "still running"
             holdfast run --shared --wait 10s data -- ./report.sh
             holdfast run --mode permit:4 uploads -- ./upload.sh
+            holdfast run accounts/1 accounts/2 -- ./transfer.sh
 
             The command runs in a process group of its own and gets the signals INT, TERM, HUP, QUIT, USR1, USR2 and \
             WINCH. If the lock is lost, the group gets TERM a tenth of the lease before it can pass to another, and \
@@ -20,7 +21,10 @@ package struct RunCommand: AsyncParsableCommand {
             it TERM. What the command leaves running in its group when it ends gets TERM too, and KILL 0.1 s later. \
             Processes that leave the group are not covered.
 
-            The command sees HOLDFAST_RESOURCE, HOLDFAST_FENCING_TOKEN (hand it to what you write to), \
+            Several names are taken all or none, in an order that keeps two commands from waiting for each other.
+
+            The command sees HOLDFAST_RESOURCE, HOLDFAST_FENCING_TOKEN (hand it to what you write to; with several \
+            names both are of the first, and HOLDFAST_FENCING_TOKENS has a line TOKEN NAME for each), \
             HOLDFAST_VALID_UNTIL (the end of the first lease in seconds as in /proc/uptime), and HOLDFAST_OWNER with \
             HOLDFAST_HOLDING: by these, `holdfast run` inside the command acts for the same owner, enters a lock that \
             it holds already, and is part of the search for deadlocks. A command that would wait for itself, or two \

@@ -17,21 +17,24 @@ package enum ChildEnvironment {
         return variables
     }
 
-    /// Our own variables and those that describe a lock.
+    /// Our own variables and those that describe the locks.
     ///
     /// The grant is not among them: the command must not be able to give the lock away.
     ///
     /// - Parameters:
-    ///   - lease: The lock.
+    ///   - leases: The locks, in the order in which they were named.
     ///   - inherited: What the owner holds besides.
     /// - Returns: The variables, as `NAME=value`.
-    package static func variables(for lease: Lease, besides inherited: InheritedOwner?) -> [CText] {
-        let holding = [lease.grant.id.reference] + (inherited?.holding ?? [])
+    package static func variables(for leases: [Lease], besides inherited: InheritedOwner?) -> [CText] {
+        guard let first = leases.first else { return Self.inherited() }
+        let holding = leases.map(\.grant.id.reference) + (inherited?.holding ?? [])
+        let end = leases.map(\.validUntil).min() ?? first.validUntil
         return Self.variables([
-            "HOLDFAST_RESOURCE": lease.resource.name,
-            "HOLDFAST_FENCING_TOKEN": lease.fencingToken.description,
-            "HOLDFAST_VALID_UNTIL": BootTime.seconds(BootTime.of(lease.validUntil)),
-            Inheritance.ownerVariable: lease.owner.id,
+            "HOLDFAST_RESOURCE": first.resource.name,
+            "HOLDFAST_FENCING_TOKEN": first.fencingToken.description,
+            "HOLDFAST_FENCING_TOKENS": leases.map { "\($0.fencingToken) \($0.resource)\n" }.joined(),
+            "HOLDFAST_VALID_UNTIL": BootTime.seconds(BootTime.of(end)),
+            Inheritance.ownerVariable: first.owner.id,
             Inheritance.holdingVariable: holding.prefix(Limits.maximumHolding).joined(separator: ","),
         ])
     }

@@ -8,7 +8,7 @@ import Synchronization
 /// One `holdfast run`: waits for the lock, runs the command under it, gives it back.
 package struct RunSession: Sendable {
     private let lock: LockOptions
-    private let resource: Resource
+    private let resources: [Resource]
     private let command: [CText]
     private let margins: KillMargins
     private let inherited: InheritedOwner?
@@ -28,13 +28,13 @@ package struct RunSession: Sendable {
 
     package init(
         lock: LockOptions,
-        resource: Resource,
+        resources: [Resource],
         command: [CText],
         margins: KillMargins,
         inherited: InheritedOwner?
     ) {
         self.lock = lock
-        self.resource = resource
+        self.resources = resources
         self.command = command
         self.margins = margins
         self.inherited = inherited
@@ -47,50 +47,57 @@ package struct RunSession: Sendable {
     /// - Throws: ``CommandFailure`` or `LockError` when the command was not run.
     package func run(on service: LockService) async throws -> Outcome {
         let inbox = SignalInbox()
-        if let holder = try await self.outerHolder(on: service) { return try await self.reenter(holder) }
-        let lease: Lease
+        let outer = try await self.outerHolders(on: service)
+        let wanted = self.resources.filter { outer[$0] == nil }
+        if wanted.isEmpty, let first = self.resources.first, let holder = outer[first] {
+            return try await self.reenter(holder, of: first)
+        }
+        let leases: [Lease]
         do {
-            lease = try await inbox.cancelling { try await self.acquire(on: service) }
+            leases = try await inbox.cancelling { try await self.acquire(wanted, on: service) }
         } catch is CancellationError {
             throw CommandFailure(ExitStatus.signalled(inbox.received ?? SIGINT))
         } catch let error as LockError where error.code == .timeout {
-            throw self.lock.notAcquired(error)
+            throw self.lock.notAcquired(wanted.map(\.name), error)
         }
         if let signal = inbox.received {
-            _ = await lease.release()
+            for lease in leases { _ = await lease.release() }
             return Outcome(status: ExitStatus.signalled(signal), isLost: false, isInterrupted: true)
         }
         do {
-            return try await self.runCommand(under: lease, interruptedBy: inbox)
+            return try await self.runCommand(under: leases, interruptedBy: inbox)
         } catch {
-            _ = await lease.release()
+            for lease in leases { _ = await lease.release() }
             throw error
         }
     }
 
-    /// The lock as the owner that started us holds it, if it does.
-    private func outerHolder(on service: LockService) async throws -> Holder? {
-        guard let inherited = self.inherited else { return nil }
-        let holders = try await service.holders(of: self.resource)
-        let own = holders.first { holder in
-            holder.owner == inherited.owner && holder.reference.map(inherited.holding.contains) ?? false
+    /// The locks that the owner that started us holds.
+    private func outerHolders(on service: LockService) async throws -> [Resource: Holder] {
+        guard let inherited = self.inherited, !self.lock.mode.isPermit else { return [:] }
+        var outer: [Resource: Holder] = [:]
+        for resource in self.resources {
+            let own = try await service.holders(of: resource).first { holder in
+                holder.owner == inherited.owner && holder.reference.map(inherited.holding.contains) ?? false
+            }
+            guard let own else { continue }
+            guard own.mode.covers(self.lock.mode) else {
+                throw LockError(
+                    .deadlock,
+                    "the command that started this one holds '\(resource)' as \(own.mode), and it would wait for itself "
+                        + "to get it as \(self.lock.mode); let the outer command take the stronger mode"
+                )
+            }
+            outer[resource] = own
         }
-        guard let own, !self.lock.mode.isPermit else { return nil }
-        guard own.mode.covers(self.lock.mode) else {
-            throw LockError(
-                .deadlock,
-                "the command that started this one holds '\(self.resource)' as \(own.mode), and it would wait for itself "
-                    + "to get it as \(self.lock.mode); let the outer command take the stronger mode"
-            )
-        }
-        return own
+        return outer
     }
 
-    /// Runs the command under the lock that an outer command holds and renews; if that loses it, it ends us.
-    private func reenter(_ holder: Holder) async throws -> Outcome {
+    /// Runs the command under a lock that an outer command holds and renews; if that loses it, it ends us.
+    private func reenter(_ holder: Holder, of resource: Resource) async throws -> Outcome {
         let child = try GuardedChild(
             self.command,
-            environment: ChildEnvironment.variables(for: holder, of: self.resource),
+            environment: ChildEnvironment.variables(for: holder, of: resource),
             terminal: true
         )
         SignalRelay.shared.handle { child.signal($0) }
@@ -99,25 +106,39 @@ package struct RunSession: Sendable {
         return Outcome(status: end.status, isLost: false, isInterrupted: false)
     }
 
-    private func acquire(on service: LockService) async throws -> Lease {
-        return try await service.acquire(
-            self.resource,
+    private func acquire(_ wanted: [Resource], on service: LockService) async throws -> [Lease] {
+        let label = self.lock.label ?? String(self.shownCommand.split(separator: "/").last ?? "")
+        guard wanted.count == 1 else {
+            let held = try await service.acquireAll(
+                wanted,
+                mode: self.lock.mode,
+                lease: self.lock.lease,
+                waitingAtMost: self.lock.wait,
+                priority: self.lock.priority,
+                lockDelay: self.lock.lockDelay,
+                label: label
+            )
+            return held.leases
+        }
+        let lease = try await service.acquire(
+            wanted[0],
             mode: self.lock.mode,
             lease: self.lock.lease,
             waitingAtMost: self.lock.wait,
             priority: self.lock.priority,
             fairness: self.lock.fairness,
             lockDelay: self.lock.lockDelay,
-            label: self.lock.label ?? String(self.shownCommand.split(separator: "/").last ?? "")
+            label: label
         )
+        return [lease]
     }
 
-    private func runCommand(under lease: Lease, interruptedBy inbox: SignalInbox) async throws -> Outcome {
+    private func runCommand(under leases: [Lease], interruptedBy inbox: SignalInbox) async throws -> Outcome {
         let child = try GuardedChild(
             self.command,
-            environment: ChildEnvironment.variables(for: lease, besides: self.inherited),
+            environment: ChildEnvironment.variables(for: leases, besides: self.inherited),
             terminal: true,
-            deadline: self.killTime(lease.validUntil)
+            deadline: self.killTime(of: leases)
         )
         let interrupted = Atomic(false)
         SignalRelay.shared.handle { signal in
@@ -126,47 +147,57 @@ package struct RunSession: Sendable {
         }
         if let signal = inbox.received { child.signal(signal) }  // it came between the two handlers
         let (end, loss) = await withTaskCancellationHandler {
-            await self.watch(child, lease)
+            await self.watch(child, leases)
         } onCancel: {
             // The service ended under us; nobody renews any more.
             child.stop(killAt: BootTime.now + Self.graceAfterLoss)
         }
-        let reply = await lease.release()
+        var replies: [ReleaseReply] = []
+        for lease in leases { replies.append(await lease.release()) }
         return self.conclude(
             end,
             loss: loss,
-            reply: reply,
+            replies: replies,
             wasKilled: child.wasKilledAtDeadline,
             isInterrupted: interrupted.load(ordering: .relaxed) || inbox.received != nil
         )
     }
 
-    /// Waits for the child while the lease's news reach it.
-    private func watch(_ child: GuardedChild, _ lease: Lease) async -> (GuardedChild.End, LossReason?) {
-        let events = lease.events
+    /// Waits for the child while the leases' news reach it.
+    private func watch(_ child: GuardedChild, _ leases: [Lease]) async -> (GuardedChild.End, LossReason?) {
+        let streams = leases.map { ($0, $0.events) }
         return await withTaskGroup(of: LossReason?.self) { group in
-            group.addTask {
-                for await event in events {
-                    if let loss = self.tell(child, event) { return loss }
+            for (lease, events) in streams {
+                group.addTask {
+                    for await event in events {
+                        if let loss = self.tell(child, event, of: lease, among: leases) { return loss }
+                    }
+                    return nil
                 }
-                return nil
             }
             let end = await child.end()
             group.cancelAll()
-            return (end, await group.next() ?? nil)
+            let loss = await group.reduce(nil) { $0 ?? $1 }
+            return (end, loss)
         }
     }
 
-    private func tell(_ child: GuardedChild, _ event: LeaseEvent) -> LossReason? {
+    private func tell(
+        _ child: GuardedChild,
+        _ event: LeaseEvent,
+        of lease: Lease,
+        among leases: [Lease]
+    ) -> LossReason? {
+        let name = TerminalText.escaped(lease.resource.name)
         switch event {
-        case .renewed(let validUntil): child.setDeadline(self.killTime(validUntil))
+        case .renewed: child.setDeadline(self.killTime(of: leases))
         case .jeopardy(let deadline):
             let left = DurationText.short(ContinuousClock.now.duration(to: deadline))
-            Output.note("the store does not answer; '\(self.shownName)' ends in \(left) unless it does")
+            Output.note("the store does not answer; '\(name)' ends in \(left) unless it does")
         case .revokeRequested:
             child.signal(SIGTERM)
             child.signal(SIGCONT)
-            Output.note("asked to let go of '\(self.shownName)'; sent TERM to the command")
+            Output.note("asked to let go of '\(name)'; sent TERM to the command")
         case .lost(let reason):
             self.stop(child, reason)
             return reason
@@ -185,17 +216,21 @@ package struct RunSession: Sendable {
         }
     }
 
-    private func killTime(_ validUntil: ContinuousClock.Instant) -> Int64 {
-        BootTime.of(validUntil) - self.margins.killMargin.nanoseconds
+    /// When the first of the leases is so near its end that the command must not go on.
+    private func killTime(of leases: [Lease]) -> Int64 {
+        let end = leases.map { BootTime.of($0.validUntil) }.min() ?? BootTime.now
+        return end - self.margins.killMargin.nanoseconds
     }
 
     private var shownCommand: String { String(decoding: self.command.first?.bytes ?? [], as: UTF8.self) }
-    private var shownName: String { TerminalText.escaped(self.resource.name) }
+    private var shownName: String {
+        self.resources.map { TerminalText.escaped($0.name) }.joined(separator: "' and '")
+    }
 
     private func conclude(
         _ end: GuardedChild.End,
         loss: LossReason?,
-        reply: ReleaseReply,
+        replies: [ReleaseReply],
         wasKilled: Bool,
         isInterrupted: Bool
     ) -> Outcome {
@@ -208,12 +243,11 @@ package struct RunSession: Sendable {
             Output.note("the lease of '\(self.shownName)' ran out while holdfast was held up; the command was killed")
             return lost
         }
-        switch reply {
-        case .released: break
-        case .alreadyLost:
+        if replies.contains(.alreadyLost) {
             Output.note("'\(self.shownName)' was lost before the command ended; another may have run meanwhile")
             return lost
-        case .unknown:
+        }
+        if replies.contains(.unknown) {
             Output.note("the store did not confirm the release of '\(self.shownName)'; its lease ends by itself")
         }
         self.explain(end)
