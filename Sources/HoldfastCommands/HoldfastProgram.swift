@@ -12,10 +12,12 @@ public enum HoldfastProgram {
     /// Runs the command that the arguments name and ends the process.
     public static func main() async -> Never {
         SignalRelay.shared.start()
-        let arguments = Array(CommandLine.arguments.dropFirst())
+        var arguments = Array(CommandLine.arguments.dropFirst())
+        // What follows is a command's, and none of the parser's business.
+        if Self.takesCommand(arguments), let end = arguments.firstIndex(of: "--") { arguments.removeSubrange(end...) }
         // The parser's own --version would have to know the libraries on every start.
         if arguments == ["--version"] { Self.printVersion() }
-        guard CText.arguments.prefix(while: { $0 != CText("--") }).allSatisfy(\.isUTF8) else {
+        guard CText.arguments.prefix(while: { $0 != .terminator }).allSatisfy(\.isUTF8) else {
             Self.end(CommandFailure(ExitStatus.usage, "an argument is not UTF-8; only the command after -- may be"))
         }
         do {
@@ -42,9 +44,8 @@ public enum HoldfastProgram {
         guard HoldfastCommand.exitCode(for: error) != .success else { HoldfastCommand.exit(withError: error) }
         let message = HoldfastCommand.message(for: error).split(separator: "\n").first.map(String.init) ?? "\(error)"
         let command = arguments.first.map { " \($0)" } ?? ""
-        let takesCommand = ["run", "elect"].contains(arguments.first)
         let hint =
-            takesCommand && !arguments.contains("--")
+            Self.takesCommand(arguments) && !CText.arguments.contains(.terminator)
             ? "the command goes after --, as in: holdfast\(command) NAME -- COMMAND"
             : "see holdfast\(HoldfastCommand.hasSubcommand(arguments.first) ? command : "") --help"
         Self.end(CommandFailure(ExitStatus.usage, "\(TerminalText.escaped(message)) (\(hint))"))
@@ -54,6 +55,8 @@ public enum HoldfastProgram {
         if let message = failure.message { Output.note(message) }
         exit(failure.status)
     }
+
+    private static func takesCommand(_ arguments: [String]) -> Bool { ["run", "elect"].contains(arguments.first) }
 
     private static func printVersion() -> Never {
         let libraries = StoreFactory.libraries.map { "\($0.name) \($0.version)" }.joined(separator: ", ")

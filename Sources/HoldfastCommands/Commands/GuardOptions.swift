@@ -29,26 +29,20 @@ package struct GuardOptions: ParsableArguments {
     )
     package var killMargin: Duration?
 
-    /// The command.
-    @Argument(parsing: .postTerminator, help: "The command and its arguments, after `--`.")
-    package var command: [String] = []
-
     /// Makes options without values, for the parser.
     package init() {}
 
-    /// The command byte by byte, as it was given: the parser's strings are mended where that is not UTF-8.
-    private var rawCommand: [CText] {
-        let given = CText.arguments.drop { $0 != CText("--") }.dropFirst()
-        let isSame = given.map { String(decoding: $0.bytes, as: UTF8.self) } == self.command
-        return isSame ? Array(given) : self.command.map { CText($0) }
-    }
+    /// The command and its arguments, byte by byte as they were given: what stands after the first `--`.
+    ///
+    /// The parser does not see it: its strings are mended where that is not UTF-8.
+    private var command: [CText] { Array(CText.arguments.drop { $0 != .terminator }.dropFirst()) }
 
     private var margins: KillMargins {
         get throws { try KillMargins(lease: self.lock.lease, killMargin: self.killMargin) }
     }
 
     private var inherited: InheritedOwner? {
-        Inheritance.read(label: self.lock.label ?? self.command.first?.split(separator: "/").last.map(String.init))
+        Inheritance.read(label: self.lock.label ?? self.command.first?.lastPathComponent)
     }
 
     /// How the lock service has to work for this.
@@ -77,7 +71,7 @@ package struct GuardOptions: ParsableArguments {
         return RunSession(
             lock: self.lock,
             resources: resources,
-            command: self.rawCommand,
+            command: self.command,
             margins: try self.margins,
             inherited: self.inherited
         )

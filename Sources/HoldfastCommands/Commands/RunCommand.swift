@@ -8,6 +8,7 @@ package struct RunCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "run",
         abstract: "Run a command while holding a lock.",
+        usage: "holdfast run <name> ... [<options>] -- <command> ...",
         discussion: """
             holdfast run nightly -- ./job.sh
             holdfast run --wait 0 nightly -- ./job.sh || echo "still running"
@@ -58,6 +59,7 @@ package struct ElectCommand: AsyncParsableCommand {
     package static let configuration = CommandConfiguration(
         commandName: "elect",
         abstract: "Run a command while leader, again and again.",
+        usage: "holdfast elect <name> [<options>] -- <command> ...",
         discussion: """
             holdfast elect scheduler -- ./scheduler
             holdfast elect scheduler --lease 5s -- ./scheduler

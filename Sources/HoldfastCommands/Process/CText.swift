@@ -18,6 +18,15 @@ package struct CText: Sendable, Hashable {
     /// The text before the first equals sign: the name of an environment variable.
     package var name: String { String(decoding: self.bytes.prefix { $0 != UInt8(ascii: "=") }, as: UTF8.self) }
 
+    /// What separates a command from our own arguments.
+    package static let terminator = CText("--")
+
+    /// What stands after the last slash.
+    package var lastPathComponent: String {
+        let name = self.bytes.split(separator: UInt8(ascii: "/")).last ?? []
+        return String(decoding: name, as: UTF8.self)
+    }
+
     /// Whether the bytes are UTF-8.
     package var isUTF8: Bool { String(validating: self.bytes, as: UTF8.self) != nil }
 

@@ -107,7 +107,7 @@ package struct RunSession: Sendable {
     }
 
     private func acquire(_ wanted: [Resource], on service: LockService) async throws -> [Lease] {
-        let label = self.lock.label ?? String(self.shownCommand.split(separator: "/").last ?? "")
+        let label = self.lock.label ?? self.command.first?.lastPathComponent
         guard wanted.count == 1 else {
             let held = try await service.acquireAll(
                 wanted,
