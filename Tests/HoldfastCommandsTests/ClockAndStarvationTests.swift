@@ -81,7 +81,7 @@ struct ClockAndStarvationTests {
                 before=$(cut -d' ' -f1 /proc/uptime)
                 hf run --wait 2s x -- true 2>said; [ $? = 75 ] || exit 3
                 after=$(cut -d' ' -f1 /proc/uptime)
-                awk "BEGIN { exit !($after - $before > 1.9 && $after - $before < 3) }" || exit 4
+                awk "BEGIN { exit !($after - $before > 1.9 && $after - $before < 30) }" || exit 4
                 wait $holder; [ $? = 9 ] || exit 5
                 hf run --wait 0 x -- true || exit 6
                 """,
@@ -98,7 +98,7 @@ struct ClockAndStarvationTests {
                 """
                 for hog in $(seq $(( $(nproc) * 2 ))); do nice -n 19 sh -c 'while :; do :; done' & hogs="$hogs $!"; done
                 # Of the idle class: what little the hogs leave.
-                chrt --idle 0 "$HOLDFAST" bench --workload cont16 --processes 2 --seconds 5 > $D/bench; status=$?
+                chrt --idle 0 "$HOLDFAST" bench --workload cont16 --processes 2 --seconds 3 > $D/bench; status=$?
                 kill $hogs
                 [ $status = 0 ] && grep -q '"overlaps":0' $D/bench
                 """,
