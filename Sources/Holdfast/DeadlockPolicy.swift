@@ -22,7 +22,7 @@ public enum DeadlockPolicy: Sendable, Hashable {
     public static let maximumPause: Duration = .seconds(5)
 
     /// How long a request has to wait before it is looked at.
-    var delay: Duration? {
+    package var delay: Duration? {
         switch self {
         case .detect(let delay), .report(let delay): delay
         case .off: nil

@@ -50,6 +50,53 @@ struct DeadlockCommandTests {
     }
 
     @Test
+    func `a deadlock that is only reported can be looked at from outside`() async throws {
+        let ends = try await self.onEachStore(
+            """
+            rm -f $D/a $D/b $D/said*
+            job() { exec "$HOLDFAST" run $1 -- sh -c "echo > $D/$1; while [ ! -e $D/$2 ]; do sleep 0.01; done
+                exec \\"\\$HOLDFAST\\" run $2 --deadlocks report -- true" 2> $D/said$3; }
+            job a b 1 & one=$!; job b a 2 & two=$!
+            tries=0
+            until "$HOLDFAST" graph --format mermaid > $D/graph; [ $? = 77 ]; do
+                tries=$((tries + 1)); [ $tries -lt 200 ] || exit 1; sleep 0.05
+            done
+            grep -q '^graph LR' $D/graph && grep -q linkStyle $D/graph || exit 2
+            tries=0
+            until "$HOLDFAST" why a | grep -q 'wait for each other'; do
+                tries=$((tries + 1)); [ $tries -lt 200 ] || exit 3; sleep 0.05
+            done
+            tries=0
+            until cat $D/said1 $D/said2 | grep -q 'deadlock, waiting on'; do
+                tries=$((tries + 1)); [ $tries -lt 200 ] || exit 4; sleep 0.05
+            done
+            kill $one $two; wait $one; wait $two; exit 0
+            """
+        )
+        #expect(ends == [.exited(0), .exited(0)], "\(self.directory.text("graph"))")
+    }
+
+    @Test
+    func `when half of a queue of 50 is killed, the others go on (redisson 1104)`() async throws {
+        let ends = try await self.onEachStore(
+            """
+            rm -f $D/ran $D/holds; pids=
+            "$HOLDFAST" run q -- sh -c "echo > $D/holds; while [ ! -e $D/go ]; do sleep 0.02; done" & holder=$!
+            while [ ! -e $D/holds ]; do sleep 0.01; done
+            for i in $(seq 50); do "$HOLDFAST" run --wait 50s q -- sh -c "echo $i >> $D/ran" & pids="$pids $!"; done
+            until [ "$("$HOLDFAST" show q --format json | grep -o waiting_for_s | wc -l)" = 50 ]; do sleep 0.05; done
+            i=0; alive=; for pid in $pids; do
+                i=$((i + 1)); if [ $((i % 2)) = 0 ]; then kill -9 $pid; else alive="$alive $pid"; fi
+            done
+            echo > $D/go; wait $holder; rm $D/go
+            for pid in $alive; do wait $pid || exit 1; done
+            [ $(wc -l < $D/ran) = 25 ]
+            """
+        )
+        #expect(ends == [.exited(0), .exited(0)])
+    }
+
+    @Test
     func `five philosophers all eat`() async throws {
         let ends = try await self.onEachStore(
             """

@@ -29,6 +29,26 @@ package struct GuardOptions: ParsableArguments {
     )
     package var killMargin: Duration?
 
+    /// What to do about deadlocks.
+    package enum Deadlocks: String, Sendable, CaseIterable, ExpressibleByArgument {
+        /// End one.
+        case detect
+        /// Say so and wait on.
+        case report
+        /// Do not look.
+        case off
+    }
+
+    /// What to do when requests wait for each other.
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "detect: one of those who wait for each other gives up, exit code 77; report: say so and wait on; off.",
+            valueName: "policy"
+        )
+    )
+    package var deadlocks = Deadlocks.detect
+
     /// Makes options without values, for the parser.
     package init() {}
 
@@ -52,6 +72,11 @@ package struct GuardOptions: ParsableArguments {
             configuration.timeline = try self.margins.policy
             configuration.outageLimit = self.lock.outageLimit
             configuration.inherited = self.inherited
+            switch self.deadlocks {
+            case .detect: break
+            case .report: configuration.deadlocks = .report(after: configuration.deadlocks.delay ?? .zero)
+            case .off: configuration.deadlocks = .off
+            }
             return configuration
         }
     }

@@ -45,7 +45,10 @@ package struct RunCommand: AsyncParsableCommand {
     /// Runs the command under the lock and ends with its exit code.
     package func run() async throws {
         let session = try self.options.session()
-        let outcome = try await self.options.storage.withService(configuration: try self.options.configuration) {
+        let outcome = try await self.options.storage.withService(
+            configuration: try self.options.configuration,
+            observer: self.options.deadlocks == .report ? DeadlockNotes() : nil
+        ) {
             service,
             _ in try await session.run(on: service)
         }
@@ -78,7 +81,10 @@ package struct ElectCommand: AsyncParsableCommand {
     /// Campaigns and leads until the command ends by itself.
     package func run() async throws {
         let session = try self.options.session()
-        let outcome = try await self.options.storage.withService(configuration: try self.options.configuration) {
+        let outcome = try await self.options.storage.withService(
+            configuration: try self.options.configuration,
+            observer: self.options.deadlocks == .report ? DeadlockNotes() : nil
+        ) {
             service,
             _ in
             while true {

@@ -58,9 +58,12 @@ package struct StoreOptions: ParsableArguments {
     /// Runs a service on the store beside some work.
     package func withService<Result: Sendable>(
         configuration: LockServiceConfiguration = LockServiceConfiguration(),
+        observer: (any LockObserver)? = nil,
         _ work: @escaping @Sendable (LockService, any LockStore) async throws -> Result
     ) async throws -> Result {
         let store = try self.open()
-        return try await withLockService(store: store, configuration: configuration) { try await work($0, store) }
+        return try await withLockService(store: store, configuration: configuration, observer: observer) {
+            try await work($0, store)
+        }
     }
 }
