@@ -8,7 +8,8 @@ PREFIX ?= /usr/local
 FLAGS := --enable-all-traits
 # Tests run in groups: simulations keep every core busy, and suites that talk to real servers in real time suffer from it.
 SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.' 'StoreContractTests\.' \
-	'HoldfastCommandsTests\.(?!ClockAndStarvationTests)' 'HoldfastCommandsTests\.ClockAndStarvationTests'
+	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
+	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
 PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools
 
 .PHONY: help bootstrap build demo test lint format bench install clean
