@@ -116,6 +116,15 @@ extension OwnerID: CustomStringConvertible {
     /// The short id: the process' instance in hexadecimal digits, a dash, the serial.
     public var id: String { "\(Hex.text(of: self.process.instance))-\(self.serial)" }
 
+    /// Reads what ``id`` gives.
+    package static func parse(id: String) -> (instance: UInt64, serial: UInt64)? {
+        let parts = id.utf8.split(separator: UInt8(ascii: "-"))
+        guard parts.count == 2, let instance = Hex.word(parts[0]), let serial = UInt64(Substring(parts[1])) else {
+            return nil
+        }
+        return (instance, serial)
+    }
+
     /// `program[pid]@host`, and the label when there is one.
     public var description: String {
         let place = "\(self.process.program)[\(self.process.pid)]@\(self.process.host)"
@@ -137,8 +146,7 @@ extension OwnerID: Codable {
     public init(from decoder: any Decoder) throws {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         let id = try container.decode(String.self, forKey: .id)
-        let parts = id.utf8.split(separator: UInt8(ascii: "-"))
-        guard parts.count == 2, let instance = Hex.word(parts[0]), let serial = UInt64(Substring(parts[1])) else {
+        guard let (instance, serial) = Self.parse(id: id) else {
             throw DecodingError.dataCorruptedError(forKey: .id, in: container, debugDescription: "not an owner's id")
         }
         self.init(

@@ -69,12 +69,9 @@ extension Engine {
         let context = OwnerContext.current
         let request = self.makeRequest(options, context)
         try self.capabilities.check(request)
-        guard options.waitingAtMost.map({ $0 >= .zero }) != false else {
-            throw LockError(.invalidArgument, "a wait limit cannot be negative")
-        }
+        let deadline = try Self.deadline(of: options.waitingAtMost, from: started)
         if let core = try self.reenter(options, context) { return (core, .reentered) }
         try Task.checkCancellation()
-        let deadline = options.waitingAtMost.map { started.advanced(by: min($0, Limits.maximumWait)) }
         if !self.isRunning { try await self.ensureRunning(request.id, until: deadline) }
         var hasWaited = false
         switch try self.enterGate(request, from: started, until: deadline) {
@@ -109,8 +106,22 @@ extension Engine {
             lockDelay: options.lockDelay,
             priority: options.priority,
             fairness: options.fairness,
-            holding: (context?.holding ?? []) + (inherited?.holding ?? [])
+            holding: Self.holding(context, inherited)
         )
+    }
+
+    /// What is kept while work waits: what it runs under here, and what its owner holds elsewhere.
+    static func holding(_ context: OwnerContext?, _ inherited: InheritedOwner?) -> [String] {
+        (context?.holding ?? []) + (inherited?.holding ?? [])
+    }
+
+    /// When a caller's patience ends.
+    ///
+    /// - Throws: ``LockError`` when the limit is negative.
+    static func deadline(of limit: Duration?, from started: Instant) throws(LockError) -> Instant? {
+        guard let limit else { return nil }
+        guard limit >= .zero else { throw LockError(.invalidArgument, "a wait limit cannot be negative") }
+        return started.advanced(by: min(limit, Limits.maximumWait))
     }
 
     /// Gives the lock that the owner holds already, if it does.
@@ -204,7 +215,7 @@ extension Engine {
     /// One that may be part of a deadlock goes on to the store's queue after a while: there, every process can see it.
     func awaitTurn(_ request: LockRequest, _ slot: WakeSlot, until deadline: Instant?) async throws {
         let watch = DeadlockWatch(request.holding, self)
-        if let next = watch.next { self.setTimer(.wait(request.id), at: deadline.map { min($0, next) } ?? next) }
+        if watch.next != nil { self.setTimer(.wait(request.id), atFirstOf: [deadline, watch.next]) }
         while true {
             let reasons = await slot.wait()
             if reasons.contains(.admitted), !reasons.contains(.cancelled) {
@@ -219,9 +230,7 @@ extension Engine {
                     return
                 }
                 // Woken to look at the store, where this request is not yet: only the limit counts here.
-                if let due = [deadline, watch.next].compactMap(\.self).min() {
-                    self.setTimer(.wait(request.id), at: due)
-                }
+                self.setTimer(.wait(request.id), atFirstOf: [deadline, watch.next])
                 continue
             }
             self.stopWaiting(request.id)

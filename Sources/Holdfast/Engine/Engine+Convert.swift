@@ -9,15 +9,10 @@ extension Engine {
     /// Whatever ends the wait, the lock is held in update mode again afterwards, or lost.
     func upgrade(_ core: LeaseCore, waitingAtMost limit: Duration?) async throws {
         let started = self.clock.now
-        guard limit.map({ $0 >= .zero }) != false else {
-            throw LockError(.invalidArgument, "a wait limit cannot be negative")
-        }
+        let deadline = try Self.deadline(of: limit, from: started)
         guard try self.canUpgrade(core) else { return }
-        guard core.beginConversion() else {
-            throw LockError(.upgradeConflict, "another task changes the mode of this lease on \(core.key.resource)")
-        }
+        try Self.beginConversion(of: core)
         defer { core.endConversion() }
-        let deadline = limit.map { started.advanced(by: min($0, Limits.maximumWait)) }
         do {
             try await self.becomeExclusive(core, until: deadline)
         } catch {
@@ -36,9 +31,7 @@ extension Engine {
         guard mode == .shared || mode == .update, core.mode.covers(mode) else {
             throw LockError(.invalidArgument, "a lock held as \(core.mode) cannot be downgraded to \(mode)")
         }
-        guard core.beginConversion() else {
-            throw LockError(.upgradeConflict, "another task changes the mode of this lease on \(core.key.resource)")
-        }
+        try Self.beginConversion(of: core)
         defer { core.endConversion() }
         switch try await self.store.convert(Conversion(core.key, to: mode)) {
         case .converted(let token): try self.adopt(mode, token, of: core)
@@ -47,6 +40,12 @@ extension Engine {
             throw LockError(.storeCorrupted, "the \(self.capabilities.name) store refused to weaken a lock")
         }
         self.observe(.converted(core.grant, waited: started.duration(to: self.clock.now)))
+    }
+
+    private static func beginConversion(of core: LeaseCore) throws {
+        guard core.beginConversion() else {
+            throw LockError(.upgradeConflict, "another task changes the mode of this lease on \(core.key.resource)")
+        }
     }
 
     private var cannotConvert: LockError {
@@ -71,7 +70,7 @@ extension Engine {
     }
 
     private func becomeExclusive(_ core: LeaseCore, until deadline: Instant?) async throws {
-        let holding = (OwnerContext.current?.holding ?? []) + (self.configuration.inherited?.holding ?? [])
+        let holding = Self.holding(OwnerContext.current, self.configuration.inherited)
         let conversion = Conversion(
             core.key,
             to: .exclusive,
@@ -117,7 +116,7 @@ extension Engine {
         let key = core.key
         let check = self.clock.now.advanced(by: self.checkDelay(place))
         while true {
-            self.setTimer(.wait(key.id), at: [check, deadline, watch.next].compactMap(\.self).min() ?? check)
+            self.setTimer(.wait(key.id), atFirstOf: [check, deadline, watch.next])
             let reasons = await slot.wait()
             if reasons.contains(.cancelled) { throw CancellationError() }
             if !reasons.isDisjoint(with: [.lost, .stopped]) { throw self.lossError(of: core) }

@@ -217,7 +217,7 @@ extension Engine {
     ) async throws {
         let check = self.clock.now.advanced(by: self.checkDelay(place))
         while true {
-            self.setTimer(.wait(request.id), at: [check, deadline, watch.next].compactMap(\.self).min() ?? check)
+            self.setTimer(.wait(request.id), atFirstOf: [check, deadline, watch.next])
             let reasons = await slot.wait()
             if !reasons.isDisjoint(with: [.cancelled, .stopped]) { try await self.leave(request, reasons) }
             if reasons.contains(.signal) { return }

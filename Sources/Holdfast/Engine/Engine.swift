@@ -102,6 +102,11 @@ final class Engine: Sendable {
         if mustNudge { self.nudge.wake(.timer) }
     }
 
+    /// Sets a deadline at the first of several instants, if there is any.
+    func setTimer(_ key: TimerKey, atFirstOf instants: [Instant?]) {
+        if let first = instants.compactMap(\.self).min() { self.setTimer(key, at: first) }
+    }
+
     static func setTimer(_ key: TimerKey, at instant: Instant, _ state: inout State) -> Bool {
         state.wheel.set(key, at: instant)
         return Self.armed(for: instant, &state)

@@ -65,8 +65,23 @@ package struct GuardOptions: ParsableArguments {
         Inheritance.read(label: self.lock.label ?? self.command.first?.lastPathComponent)
     }
 
+    /// Runs work with the command's session on a service that is set up for it.
+    ///
+    /// - Parameter work: What to do.
+    /// - Returns: What the work returns.
+    /// - Throws: ``CommandFailure`` when there is nothing to run or a setting is wrong, or what the work throws.
+    package func run(
+        _ work: @escaping @Sendable (RunSession, LockService) async throws -> RunSession.Outcome
+    ) async throws -> RunSession.Outcome {
+        let session = try self.session()
+        let observer = self.deadlocks == .report ? DeadlockNotes() : nil
+        return try await self.storage.withService(configuration: self.configuration, observer: observer) { service, _ in
+            try await work(session, service)
+        }
+    }
+
     /// How the lock service has to work for this.
-    package var configuration: LockServiceConfiguration {
+    private var configuration: LockServiceConfiguration {
         get throws {
             var configuration = LockServiceConfiguration()
             configuration.timeline = try self.margins.policy
@@ -84,7 +99,7 @@ package struct GuardOptions: ParsableArguments {
     /// What to run.
     ///
     /// - Throws: ``CommandFailure`` when there is nothing to run or a setting is wrong.
-    package func session() throws -> RunSession {
+    private func session() throws -> RunSession {
         guard !self.command.isEmpty else {
             throw CommandFailure(ExitStatus.usage, "no command; write: holdfast run NAME -- COMMAND")
         }

@@ -44,15 +44,7 @@ package struct RunCommand: AsyncParsableCommand {
 
     /// Runs the command under the lock and ends with its exit code.
     package func run() async throws {
-        let session = try self.options.session()
-        let outcome = try await self.options.storage.withService(
-            configuration: try self.options.configuration,
-            observer: self.options.deadlocks == .report ? DeadlockNotes() : nil
-        ) {
-            service,
-            _ in try await session.run(on: service)
-        }
-        throw CommandFailure(outcome.status)
+        throw CommandFailure(try await self.options.run { try await $0.run(on: $1) }.status)
     }
 }
 
@@ -80,13 +72,7 @@ package struct ElectCommand: AsyncParsableCommand {
 
     /// Campaigns and leads until the command ends by itself.
     package func run() async throws {
-        let session = try self.options.session()
-        let outcome = try await self.options.storage.withService(
-            configuration: try self.options.configuration,
-            observer: self.options.deadlocks == .report ? DeadlockNotes() : nil
-        ) {
-            service,
-            _ in
+        let outcome = try await self.options.run { session, service in
             while true {
                 let outcome = try await session.run(on: service)
                 guard outcome.isLost, !outcome.isInterrupted else { return outcome }

@@ -21,11 +21,9 @@ package enum Inheritance {
     ///   - label: A name for this process' part of the work.
     /// - Returns: The owner, described as this process, since that is what waits.
     package static func read(_ environment: Environment = .process, label: String?) -> InheritedOwner? {
-        guard let id = environment[Self.ownerVariable], let holding = environment[Self.holdingVariable] else {
-            return nil
-        }
-        let parts = id.utf8.split(separator: UInt8(ascii: "-"))
-        guard parts.count == 2, let instance = Hex.word(parts[0]), let serial = UInt64(Substring(parts[1])) else {
+        guard let holding = environment[Self.holdingVariable],
+            let (instance, serial) = environment[Self.ownerVariable].flatMap(OwnerID.parse(id:))
+        else {
             return nil
         }
         let references = holding.split(separator: ",").map(String.init)

@@ -42,8 +42,7 @@ struct OwnerText: Sendable {
     static func owner(_ text: String) -> OwnerID? {
         let fields = text.split(separator: "\t", maxSplits: 5, omittingEmptySubsequences: false)
         guard fields.count == 6 else { return nil }
-        let id = fields[0].utf8.split(separator: UInt8(ascii: "-"))
-        guard id.count == 2, let instance = Hex.word(id[0]), let serial = UInt64(Substring(id[1])),
+        guard let (instance, serial) = OwnerID.parse(id: String(fields[0])),
             let pid = Int32(fields[2]), let started = UInt64(fields[3])
         else { return nil }
         return OwnerID(
