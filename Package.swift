@@ -21,6 +21,7 @@ let package = Package(
         .library(name: "Holdfast", targets: ["Holdfast"]),
         .library(name: "HoldfastSQLite", targets: ["HoldfastSQLite"]),
         .library(name: "HoldfastRedis", targets: ["HoldfastRedis"]),
+        .library(name: "HoldfastZooKeeper", targets: ["HoldfastZooKeeper"]),
         .library(name: "HoldfastTesting", targets: ["HoldfastTesting"]),
         .library(name: "HoldfastCommands", targets: ["HoldfastCommands"]),
         .executable(name: "holdfast", targets: ["HoldfastTool"]),
@@ -96,6 +97,17 @@ let package = Package(
             ],
             swiftSettings: bridge
         ),
+        // The ZooKeeper store. Debian ships no .pc file for the client library; default paths do.
+        .systemLibrary(name: "CZooKeeper", providers: [.apt(["libzookeeper-mt-dev"])]),
+        .target(
+            name: "HoldfastZooKeeper",
+            dependencies: [
+                "HoldfastCore",
+                "CZooKeeper",
+                .product(name: "Logging", package: "swift-log", condition: .when(traits: ["Logging"])),
+            ],
+            swiftSettings: bridge
+        ),
         // Clocks, doubles, the contract that every store keeps, and servers for tests.
         .target(
             name: "HoldfastTesting",
@@ -111,6 +123,7 @@ let package = Package(
                 "Holdfast",
                 "HoldfastSQLite",
                 "HoldfastRedis",
+                "HoldfastZooKeeper",
                 "CHoldfastProcess",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
@@ -171,10 +184,18 @@ let package = Package(
             ],
             swiftSettings: strict
         ),
+        .testTarget(
+            name: "HoldfastZooKeeperTests",
+            dependencies: ["HoldfastCore", "Holdfast", "HoldfastZooKeeper", "HoldfastTesting"],
+            exclude: ["Partners"],
+            swiftSettings: strict
+        ),
         // One suite of promises, run against every store.
         .testTarget(
             name: "StoreContractTests",
-            dependencies: ["HoldfastCore", "Holdfast", "HoldfastSQLite", "HoldfastRedis", "HoldfastTesting"],
+            dependencies: [
+                "HoldfastCore", "Holdfast", "HoldfastSQLite", "HoldfastRedis", "HoldfastZooKeeper", "HoldfastTesting",
+            ],
             swiftSettings: strict
         ),
         // The real `holdfast` binary, in real processes.

@@ -8,7 +8,7 @@ package enum Hex {
     }
 
     /// Two digits.
-    static func text(of byte: UInt8) -> String {
+    package static func text(of byte: UInt8) -> String {
         String(decoding: [digit(byte >> 4), digit(byte & 0xF)], as: UTF8.self)
     }
 

@@ -155,6 +155,19 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
     public var queues: Bool
     /// Whether a resource can rest after its holder vanished.
     public var delaysAfterLoss: Bool
+    /// Whether a request can stand before others that came earlier.
+    public var prioritizes: Bool
+    /// Whether a request may be passed and pass others.
+    public var barges: Bool
+    /// For a store whose locks live as long as the session of the process that took them: how long a holder may believe
+    /// in a lock without hearing from the store.
+    ///
+    /// A longer lease counts as this.
+    ///
+    /// Such a store ends an unrenewed lease while the process lives; when the process dies, the lock ends with its
+    /// session, which may be later than its lease. A grant cannot be handed to another process. `nil` for stores with
+    /// leases of their own.
+    public var sessionLease: Duration?
     /// The shortest lease.
     public var minimumLease: Duration
     /// The longest lease.
@@ -170,6 +183,9 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
     ///   - showsWaits: Whether the store can say what a waiting request hangs on.
     ///   - queues: Whether requests can wait in the store.
     ///   - delaysAfterLoss: Whether a resource can rest after its holder vanished.
+    ///   - prioritizes: Whether a request can stand before others that came earlier.
+    ///   - barges: Whether a request may be passed and pass others.
+    ///   - sessionLease: How long a holder may believe in a lock that lives with its session.
     ///   - minimumLease: The shortest lease.
     ///   - maximumLease: The longest lease.
     public init(
@@ -180,6 +196,9 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
         showsWaits: Bool = false,
         queues: Bool = true,
         delaysAfterLoss: Bool = true,
+        prioritizes: Bool = true,
+        barges: Bool = true,
+        sessionLease: Duration? = nil,
         minimumLease: Duration = Limits.minimumLease,
         maximumLease: Duration = Limits.maximumLease
     ) {
@@ -190,6 +209,9 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
         self.showsWaits = showsWaits
         self.queues = queues
         self.delaysAfterLoss = delaysAfterLoss
+        self.prioritizes = prioritizes
+        self.barges = barges
+        self.sessionLease = sessionLease
         self.minimumLease = minimumLease
         self.maximumLease = maximumLease
     }
@@ -226,6 +248,12 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
         }
         guard request.lockDelay == .zero || self.delaysAfterLoss else {
             throw LockError(.unsupported, "the \(self.name) store has no lock delay")
+        }
+        guard request.priority == 0 || self.prioritizes else {
+            throw LockError(.unsupported, "the \(self.name) store has no priorities")
+        }
+        guard request.fairness == .fair || self.barges else {
+            throw LockError(.unsupported, "the \(self.name) store is first come, first served: nobody may pass others")
         }
         guard request.contention == .fail || self.queues else {
             throw LockError(.unsupported, "the \(self.name) store has no queue")

@@ -500,26 +500,3 @@ public struct LockTable: Sendable {
         )
     }
 }
-
-/// The last requests that ended, in a ring of fixed size.
-private struct RecentRequests {
-    private var ring: [RequestID] = []
-    private var members: Set<RequestID> = []
-    private var next = 0
-    private let capacity: Int
-
-    init(capacity: Int) { self.capacity = capacity }
-
-    func contains(_ id: RequestID) -> Bool { self.members.contains(id) }
-
-    mutating func insert(_ id: RequestID) {
-        guard self.members.insert(id).inserted else { return }
-        if self.ring.count < self.capacity {
-            self.ring.append(id)
-        } else {
-            self.members.remove(self.ring[self.next])
-            self.ring[self.next] = id
-            self.next = (self.next + 1) % self.capacity
-        }
-    }
-}

@@ -66,11 +66,23 @@ struct LoopbackSocket {
         return Array(self.buffer[..<count])
     }
 
+    /// Everything up to the end of the connection.
+    mutating func rest() throws -> [UInt8] {
+        while try self.receive() {}
+        return self.buffer
+    }
+
     private mutating func fill() throws {
+        guard try self.receive() else { throw LockError(.storeUnavailable, "the server closed the connection") }
+    }
+
+    /// Takes what comes; says whether the connection goes on.
+    private mutating func receive() throws -> Bool {
         var chunk = [UInt8](repeating: 0, count: 4096)
         let count = recv(self.descriptor, &chunk, chunk.count, 0)
-        guard count > 0 else { throw LockError(.storeUnavailable, "the server did not answer") }
+        guard count >= 0 else { throw LockError(.storeUnavailable, "the server did not answer") }
         self.buffer.append(contentsOf: chunk[..<count])
+        return count > 0
     }
 
     private static func withLoopback(

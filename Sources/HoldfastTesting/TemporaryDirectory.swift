@@ -7,11 +7,13 @@ import HoldfastCore
 package enum TemporaryDirectory {
     /// Makes a new directory that only this user can enter.
     ///
-    /// - Parameter prefix: The start of its name.
+    /// - Parameters:
+    ///   - prefix: The start of its name.
+    ///   - base: Where to make it, or `nil` for the usual place.
     /// - Returns: Its path.
     /// - Throws: ``LockError`` when it cannot be made.
-    package static func make(prefix: String) throws -> String {
-        let base = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+    package static func make(prefix: String, in base: String? = nil) throws -> String {
+        let base = base ?? getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
         var template = Array("\(base)/\(prefix)XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {
             throw LockError(.storeUnavailable, "no temporary directory in \(base): error \(errno)")

@@ -99,7 +99,7 @@ extension Engine {
             resource: options.resource,
             mode: options.mode,
             owner: owner ?? OwnerID(process: self.identity, serial: self.identifiers.serial(), label: options.label),
-            lease: options.lease ?? self.configuration.lease,
+            lease: self.leaseToBelieve(options.lease ?? self.configuration.lease),
             contention: options.contention,
             waitLimit: options.waitingAtMost,
             acceptance: self.configuration.acceptance,
@@ -108,6 +108,12 @@ extension Engine {
             fairness: options.fairness,
             holding: Self.holding(context, inherited)
         )
+    }
+
+    /// The lease that a holder may go by: in a store whose locks live with a session, at most as long as that may be
+    /// silent.
+    private func leaseToBelieve(_ lease: Duration) -> Duration {
+        self.capabilities.sessionLease.map { min(lease, $0) } ?? lease
     }
 
     /// What is kept while work waits: what it runs under here, and what its owner holds elsewhere.

@@ -54,6 +54,7 @@ extension Engine {
     ///
     /// Until the store agreed the lock is held and renewed as before.
     func detach(_ core: LeaseCore, _ hold: HoldFlag) async throws -> Grant {
+        try self.checkDetaching()
         guard core.isValid(at: self.clock.now) else { throw self.lossError(of: core) }
         guard core.isHeldOnce, !hold.hasEnded else {
             throw LockError(.invalidArgument, "\(core.key.resource) is in use by an outer scope, which will release it")
@@ -66,6 +67,19 @@ extension Engine {
         for slot in self.takeOut(core) { slot.wake(.admitted) }
         core.endStreams()
         return grant
+    }
+
+    /// Checks that a lock can outlive this process.
+    ///
+    /// - Throws: ``LockError`` with code ``LockError/Code/unsupported``.
+    func checkDetaching() throws(LockError) {
+        guard self.capabilities.sessionLease == nil else {
+            throw LockError(
+                .unsupported,
+                "a lock in the \(self.capabilities.name) store ends with the process that took it, and cannot be "
+                    + "handed on or counted after it"
+            )
+        }
     }
 
     /// Ends a lease whose deadline is over, if nobody has noticed yet.

@@ -84,6 +84,7 @@ public final class CountDownLatch: Sendable {
     /// - Throws: ``LockError`` with code ``LockError/Code/timeout`` when something else is locked under the name, another
     ///   code when the store fails, or `CancellationError`.
     public func countDown(label: String? = nil) async throws {
+        try self.locks.engine.checkDetaching()
         if try await self.remaining() == 0 { return }
         let lease = try await self.locks.queueApart(
             AcquireOptions(

@@ -35,6 +35,7 @@ package struct AcquireCommand: AsyncParsableCommand {
     package func run() async throws {
         let (lock, resource) = (self.lock, try Resource(self.name))
         try self.storage.refuseMemory()
+        try self.storage.refuseSessions()
         let inbox = SignalInbox()
         let file = self.grant
         var configuration = LockServiceConfiguration()

@@ -4,6 +4,7 @@ import Holdfast
 package import HoldfastCore
 import HoldfastRedis
 import HoldfastSQLite
+import HoldfastZooKeeper
 
 /// Makes stores of URLs: the one place that knows which stores there are.
 package enum StoreFactory {
@@ -17,6 +18,7 @@ package enum StoreFactory {
         case .memory: return MemoryStore()
         case .sqlite(let path): return SQLiteLockStore(path: path)
         case .redis(let url): return try RedisLockStore(url: url)
+        case .zookeeper(let url): return try ZooKeeperLockStore(url: url)
         }
     }
 
@@ -28,6 +30,9 @@ package enum StoreFactory {
 
     /// The versions of the libraries that the stores use.
     package static var libraries: [(name: String, version: String)] {
-        [("hiredis", HiredisVersion.text), ("SQLite", SQLiteVersion.text)]
+        [
+            ("hiredis", HiredisVersion.text), ("SQLite", SQLiteVersion.text),
+            ("ZooKeeper client", ZooKeeperClientVersion.text),
+        ]
     }
 }

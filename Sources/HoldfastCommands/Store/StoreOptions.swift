@@ -52,6 +52,17 @@ package struct StoreOptions: ParsableArguments {
         throw CommandFailure(ExitStatus.configuration, "a lock in memory: ends with this command; use another --store")
     }
 
+    /// Refuses a store whose locks end with the process that took them, for commands that hand a lock on.
+    ///
+    /// - Throws: ``CommandFailure``.
+    package func refuseSessions() throws {
+        guard case .zookeeper = try self.url() else { return }
+        throw CommandFailure(
+            ExitStatus.configuration,
+            "a lock in ZooKeeper ends with the process that took it, which would be this command; use `holdfast run`"
+        )
+    }
+
     /// Makes the store.
     package func open() throws -> any LockStore { try StoreFactory.make(self.url()) }
 

@@ -11,6 +11,8 @@ package enum StoreURL: Sendable, Hashable {
     case sqlite(path: String?)
     /// One Redis server; the text is the whole URL with its credentials.
     case redis(url: String)
+    /// A ZooKeeper ensemble; the text is the whole URL with its credentials.
+    case zookeeper(url: String)
 
     /// What is wrong with a URL.
     ///
@@ -21,7 +23,7 @@ package enum StoreURL: Sendable, Hashable {
     }
 
     /// What a user may write.
-    package static let forms = "memory:, sqlite:PATH or redis://HOST:PORT/DATABASE"
+    package static let forms = "memory:, sqlite:PATH, redis://HOST:PORT/DATABASE or zookeeper://HOST,HOST,HOST/PATH"
 
     /// Reads a URL.
     ///
@@ -39,6 +41,7 @@ package enum StoreURL: Sendable, Hashable {
             self = .memory
         case "sqlite": self = .sqlite(path: try Self.path(String(rest)))
         case "redis": self = .redis(url: try Self.server(text, after: rest))
+        case "zookeeper", "zk", "zookeepers", "zks": self = .zookeeper(url: text)
         default:
             // Anything else before the colon may be a password.
             let isScheme = scheme.count <= 32 && scheme.allSatisfy { $0.isASCII && ($0.isLetter || "+.-".contains($0)) }
@@ -53,6 +56,7 @@ package enum StoreURL: Sendable, Hashable {
         case .memory: "memory"
         case .sqlite: "sqlite"
         case .redis: "redis"
+        case .zookeeper: "zookeeper"
         }
     }
 
@@ -61,7 +65,7 @@ package enum StoreURL: Sendable, Hashable {
         switch self {
         case .memory: "memory:"
         case .sqlite(let path): "sqlite:\(path ?? "")"
-        case .redis(let url): url
+        case .redis(let url), .zookeeper(let url): url
         }
     }
 
@@ -104,6 +108,13 @@ package enum StoreURL: Sendable, Hashable {
         return url
     }
 
+    /// What follows the host, up to the settings; empty where an unescaped password could show.
+    private static func path(after url: String) -> Substring {
+        guard let authority = Self.authority(of: url) else { return "" }
+        let path = url[authority.endIndex...].prefix { $0 != "?" && $0 != "#" }
+        return path.contains("@") ? "" : path
+    }
+
     /// Host and port, without the user-info.
     private static func authority(of url: String) -> Substring? {
         guard let start = url.firstRange(of: "//")?.upperBound else { return nil }
@@ -120,6 +131,8 @@ extension StoreURL: CustomStringConvertible {
         case .memory, .sqlite: self.text
         case .redis(let url):
             "redis://\(Self.authority(of: url).map(String.init) ?? "")"
+        case .zookeeper(let url):
+            "zookeeper://\(Self.authority(of: url).map(String.init) ?? "")\(Self.path(after: url))"
         }
     }
 }

@@ -111,43 +111,14 @@ extension RedisConfiguration {
     }
 
     private static func duration(_ text: String) throws(LockError) -> Duration {
-        let digits = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
-        let unit = text[digits.endIndex...]
-        guard let number = Double(digits), number.isFinite, number <= 86_400_000 else {
-            throw Self.invalid("the timeout must be like 500ms or 2s")
-        }
-        switch unit {
-        case "", "s": return .milliseconds(Int64(number * 1000))
-        case "ms": return .milliseconds(Int64(number))
-        default: throw Self.invalid("the timeout must be like 500ms or 2s")
-        }
+        guard let duration = URLText.duration(text) else { throw Self.invalid("the timeout must be like 500ms or 2s") }
+        return duration
     }
 
     private static func decoded(_ text: Substring, _ what: String) throws(LockError) -> String {
-        var bytes: [UInt8] = []
-        var rest = text.utf8[...]
-        while let byte = rest.popFirst() {
-            guard byte == UInt8(ascii: "%") else {
-                bytes.append(byte)
-                continue
-            }
-            guard let high = rest.popFirst().flatMap(Self.nibble), let low = rest.popFirst().flatMap(Self.nibble) else {
-                throw Self.invalid("\(what) has a % that is not followed by two hexadecimal digits")
-            }
-            bytes.append(high << 4 | low)
-        }
-        guard let decoded = String(validating: bytes, as: UTF8.self), !decoded.utf8.contains(0) else {
-            throw Self.invalid("\(what) is not UTF-8 text")
+        guard let decoded = URLText.decoded(text) else {
+            throw Self.invalid("\(what) is not percent-encoded UTF-8 text")
         }
         return decoded
-    }
-
-    private static func nibble(_ digit: UInt8) -> UInt8? {
-        switch digit {
-        case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
-        case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
-        case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
-        default: nil
-        }
     }
 }

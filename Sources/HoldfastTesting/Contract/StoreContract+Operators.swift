@@ -65,7 +65,8 @@ extension StoreContract {
             let token = try await bench.take(held, bench.a)
             let first = try await bench.enqueue(name, bench.b)
             let second = try await bench.enqueue(name, bench.a)
-            let status = try await bench.b.store.status(of: name)
+            // What is left of a lease is known to everybody, or to the holder's store alone.
+            let status = try await bench.a.store.status(of: name)
             let holder = status.holders.first
             try bench.equal(status.holders.count, 1)
             try bench.equal(holder?.owner, held.owner)
@@ -157,6 +158,17 @@ extension StoreContract {
                     _ = try await bench.a.store.acquire(request)
                 }
             }
+            if !bench.a.store.capabilities.prioritizes {
+                try await bench.fails(.unsupported) {
+                    _ = try await bench.a.store.acquire(bench.request(name, by: bench.a, priority: 1))
+                }
+            }
+            if !bench.a.store.capabilities.barges {
+                try await bench.fails(.unsupported) {
+                    _ = try await bench.a.store.acquire(bench.request(name, by: bench.a, fairness: .barging))
+                }
+            }
+            try bench.check(try await bench.a.store.status(of: name).isFree, "nothing is held")
         },
         Case("A call is not interrupted when its task is cancelled") { bench in
             let name = try bench.resource()

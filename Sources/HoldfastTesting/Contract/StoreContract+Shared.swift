@@ -51,7 +51,10 @@ extension StoreContract {
             try await bench.granted(reader, bench.b)
             try await bench.take(reader, bench.b)
         },
-        Case("A reader of high priority that stands before the writer joins the readers at once", if: shares) { bench in
+        Case(
+            "A reader of high priority that stands before the writer joins the readers at once",
+            if: prioritizesReaders
+        ) { bench in
             let name = try bench.resource()
             try await bench.take(bench.request(name, by: bench.a, mode: .shared), bench.a)
             let writer = try await bench.enqueue(name, bench.a)

@@ -6,7 +6,7 @@ import HoldfastCore
 extension StoreContract {
     /// Requests that may be passed and pass others.
     static let barging: [Case] = [
-        Case("A barging request finds a released lock free, and whoever asks first gets it", if: \.queues) { bench in
+        Case("A barging request finds a released lock free, and whoever asks first gets it", if: barges) { bench in
             let name = try bench.resource()
             let holder = try await bench.hold(name, bench.a)
             let waiter = bench.request(name, by: bench.b, fairness: .barging)
@@ -20,7 +20,7 @@ extension StoreContract {
             try await bench.take(waiter, bench.b)
             try bench.equal(try await bench.a.store.status(of: name).waiters, [])
         },
-        Case("A barging reader joins readers though a writer waits", if: shares) { bench in
+        Case("A barging reader joins readers though a writer waits", if: readersBarge) { bench in
             let name = try bench.resource()
             let reader = bench.request(name, by: bench.a, mode: .shared)
             try await bench.take(reader, bench.a)

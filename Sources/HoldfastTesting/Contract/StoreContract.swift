@@ -100,7 +100,28 @@ extension StoreContract {
         abilities.queues && abilities.delaysAfterLoss
     }
 
-    @Sendable static func lacksSomething(_ abilities: StoreCapabilities) -> Bool { !queuesAndDelays(abilities) }
+    /// Whether grants outlive who took them: then any client can send a request, and all see how a grant stands.
+    @Sendable static func keepsLeases(_ abilities: StoreCapabilities) -> Bool { abilities.sessionLease == nil }
+
+    @Sendable static func queuesAndKeepsLeases(_ abilities: StoreCapabilities) -> Bool {
+        abilities.queues && keepsLeases(abilities)
+    }
+
+    @Sendable static func prioritizes(_ abilities: StoreCapabilities) -> Bool {
+        abilities.queues && abilities.prioritizes
+    }
+
+    @Sendable static func prioritizesReaders(_ abilities: StoreCapabilities) -> Bool {
+        shares(abilities) && abilities.prioritizes
+    }
+
+    @Sendable static func barges(_ abilities: StoreCapabilities) -> Bool { abilities.queues && abilities.barges }
+
+    @Sendable static func readersBarge(_ abilities: StoreCapabilities) -> Bool { shares(abilities) && abilities.barges }
+
+    @Sendable static func lacksSomething(_ abilities: StoreCapabilities) -> Bool {
+        !queuesAndDelays(abilities) || !abilities.prioritizes || !abilities.barges
+    }
 
     @Sendable static func shares(_ abilities: StoreCapabilities) -> Bool {
         abilities.modes.contains(.shared) && abilities.queues

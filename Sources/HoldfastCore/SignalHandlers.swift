@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HoldfastCore
 import Synchronization
 
 /// Who wants to hear of signals.
-final class SignalHandlers: Sendable {
+package final class SignalHandlers: Sendable {
     private struct State {
         var next = 0
         var active: [Int: @Sendable (StoreSignal) -> Void] = [:]
@@ -12,7 +11,11 @@ final class SignalHandlers: Sendable {
 
     private let state = Mutex(State())
 
-    func add(_ handler: @escaping @Sendable (StoreSignal) -> Void) -> SignalSubscription {
+    /// Nobody yet.
+    package init() {}
+
+    /// Adds a handler.
+    package func add(_ handler: @escaping @Sendable (StoreSignal) -> Void) -> SignalSubscription {
         let number = self.state.withLock { state in
             defer { state.next += 1 }
             state.active[state.next] = handler
@@ -21,7 +24,8 @@ final class SignalHandlers: Sendable {
         return SignalSubscription { [weak self] in self?.state.withLock { _ = $0.active.removeValue(forKey: number) } }
     }
 
-    func emit(_ signal: StoreSignal) {
+    /// Tells everybody.
+    package func emit(_ signal: StoreSignal) {
         for handler in self.state.withLock({ Array($0.active.values) }) { handler(signal) }
     }
 }

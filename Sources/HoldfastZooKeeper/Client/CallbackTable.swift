@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+/// Who waits for which completion, watch or session event of the C library, by number.
+///
+/// The library gets numbers, never pointers: it may call back once, several times, or never (it drops completions and
+/// watches when a handle is closed), so nothing of ours may hang on it. A number that is not in the table is ignored.
+/// One table for the process, since a completion brings nothing but its number.
+final class CallbackTable: Sendable {
+    /// The table of this process.
+    static let shared = CallbackTable()
+
+    /// A call that was sent.
+    struct Call: Sendable {
+        /// The handle it was sent on.
+        let handle: UInt
+        /// When it was sent, or a little before.
+        let sentAt: ContinuousClock.Instant
+        /// Whether its answer shows that the session is alive: reads are answered by any server, even one that has lost
+        /// the others and does not know that the session has ended.
+        let reachesLeader: Bool
+        /// When its caller stops waiting.
+        let deadline: ContinuousClock.Instant
+        /// Called once.
+        let done: @Sendable (CallReply) -> Void
+        /// Called once, when the library is done with the call's memory.
+        let free: (@Sendable () -> Void)?
+    }
+
+    /// What is told to the owner of a handle.
+    enum SessionEvent: Sendable {
+        case state(Int32)
+        /// A call that was sent at this instant was answered by the ensemble.
+        case answered(sentAt: ContinuousClock.Instant)
+    }
+
+    /// The owner of a handle.
+    private struct Owner {
+        let handler: @Sendable (SessionEvent) -> Void
+        /// Calls that the library has not completed.
+        var pending = 0
+    }
+
+    private struct State {
+        var next: UInt = 1
+        var calls: [UInt: (call: Call, isLate: Bool)] = [:]
+        var watches: [UInt: (handle: UInt, fire: @Sendable () -> Void)] = [:]
+        var handles: [UInt: Owner] = [:]
+
+        mutating func number() -> UInt {
+            defer { self.next += 1 }
+            return self.next
+        }
+    }
+
+    private let state = Mutex(State())
+
+    /// How many calls, watches and handles are known: zero when all sessions are closed.
+    var count: Int { self.state.withLock { $0.calls.count + $0.watches.count + $0.handles.count } }
+
+    // MARK: - For our side
+
+    /// Enters the owner of a handle that is about to be opened.
+    func addHandle(_ handler: @escaping @Sendable (SessionEvent) -> Void) -> UInt {
+        self.state.withLock { state in
+            let number = state.number()
+            state.handles[number] = Owner(handler: handler)
+            return number
+        }
+    }
+
+    /// The most calls that may be unanswered on one handle.
+    ///
+    /// The library wakes its thread through a pipe of 64 KiB, one byte for each call, and drops the connection when the
+    /// pipe is full.
+    static let maximumPending = 8192
+
+    /// Enters a call that is about to be sent.
+    ///
+    /// - Returns: Its number, or `nil` when too many are unanswered.
+    func add(_ call: Call) -> UInt? {
+        self.state.withLock { state in
+            guard state.handles[call.handle, default: Owner { _ in }].pending < Self.maximumPending else { return nil }
+            state.handles[call.handle]?.pending += 1
+            let number = state.number()
+            state.calls[number] = (call, false)
+            return number
+        }
+    }
+
+    /// Enters a watch that is about to be set.
+    func addWatch(on handle: UInt, _ fire: @escaping @Sendable () -> Void) -> UInt {
+        self.state.withLock { state in
+            let number = state.number()
+            state.watches[number] = (handle, fire)
+            return number
+        }
+    }
+
+    /// Forgets a watch; should the library call it, nothing happens.
+    func removeWatch(_ number: UInt) { self.state.withLock { _ = $0.watches.removeValue(forKey: number) } }
+
+    /// Ends a call that could not be sent.
+    func fail(_ number: UInt, _ code: ServerCode) { self.complete(number, CallReply(code: code), isAnswer: false) }
+
+    /// How many calls of a handle the library has not completed.
+    func pending(on handle: UInt) -> Int {
+        self.state.withLock { $0.handles[handle]?.pending ?? 0 }
+    }
+
+    /// Ends the waits whose time is over; the library may still complete those calls, to nobody.
+    func endLate(on handle: UInt, at now: ContinuousClock.Instant) {
+        let late = self.state.withLock { state in
+            var late: [Call] = []
+            for (number, entry) in state.calls
+            where entry.call.handle == handle && !entry.isLate && entry.call.deadline <= now {
+                state.calls[number]?.isLate = true
+                late.append(entry.call)
+            }
+            return late
+        }
+        for call in late { call.done(CallReply(code: .late)) }
+    }
+
+    /// Ends everything that belongs to a handle after it was closed: the library will not call any more.
+    func close(_ handle: UInt) {
+        let calls = self.state.withLock { state in
+            let numbers = state.calls.filter { $0.value.call.handle == handle }.map(\.key).sorted()
+            let calls = numbers.compactMap { state.calls.removeValue(forKey: $0) }
+            for number in state.watches.filter({ $0.value.handle == handle }).map(\.key) {
+                state.watches[number] = nil
+            }
+            state.handles[handle] = nil
+            return calls
+        }
+        for entry in calls {
+            entry.call.free?()
+            if !entry.isLate { entry.call.done(CallReply(code: .closing)) }
+        }
+    }
+
+    // MARK: - For the library
+
+    /// Takes a completion.
+    func complete(_ number: UInt, _ reply: CallReply, isAnswer: Bool = true) {
+        let (entry, handler) = self.state.withLock { state in
+            let entry = state.calls.removeValue(forKey: number)
+            if let entry { state.handles[entry.call.handle]?.pending -= 1 }
+            return (entry, entry.flatMap { state.handles[$0.call.handle]?.handler })
+        }
+        guard let entry else { return }
+        entry.call.free?()
+        if isAnswer, entry.call.reachesLeader, reply.code.isAnswer { handler?(.answered(sentAt: entry.call.sentAt)) }
+        if !entry.isLate { entry.call.done(reply) }
+    }
+
+    /// Takes a watch's event, its last.
+    func fire(_ number: UInt) { self.state.withLock { $0.watches.removeValue(forKey: number) }?.fire() }
+
+    /// Takes a change of a handle's state.
+    func changed(_ handle: UInt, to state: Int32) {
+        self.state.withLock { $0.handles[handle]?.handler }?(.state(state))
+    }
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CZooKeeper
+import Glibc
+import Synchronization
+
+/// One handle of the C library, which is one session with the servers: the only place that touches the pointer.
+///
+/// Calls are submitted under a lock, so that none can meet a closed handle and two that belong together are sent
+/// together. ``open(_:)`` and ``close()`` may block (they resolve names, or wait for the server to say goodbye) and
+/// are for a thread of our own. Closing happens once.
+final class Handle: Sendable {
+    /// What a node is.
+    enum Kind: Sendable {
+        case persistent
+        case container
+        case ephemeral
+        case ephemeralSequential
+    }
+
+    @safe private struct Pointer: @unchecked Sendable {
+        // The library's handle may be used from any thread; this room uses it only under the lock.
+        let raw: OpaquePointer
+    }
+
+    private let pointer = Mutex<Pointer?>(nil)
+    private let table = CallbackTable.shared
+    private let usesCreatorACL: Bool
+    /// What the library knows this handle by.
+    let number: UInt
+
+    /// Makes a handle that is not open.
+    ///
+    /// - Parameters:
+    ///   - usesCreatorACL: Whether new nodes are for the creator's user only, or for everybody.
+    ///   - handler: Called with changes of state, on the library's thread.
+    init(usesCreatorACL: Bool, _ handler: @escaping @Sendable (CallbackTable.SessionEvent) -> Void) {
+        self.usesCreatorACL = usesCreatorACL
+        self.number = CallbackTable.shared.addHandle(handler)
+    }
+
+    // MARK: - Its life
+
+    /// Starts to connect; the handler is told when that is done.
+    ///
+    /// - Parameters:
+    ///   - hosts: `host:port` pairs with commas between them.
+    ///   - timeout: The session timeout to ask for, in milliseconds.
+    ///   - credentials: `user:password` for digest authentication.
+    /// - Returns: `nil`, or the system's error number: names that cannot be resolved, no memory, no threads.
+    func open(hosts: String, timeout: Int32, credentials: String?) -> Int32? {
+        // Whoever hears of the connection before this returns waits for the lock for a moment.
+        self.pointer.withLock { pointer in
+            guard
+                let raw = unsafe zookeeper_init2(
+                    hosts,
+                    sessionWatcher,
+                    timeout,
+                    nil,
+                    context(self.number),
+                    Int32(ZOO_NO_LOG_CLIENTENV),
+                    logLine
+                )
+            else { return errno }
+            pointer = unsafe Pointer(raw: raw)
+            if let credentials {
+                // A refusal arrives as a change of the handle's state.
+                _ = unsafe zoo_add_auth(raw, "digest", credentials, Int32(credentials.utf8.count), nil, nil)
+            }
+            return nil
+        }
+    }
+
+    /// Closes the handle, and ends all calls that the library did not complete.
+    ///
+    /// Blocks for up to about two seconds. May be called again.
+    func close() {
+        let pointer = self.pointer.withLock { pointer in
+            defer { pointer = nil }
+            return pointer
+        }
+        if let pointer { _ = unsafe zookeeper_close(pointer.raw) }
+        self.table.close(self.number)
+    }
+
+    /// The session's number, a credential, and its timeout in milliseconds.
+    var session: (id: Int64, timeout: Int32)? {
+        self.pointer.withLock { pointer in
+            guard let raw = unsafe pointer?.raw, let client = unsafe zoo_client_id(raw) else { return nil }
+            return (unsafe client.pointee.client_id, unsafe zoo_recv_timeout(raw))
+        }
+    }
+
+    // MARK: - Calls
+
+    /// How a call is answered, and by when.
+    struct Terms: Sendable {
+        let sentAt: ContinuousClock.Instant
+        let deadline: ContinuousClock.Instant
+        let done: @Sendable (CallReply) -> Void
+    }
+
+    /// Creates a node.
+    func create(_ path: String, _ data: [UInt8], _ kind: Kind, _ terms: Terms) {
+        unsafe self.send(terms) { unsafe self.submitCreate($0, path, data, kind, $1) }
+    }
+
+    /// Creates a node and lists the children of a node, with nothing of ours in between.
+    func create(_ path: String, _ data: [UInt8], _ kind: Kind, listing parent: String, _ first: Terms, _ second: Terms)
+    {
+        guard let one = self.enter(first, reachesLeader: true) else {
+            return second.done(CallReply(code: .tooManyCalls))
+        }
+        guard let two = self.enter(second, reachesLeader: false) else { return self.table.fail(one, .tooManyCalls) }
+        let codes = self.pointer.withLock { pointer -> (Int32, Int32) in
+            guard let raw = unsafe pointer?.raw else {
+                return (ServerCode.notConnected.rawValue, ServerCode.notConnected.rawValue)
+            }
+            let code = unsafe self.submitCreate(raw, path, data, kind, context(one))
+            guard code == ServerCode.ok.rawValue else { return (code, code) }
+            return unsafe (code, zoo_aget_children2(raw, parent, 0, childrenCompletion, context(two)))
+        }
+        self.settle(one, codes.0)
+        self.settle(two, codes.1)
+    }
+
+    /// Lists the names of a node's children.
+    ///
+    /// - Parameters:
+    ///   - path: The node.
+    ///   - watch: The number of a watch on the list, or `nil`.
+    ///   - terms: How to answer.
+    func children(of path: String, watch: UInt? = nil, _ terms: Terms) {
+        unsafe self.send(terms, reachesLeader: false) { raw, context in
+            guard let watch else { return unsafe zoo_aget_children2(raw, path, 0, childrenCompletion, context) }
+            return unsafe zoo_awget_children2(
+                raw,
+                path,
+                nodeWatcher,
+                HoldfastZooKeeper.context(watch),
+                childrenCompletion,
+                context
+            )
+        }
+    }
+
+    /// Reads a node.
+    ///
+    /// - Parameters:
+    ///   - path: The node.
+    ///   - watch: The number of a watch on the node, or `nil`; none is left on a node that does not exist.
+    ///   - terms: How to answer.
+    func get(_ path: String, watch: UInt? = nil, _ terms: Terms) {
+        unsafe self.send(terms, reachesLeader: false) { raw, context in
+            guard let watch else { return unsafe zoo_aget(raw, path, 0, dataCompletion, context) }
+            return unsafe zoo_awget(
+                raw,
+                path,
+                nodeWatcher,
+                HoldfastZooKeeper.context(watch),
+                dataCompletion,
+                context
+            )
+        }
+    }
+
+    /// Writes a node's data if it has this version; -1 for any.
+    func set(_ path: String, _ data: [UInt8], version: Int32, _ terms: Terms) {
+        unsafe self.send(terms) { raw, context in
+            unsafe data.withUnsafeBytes { bytes in
+                unsafe zoo_aset(
+                    raw,
+                    path,
+                    bytes.baseAddress?.assumingMemoryBound(to: CChar.self),
+                    Int32(bytes.count),
+                    version,
+                    statCompletion,
+                    context
+                )
+            }
+        }
+    }
+
+    /// Deletes a node.
+    func delete(_ path: String, _ terms: Terms) {
+        unsafe self.send(terms) { raw, context in unsafe zoo_adelete(raw, path, -1, voidCompletion, context) }
+    }
+
+    /// Creates one node and deletes another, both or neither.
+    func replace(_ old: String, by path: String, _ data: [UInt8], _ terms: Terms) {
+        // The library writes here until it completes the call.
+        let results = Results()
+        unsafe self.send(terms, results) { raw, context in
+            unsafe data.withUnsafeBytes { bytes in
+                unsafe path.withCString { path in
+                    unsafe old.withCString { old in
+                        var operations = unsafe [zoo_op_t(), zoo_op_t()]
+                        unsafe zoo_create_op_init(
+                            &operations[0],
+                            path,
+                            bytes.baseAddress?.assumingMemoryBound(to: CChar.self),
+                            Int32(bytes.count),
+                            self.acl,
+                            ZOO_EPHEMERAL,
+                            nil,
+                            0
+                        )
+                        unsafe zoo_delete_op_init(&operations[1], old, -1)
+                        return unsafe zoo_amulti(raw, 2, operations, results.pointer, voidCompletion, context)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the leader for an answer: what was answered before is known to this session's server, and the session is
+    /// alive for the ensemble.
+    func sync(_ path: String, _ terms: Terms) {
+        unsafe self.send(terms) { raw, context in unsafe zoo_async(raw, path, stringCompletion, context) }
+    }
+
+    // MARK: - Sending
+
+    private var acl: UnsafePointer<ACL_vector>? {
+        unsafe self.usesCreatorACL ? hf_zk_acl_creator() : hf_zk_acl_open()
+    }
+
+    private func submitCreate(
+        _ raw: OpaquePointer,
+        _ path: String,
+        _ data: [UInt8],
+        _ kind: Kind,
+        _ context: UnsafeMutableRawPointer?
+    ) -> Int32 {
+        let mode =
+            switch kind {
+            case .persistent: ZOO_PERSISTENT
+            case .container: ZOO_CONTAINER
+            case .ephemeral: ZOO_EPHEMERAL
+            case .ephemeralSequential: ZOO_EPHEMERAL_SEQUENTIAL
+            }
+        return unsafe data.withUnsafeBytes { bytes in
+            unsafe zoo_acreate2(
+                raw,
+                path,
+                bytes.baseAddress?.assumingMemoryBound(to: CChar.self),
+                Int32(bytes.count),
+                self.acl,
+                mode,
+                nodeCompletion,
+                context
+            )
+        }
+    }
+
+    /// Enters a call; when there are too many, ends it.
+    private func enter(_ terms: Terms, reachesLeader: Bool, _ results: Results? = nil) -> UInt? {
+        let number = self.table.add(
+            CallbackTable.Call(
+                handle: self.number,
+                sentAt: terms.sentAt,
+                reachesLeader: reachesLeader,
+                deadline: terms.deadline,
+                done: terms.done,
+                free: results.map { results in { @Sendable in results.free() } }
+            )
+        )
+        if number == nil {
+            results?.free()
+            terms.done(CallReply(code: .tooManyCalls))
+        }
+        return number
+    }
+
+    private func send(
+        _ terms: Terms,
+        _ results: Results? = nil,
+        reachesLeader: Bool = true,
+        _ submit: (OpaquePointer, UnsafeMutableRawPointer?) -> Int32
+    ) {
+        guard let number = self.enter(terms, reachesLeader: reachesLeader, results) else { return }
+        let code = self.pointer.withLock { pointer in
+            guard let raw = unsafe pointer?.raw else { return ServerCode.notConnected.rawValue }
+            return unsafe submit(raw, context(number))
+        }
+        self.settle(number, code)
+    }
+
+    /// A call that the library did not take is never completed by it.
+    private func settle(_ number: UInt, _ code: Int32) {
+        if code != ServerCode.ok.rawValue { self.table.fail(number, ServerCode(rawValue: code)) }
+    }
+
+    /// Where the library writes the results of a transaction that we do not need: the code says all.
+    @safe private struct Results: @unchecked Sendable {
+        // Written by the library's thread only, and freed after that.
+        let pointer: UnsafeMutablePointer<zoo_op_result_t>
+
+        init() {
+            unsafe self.pointer = .allocate(capacity: 2)
+            unsafe self.pointer.initialize(repeating: zoo_op_result_t(), count: 2)
+        }
+
+        func free() { unsafe self.pointer.deallocate() }
+    }
+}

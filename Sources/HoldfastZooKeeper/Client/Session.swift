@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import CZooKeeper
+import Dispatch
+import HoldfastCore
+import Synchronization
+
+/// A session with an ensemble, and after its end the next one.
+///
+/// Handles are opened and closed on a queue of its own, since both may block; another queue has a timer, which ends
+/// waits whose time is over and drives the work of the stores on this session.
+final class Session: Sendable {
+    typealias Instant = ContinuousClock.Instant
+
+    /// One session of the server, while it is connected.
+    struct Link: Sendable {
+        /// Which of the sessions that this object has had.
+        let epoch: Int
+        let handle: Handle
+        /// The session's id, a credential.
+        let id: Int64
+    }
+
+    /// What a store hears of.
+    enum Event: Sendable {
+        /// Calls can be sent; the epoch tells whether it is the session that was there before.
+        case connected(Link)
+        /// The connection is lost, and nobody knows whether the session goes on.
+        case doubted(epoch: Int)
+        /// The server has ended the session, and removed all its nodes.
+        case ended(epoch: Int)
+        /// Time has passed.
+        case tick(Instant)
+    }
+
+    enum Phase {
+        case idle
+        case connecting
+        case connected(Link)
+        /// Connection lost; the session may go on.
+        case suspended(Link)
+        /// For good.
+        case failed(LockError)
+        case closed
+    }
+
+    private struct State {
+        var phase = Phase.idle
+        var epoch = 0
+        var handle: Handle?
+        /// When the last call that the ensemble answered was sent.
+        var lastContact: Instant?
+        var lastProblem: String?
+        var waiters: [(deadline: Instant, resume: @Sendable () -> Void)] = []
+        var listeners: [Int: @Sendable (Event) -> Void] = [:]
+        var nextListener = 0
+    }
+
+    /// How often waits and leases are looked at.
+    private static let tick: Duration = .milliseconds(50)
+    /// How long to wait before names are looked up again.
+    private static let reopenPause: DispatchTimeInterval = .seconds(1)
+    /// How long the end of a session waits for its last calls.
+    static let drainLimit: Duration = .seconds(2)
+
+    let settings: SessionSettings
+    private let state = Mutex(State())
+    private let lifecycle = DispatchQueue(label: "holdfast.zookeeper.lifecycle")
+    private let timer: Ticker
+
+    init(_ settings: SessionSettings) {
+        self.settings = settings
+        self.timer = Ticker(every: Self.tick)
+        self.timer.start { [weak self] in self?.ticked() }
+    }
+
+    deinit {
+        self.timer.stop()
+        if let handle = self.state.withLock({ $0.handle }) { self.lifecycle.async { handle.close() } }
+    }
+
+    // MARK: - Its state
+
+    /// The connection, if there is one.
+    var link: Link? {
+        self.state.withLock { state in
+            if case .connected(let link) = state.phase { link } else { nil }
+        }
+    }
+
+    /// Whether the ensemble was heard of within a time; then the session is alive, and will be for its timeout less
+    /// that.
+    func isFresh(within limit: Duration) -> Bool {
+        self.state.withLock { state in
+            guard case .connected = state.phase, let contact = state.lastContact else { return false }
+            return contact.duration(to: .now) <= limit
+        }
+    }
+
+    /// Registers for events, which come on threads that must not be blocked.
+    ///
+    /// - Returns: What to give to ``ignore(_:)``.
+    func listen(_ listener: @escaping @Sendable (Event) -> Void) -> Int {
+        self.state.withLock { state in
+            state.nextListener += 1
+            state.listeners[state.nextListener] = listener
+            return state.nextListener
+        }
+    }
+
+    /// Ends a registration.
+    func ignore(_ key: Int) { self.state.withLock { _ = $0.listeners.removeValue(forKey: key) } }
+
+    /// Waits for a connection, and makes one if there is none.
+    ///
+    /// - Parameter deadline: How long to wait.
+    /// - Returns: The connection.
+    /// - Throws: ``LockError``; nothing was sent.
+    func ready(by deadline: Instant) async throws -> Link {
+        while true {
+            enum Step {
+                case link(Link)
+                case fail(LockError)
+                case wait(mustStart: Bool)
+            }
+            let step = self.state.withLock { state -> Step in
+                switch state.phase {
+                case .connected(let link): return .link(link)
+                case .failed(let error): return .fail(error)
+                case .closed: return .fail(LockError(.notRunning, "the session with ZooKeeper was closed"))
+                case .idle:
+                    state.phase = .connecting
+                    return .wait(mustStart: true)
+                case .connecting, .suspended:
+                    guard Instant.now < deadline else {
+                        let problem = state.lastProblem.map { ": \($0)" } ?? ""
+                        let message = "no connection to ZooKeeper at \(self.settings.place)\(problem); nothing was sent"
+                        return .fail(LockError(.storeUnavailable, message))
+                    }
+                    return .wait(mustStart: false)
+                }
+            }
+            switch step {
+            case .link(let link): return link
+            case .fail(let error): throw error
+            case .wait(let mustStart):
+                if mustStart { self.lifecycle.async { [weak self] in self?.open() } }
+                await self.change(by: deadline)
+            }
+        }
+    }
+
+    /// Waits until the phase changes or the time is over.
+    @concurrent
+    private func change(by deadline: Instant) async {
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            let isOver = self.state.withLock { state in
+                switch state.phase {
+                case .connected, .failed, .closed: return true
+                case .idle, .connecting, .suspended:
+                    state.waiters.append((deadline, { continuation.resume() }))
+                    return false
+                }
+            }
+            if isOver { continuation.resume() }
+        }
+    }
+
+    // MARK: - Its life
+
+    private func open() {
+        let epoch = self.state.withLock { state -> Int? in
+            guard case .connecting = state.phase else { return nil }
+            state.epoch += 1
+            return state.epoch
+        }
+        guard let epoch else { return }
+        let handle = Handle(usesCreatorACL: self.settings.usesCreatorACL) { [weak self] event in
+            self?.took(event, epoch: epoch)
+        }
+        self.state.withLock { $0.handle = handle }
+        let problem = handle.open(
+            hosts: self.settings.servers.joined(separator: ","),
+            timeout: Int32(clamping: self.settings.sessionTimeout.millisecondsRoundedUp),
+            credentials: self.settings.credentials
+        )
+        guard let problem else { return }
+        handle.close()
+        self.state.withLock { state in
+            state.handle = nil
+            state.lastProblem = "its names cannot be resolved, or the system has no resources (error \(problem))"
+        }
+        self.lifecycle.asyncAfter(deadline: .now() + Self.reopenPause) { [weak self] in self?.open() }
+    }
+
+    private func took(_ event: CallbackTable.SessionEvent, epoch: Int) {
+        switch event {
+        case .answered(let sentAt):
+            self.state.withLock { state in
+                if state.epoch == epoch { state.lastContact = max(state.lastContact ?? sentAt, sentAt) }
+            }
+        case .state(let code):
+            switch code {
+            case ZOO_CONNECTED_STATE: self.connected(epoch)
+            case ZOO_CONNECTING_STATE, ZOO_ASSOCIATING_STATE, ZOO_NOTCONNECTED_STATE: self.suspended(epoch)
+            case ZOO_EXPIRED_SESSION_STATE: self.ended(epoch)
+            case ZOO_AUTH_FAILED_STATE:
+                self.fail(epoch, ServerCode.authenticationFailed.error("log in", at: self.settings.place))
+            default:
+                // Unknown to this code; the library goes on by itself.
+                self.suspended(epoch)
+            }
+        }
+    }
+
+    private func connected(_ epoch: Int) {
+        guard let handle = self.state.withLock({ $0.epoch == epoch ? $0.handle : nil }), let session = handle.session
+        else { return }
+        let negotiated: Duration = .milliseconds(Int64(session.timeout))
+        guard negotiated >= self.settings.sessionTimeout else {
+            // The server would end the session while holders still believe in their locks.
+            let error = LockError(
+                .storeRefused,
+                "ZooKeeper at \(self.settings.place) ends sessions after \(negotiated.brief), before the "
+                    + "\(self.settings.sessionTimeout.brief) that were asked for; add ?session=\(negotiated.brief) to "
+                    + "the store's URL, or raise the server's maxSessionTimeout"
+            )
+            return self.fail(epoch, error)
+        }
+        let link = Link(epoch: epoch, handle: handle, id: session.id)
+        self.enter(.connected(link), epoch, tell: .connected(link))
+    }
+
+    private func suspended(_ epoch: Int) {
+        let link = self.link
+        guard let link, link.epoch == epoch else { return }
+        self.enter(.suspended(link), epoch, tell: .doubted(epoch: epoch))
+    }
+
+    private func ended(_ epoch: Int) {
+        let old = self.state.withLock { $0.epoch == epoch ? $0.handle : nil }
+        guard let old else { return }
+        self.enter(.connecting, epoch, tell: .ended(epoch: epoch))
+        self.lifecycle.async { [weak self] in
+            old.close()
+            self?.open()
+        }
+    }
+
+    private func fail(_ epoch: Int, _ error: LockError) {
+        let handle = self.state.withLock { $0.epoch == epoch ? $0.handle : nil }
+        self.enter(.failed(error), epoch, tell: .ended(epoch: epoch))
+        if let handle { self.lifecycle.async { handle.close() } }
+    }
+
+    private func enter(_ phase: Phase, _ epoch: Int, tell event: Event) {
+        let entered = self.state.withLock { state -> State? in
+            guard state.epoch == epoch else { return nil }
+            if case .failed = state.phase { return nil }
+            if case .closed = state.phase { return nil }
+            state.phase = phase
+            defer { state.waiters = [] }
+            return state
+        }
+        guard let entered else { return }
+        for listener in entered.listeners.values { listener(event) }
+        for waiter in entered.waiters { waiter.resume() }
+    }
+
+    private func ticked() {
+        let now = Instant.now
+        let (handle, over, listeners) = self.state.withLock { state in
+            let over = state.waiters.filter { $0.deadline <= now }
+            state.waiters.removeAll { $0.deadline <= now }
+            return (state.handle, over, Array(state.listeners.values))
+        }
+        for waiter in over { waiter.resume() }
+        if let handle { CallbackTable.shared.endLate(on: handle.number, at: now) }
+        for listener in listeners { listener(.tick(now)) }
+    }
+
+    /// Ends the session: waits a moment for calls under way, then closes the handle on its own queue.
+    ///
+    /// Calls that are not answered by then end with ``ServerCode/closing``.
+    @concurrent
+    func close() async {
+        let handle = self.state.withLock { state in
+            state.phase = .closed
+            defer { state.handle = nil }
+            return state.handle
+        }
+        let waiters = self.state.withLock { state in
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume() }
+        guard let handle else { return }
+        let limit = Instant.now.advanced(by: Self.drainLimit)
+        while CallbackTable.shared.pending(on: handle.number) > 0, Instant.now < limit {
+            try? await ContinuousClock().sleep(for: .milliseconds(2))
+            if Task.isCancelled { break }
+        }
+        await withCheckedContinuation { continuation in
+            self.lifecycle.async {
+                handle.close()
+                continuation.resume()
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Synchronization
+
+/// What makes two stores share a session.
+struct SessionSettings: Sendable, Hashable {
+    let servers: [String]
+    let sessionTimeout: Duration
+    /// `user:password`, a secret.
+    let credentials: String?
+    let usesCreatorACL: Bool
+    /// Different for stores that want a session of their own.
+    let room: UInt64
+
+    /// The servers, for people.
+    var place: String { self.servers.joined(separator: ",") }
+}
+
+/// The sessions of this process: one for each ensemble and user, however many stores there are.
+///
+/// A server limits the connections from one address, to 60 unless set otherwise.
+enum SessionPool {
+    private struct Reference: Sendable {
+        weak let session: Session?
+    }
+
+    private static let sessions = Mutex<[SessionSettings: Reference]>([:])
+
+    /// The session for these settings, which lives as long as somebody keeps it.
+    static func session(for settings: SessionSettings) -> Session {
+        self.sessions.withLock { sessions in
+            if let session = sessions[settings]?.session { return session }
+            let session = Session(settings)
+            sessions = sessions.filter { $0.value.session != nil }
+            sessions[settings] = Reference(session: session)
+            return session
+        }
+    }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import HoldfastCore
+
+/// Where the lock on a resource is: pure.
+///
+/// The lock on `invoices/42` is the node `root/invoices/42`, as users of Curator and kazoo would name it. What ZooKeeper
+/// does not allow in a path, and what would be mistaken for something else there, is percent-encoded:
+/// - a percent sign; an empty part (`%`); the parts `.` and `..`
+/// - characters above U+FFFF, of the private use area, and from U+FFF0 on
+/// - the last character of a part that reads like a node of a lock, which would compete for the lock on its parent
+/// - the first character of `zookeeper` and ``ownRoom`` at the top
+package enum LockPath {
+    /// The room of our own below the root, for what is not a lock.
+    package static let ownRoom = ".holdfast"
+
+    /// The longest root: with the longest resource, escaped, a path stays far below the servers' limit of 1 MiB.
+    private static let maximumRoot = 1024
+
+    /// The rule that a root breaks, or `nil`.
+    package static func problem(withRoot root: String) -> String? {
+        guard !root.isEmpty else { return nil }
+        guard root.hasPrefix("/"), root.utf8.count <= Self.maximumRoot else {
+            return "the path does not begin with a slash, or is longer than \(Self.maximumRoot) bytes"
+        }
+        for part in root.dropFirst().split(separator: "/", omittingEmptySubsequences: false) {
+            if part.isEmpty || part == "." || part == ".." { return "the path has an empty part, . or .." }
+            if part.unicodeScalars.contains(where: Self.isForbidden) { return "the path has a forbidden character" }
+        }
+        return root == "/zookeeper" || root.hasPrefix("/zookeeper/") ? "/zookeeper is the server's own path" : nil
+    }
+
+    /// The node of a lock.
+    package static func path(of resource: Resource, below root: String) -> String {
+        let name = resource.name
+        // Most names need no second look.
+        if name.utf8.allSatisfy(Self.isPlain), !name.contains("zookeeper") { return "\(root)/\(name)" }
+        var path = root
+        for part in name.split(separator: "/", omittingEmptySubsequences: false) {
+            let isTop = path.utf8.count == root.utf8.count
+            path += "/"
+            path += Self.encoded(part, isTop: isTop)
+        }
+        return path
+    }
+
+    /// The resource whose lock a node is; `nil` when none has it.
+    package static func resource(at path: String, below root: String) -> Resource? {
+        guard path.hasPrefix(root) else { return nil }
+        let parts = path.dropFirst(root.count).split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+        var names: [String] = []
+        for part in parts {
+            guard let name = part == "%" ? "" : URLText.decoded(part) else { return nil }
+            names.append(name)
+        }
+        guard let resource = try? Resource(names.joined(separator: "/")) else { return nil }
+        // Two paths must not mean one resource.
+        return Self.path(of: resource, below: root) == path ? resource : nil
+    }
+
+    /// A byte that never needs a second look: no slash, percent sign, dot, hyphen, underscore, and only ASCII.
+    private static func isPlain(_ byte: UInt8) -> Bool {
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: ":"):
+            true
+        default: false
+        }
+    }
+
+    private static func isForbidden(_ scalar: Unicode.Scalar) -> Bool {
+        switch scalar.value {
+        case ..<0x20, 0x7F...0x9F, 0xD800...0xF8FF, 0xFFF0...: true
+        default: false
+        }
+    }
+
+    private static func encoded(_ part: Substring, isTop: Bool) -> String {
+        switch part {
+        case "": return "%"
+        case ".": return "%2E"
+        case "..": return "%2E%2E"
+        case "zookeeper" where isTop: return "%7Aookeeper"
+        case Substring(Self.ownRoom) where isTop: return "%2E" + part.dropFirst()
+        default: break
+        }
+        let looksLikeLock = LockName.read(String(part), as: .curator) != .junk
+        let last = part.unicodeScalars.index(before: part.unicodeScalars.endIndex)
+        var result = ""
+        for index in part.unicodeScalars.indices {
+            let scalar = part.unicodeScalars[index]
+            if scalar == "%" || Self.isForbidden(scalar) || (looksLikeLock && index == last) {
+                for byte in String(scalar).utf8 { result += "%" + Hex.text(of: byte) }
+            } else {
+                result.unicodeScalars.append(scalar)
+            }
+        }
+        return result
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import FoundationEssentials
+import HoldfastCore
+import Synchronization
+
+/// What our nodes say about themselves: a JSON object, in UTF-8.
+///
+/// `{"holdfast":1,"id":"<instance>-<serial>","host":…,"pid":…,"started":…,"program":…,"label":…,"holding":[…],
+/// "token":…,"revoke":true}`. The last four may be missing. It is for people and for finding deadlocks; who holds is
+/// never decided by it. Other libraries write what they like, and it is tolerated.
+struct NodeData: Sendable, Hashable, Decodable {
+    /// Who asks.
+    var owner: OwnerID?
+    /// The references of the grants that are kept meanwhile.
+    var holding: [String]
+    /// The fencing token, when it is not the transaction that created the node.
+    var token: UInt64?
+    /// Whether somebody asks the holder to let go.
+    var revoke: Bool
+
+    /// What Curator's `Revoker` writes.
+    static let curatorsRevocation = Array("__REVOKE__".utf8)
+    /// The most bytes that are read of data that is not ours.
+    private static let maximumLength = 64 * 1024
+
+    private enum CodingKeys: String, CodingKey {
+        case holding
+        case token
+        case revoke
+        case holdfast
+    }
+
+    /// Reads the object; without an owner it is not one of ours.
+    init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        _ = try container.decode(Int.self, forKey: .holdfast)
+        self.owner = try OwnerID(from: decoder)
+        self.holding = try container.decodeIfPresent([String].self, forKey: .holding) ?? []
+        self.token = try container.decodeIfPresent(UInt64.self, forKey: .token)
+        self.revoke = try container.decodeIfPresent(Bool.self, forKey: .revoke) ?? false
+    }
+
+    /// Describes a node.
+    init(owner: OwnerID?, holding: [String] = [], token: UInt64? = nil, revoke: Bool = false) {
+        self.owner = owner
+        self.holding = Array(holding.prefix(Limits.maximumHolding))
+        self.token = token
+        self.revoke = revoke
+    }
+
+    /// Reads any node's data.
+    ///
+    /// - Returns: What it says; without an owner for data that is not ours.
+    static func read(_ bytes: [UInt8]) -> NodeData {
+        let foreign = NodeData(owner: nil, revoke: bytes == Self.curatorsRevocation)
+        // The cheapest look first: Curator writes an address, kazoo often nothing.
+        guard bytes.first == UInt8(ascii: "{"), bytes.count <= Self.maximumLength else { return foreign }
+        return (try? JSONDecoder().decode(NodeData.self, from: Data(bytes))) ?? foreign
+    }
+
+    /// Writes the object.
+    func bytes(_ cache: OwnerCache) -> [UInt8] {
+        guard let owner = self.owner else { return [] }
+        var text = cache.text(of: owner.process)
+        text.reserveCapacity(text.utf8.count + 96)
+        text += ",\"id\":\"\(owner.id)\""
+        if let label = owner.label { text += ",\"label\":\(Self.quoted(label))" }
+        if !self.holding.isEmpty { text += ",\"holding\":[\(self.holding.map(Self.quoted).joined(separator: ","))]" }
+        if let token = self.token { text += ",\"token\":\(token)" }
+        if self.revoke { text += ",\"revoke\":true" }
+        return Array(text.utf8) + [UInt8(ascii: "}")]
+    }
+
+    /// A string of JSON (RFC 8259, section 7).
+    static func quoted(_ text: String) -> String {
+        var result = "\""
+        for scalar in text.unicodeScalars {
+            switch scalar {
+            case "\"": result += "\\\""
+            case "\\": result += "\\\\"
+            case _ where scalar.value < 0x20: result += "\\u00" + Hex.text(of: UInt8(scalar.value))
+            default: result.unicodeScalars.append(scalar)
+            }
+        }
+        return result + "\""
+    }
+}
+
+/// What the data of all nodes of a process begin with, put together once.
+final class OwnerCache: Sendable {
+    private let last = Mutex<(instance: UInt64, text: String)?>(nil)
+
+    /// The beginning of the object.
+    func text(of process: ProcessIdentity) -> String {
+        self.last.withLock { last in
+            if let last, last.instance == process.instance { return last.text }
+            let text =
+                "{\"holdfast\":1,\"host\":\(NodeData.quoted(process.host)),\"pid\":\(process.pid)"
+                + ",\"started\":\(process.started),\"program\":\(NodeData.quoted(process.program))"
+            last = (process.instance, text)
+            return text
+        }
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+/// Deletes nodes that nobody needs any more, and goes on until they are gone.
+///
+/// A node that stays would block everybody, its own session included. A delete whose answer is lost is sent again when
+/// the connection is back; a node that may have been created is looked for by its GUID. With the session, its nodes
+/// end anyhow.
+final class Remover: Sendable {
+    private enum Item: Hashable {
+        case node(String, epoch: Int)
+        case search(String, guid: String, epoch: Int)
+
+        var epoch: Int {
+            switch self {
+            case .node(_, let epoch), .search(_, _, let epoch): epoch
+            }
+        }
+    }
+
+    private struct State {
+        /// To be sent.
+        var left: Set<Item> = []
+        /// Sent and not answered.
+        var inFlight: Set<Item> = []
+    }
+
+    private let state = Mutex(State())
+    private let timeout: Duration
+    private let layout: ZooKeeperConfiguration.Layout
+
+    init(timeout: Duration, layout: ZooKeeperConfiguration.Layout) {
+        self.timeout = timeout
+        self.layout = layout
+    }
+
+    /// Deletes a node in the background.
+    func remove(_ path: String, _ epoch: Int, _ link: Session.Link?) { self.begin(.node(path, epoch: epoch), link) }
+
+    /// Deletes the node of an attempt, if there is one.
+    func search(_ parent: String, guid: String, _ epoch: Int, _ link: Session.Link?) {
+        self.begin(.search(parent, guid: guid, epoch: epoch), link)
+    }
+
+    /// Forgets what ended with its session.
+    func forget(epoch: Int) {
+        self.state.withLock { state in state.left = state.left.filter { $0.epoch != epoch } }
+    }
+
+    /// Sends what is left.
+    func retry(_ link: Session.Link) {
+        let items = self.state.withLock { state -> Set<Item> in
+            guard !state.left.isEmpty else { return [] }
+            let items = state.left.filter { $0.epoch == link.epoch }
+            // What belongs to an older session ended with it.
+            state.left = state.left.filter { $0.epoch > link.epoch }
+            return items
+        }
+        for item in items { self.begin(item, link) }
+    }
+
+    /// Waits until nothing is left.
+    @concurrent
+    func drain(by limit: ContinuousClock.Instant) async {
+        while self.state.withLock({ !$0.left.isEmpty || !$0.inFlight.isEmpty }), ContinuousClock.now < limit {
+            // Uncancelled: the end of a service is where this is needed.
+            await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+                Pause.shared.after(.milliseconds(2)) { continuation.resume() }
+            }
+        }
+    }
+
+    private func begin(_ item: Item, _ link: Session.Link?) {
+        let isNew = self.state.withLock { state -> Bool in
+            guard let link, link.epoch == item.epoch else {
+                state.left.insert(item)
+                return false
+            }
+            return state.inFlight.insert(item).inserted
+        }
+        guard isNew, let link else { return }
+        let deadline = ContinuousClock.now.advanced(by: self.timeout)
+        switch item {
+        case .node(let path, _):
+            let terms = Handle.Terms(sentAt: .now, deadline: deadline) { [weak self] in self?.end(item, $0.code) }
+            link.handle.delete(path, terms)
+        case .search(let parent, let guid, let epoch):
+            let terms = Handle.Terms(sentAt: .now, deadline: deadline) { [weak self] reply in
+                guard let self else { return }
+                if reply.code == .ok {
+                    for name in QueueView(reply.children, self.layout).contenders where name.guid == guid {
+                        self.remove("\(parent)/\(name.text)", epoch, link)
+                    }
+                }
+                self.end(item, reply.code)
+            }
+            link.handle.children(of: parent, terms)
+        }
+    }
+
+    private func end(_ item: Item, _ code: ServerCode) {
+        self.state.withLock { state in
+            state.inFlight.remove(item)
+            switch code {
+            case .ok, .noNode, .noPermission, .sessionExpired, .invalidState, .closing: break
+            default: state.left.insert(item)
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+/// Watching the nodes of grants: somebody may delete them, or write a wish into them.
+extension ZooKeeperLockStore {
+    /// Sets a watch on the node of a grant that has none.
+    func guardHold(_ id: RequestID) {
+        guard let entry = self.book.withLock({ $0[id] }), entry.hold?.watch == nil,
+            let wire = self.wire(ofEpoch: entry.epoch)
+        else { return }
+        self.inspect(entry, wire) { _ in }
+    }
+
+    /// Reads the node of a grant and watches it from now on.
+    ///
+    /// - Parameters:
+    ///   - entry: The grant.
+    ///   - wire: Its session.
+    ///   - done: Told whether the node is there; `nil` when that is not known.
+    func inspect(_ entry: RequestBook.Entry, _ wire: Wire, _ done: @escaping @Sendable (Bool?) -> Void) {
+        let id = entry.request.id
+        guard let path = entry.path else { return done(nil) }
+        let watch = CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] in self?.touched(id) }
+        let isFirst = self.book.withLock { book in
+            book.update(id, guid: entry.guid) { entry in
+                guard entry.path == path, entry.hold?.watch == nil else { return false }
+                entry.hold?.watch = watch
+                return true
+            } ?? false
+        }
+        if !isFirst { self.drop(watches: [watch]) }
+        let terms = wire.terms { [weak self] reply in
+            guard let self else { return done(nil) }
+            switch reply.code {
+            case .ok:
+                self.heed(NodeData.read(reply.data), id, entry.guid)
+                done(true)
+            case .noNode: done(self.deleted(id, path) ? false : nil)
+            default:
+                _ = self.book.withLock { book in
+                    book.update(id, guid: entry.guid) { if $0.hold?.watch == watch { $0.hold?.watch = nil } }
+                }
+                done(nil)
+            }
+        }
+        wire.link.handle.get(path, watch: isFirst ? watch : nil, terms)
+    }
+
+    /// The node of a grant was changed or deleted.
+    private func touched(_ id: RequestID) {
+        _ = self.book.withLock { book in
+            book[id].flatMap { entry in book.update(id, guid: entry.guid) { $0.hold?.watch = nil } }
+        }
+        // Without a wire, the next tick sets a new watch.
+        self.guardHold(id)
+    }
+
+    /// Somebody writes that the holder should let go.
+    private func heed(_ data: NodeData, _ id: RequestID, _ guid: String) {
+        guard data.revoke else { return }
+        let isNews = self.book.withLock { book in
+            book.update(id, guid: guid) { entry in
+                guard entry.hold?.revokeRequested == false else { return false }
+                entry.hold?.revokeRequested = true
+                return true
+            } ?? false
+        }
+        if isNews { self.handlers.emit(.revokeRequested(id)) }
+    }
+
+    /// The node of a grant is gone while its session lives: somebody took the lock away.
+    ///
+    /// - Returns: Whether the grant was still believed in.
+    func deleted(_ id: RequestID, _ path: String) -> Bool {
+        let gone = self.book.withLock { book -> RequestBook.Entry? in
+            guard let entry = book[id], entry.path == path, let hold = entry.hold, hold.successor == nil else {
+                return nil
+            }
+            book.finish(id)
+            return book.remove(id)
+        }
+        guard let gone else { return false }
+        self.clear(gone)
+        self.handlers.emit(.lost(id, .forced))
+        return true
+    }
+
+    // MARK: - Describing
+
+    /// Describes the holder that a node stands for.
+    func holder(_ name: LockName, _ reply: CallReply, as mode: LockMode) -> Holder {
+        let data = NodeData.read(reply.data)
+        let own = self.own(name)
+        let hold = own?.hold
+        let created = reply.stat?.created ?? 0
+        return Holder(
+            reference: data.owner.map { _ in String(name.guid.prefix(8)) },
+            owner: data.owner ?? own?.request.owner,
+            mode: hold?.mode ?? mode,
+            fencingToken: hold?.token ?? FencingToken(rawValue: data.token ?? UInt64(clamping: created)),
+            heldFor: hold.map { $0.since.duration(to: .now) } ?? reply.stat.map(Self.age),
+            remaining: hold.map { Instant.now.duration(to: $0.expires) },
+            isAccepting: hold.map { !$0.isAccepted } ?? false
+        )
+    }
+
+    /// Describes the waiter that a node stands for.
+    func waiter(_ name: LockName, _ reply: CallReply) -> Waiter {
+        let data = NodeData.read(reply.data)
+        let own = self.own(name)
+        return Waiter(
+            reference: String(name.guid.prefix(8)),
+            owner: data.owner ?? own?.request.owner,
+            mode: name.mode,
+            waitingFor: own.map { $0.since.duration(to: .now) } ?? reply.stat.map(Self.age),
+            holding: own?.request.holding ?? data.holding
+        )
+    }
+
+    /// The request of this store that a node belongs to.
+    func own(_ name: LockName) -> RequestBook.Entry? {
+        self.book.withLock { book in book.entry(withReference: name.guid.prefix(8), node: name.text) }
+    }
+
+    /// How old a node is, by the wall clocks of the server and of this machine: for people.
+    private static func age(_ stat: NodeStat) -> Duration {
+        max(.zero, .milliseconds(WallClock.milliseconds - stat.createdAt))
+    }
+}

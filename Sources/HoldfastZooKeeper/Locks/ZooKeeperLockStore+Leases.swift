@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HoldfastCore
+import Synchronization
+
+extension ZooKeeperLockStore {
+    /// See ``LockStore/renew(_:)``.
+    ///
+    /// One round trip to the leader for all of them, and a read in parallel for each that is not watched yet: the first
+    /// renewal of a grant.
+    ///
+    /// - Parameter renewals: At most ``Limits/maximumRenewalBatch`` grants.
+    /// - Returns: An answer for each, in the same order.
+    /// - Throws: ``LockError`` when all answers are unknown.
+    public func renew(_ renewals: [Renewal]) async throws -> [RenewReply] {
+        guard renewals.count <= Limits.maximumRenewalBatch else {
+            throw LockError(.invalidArgument, "at most \(Limits.maximumRenewalBatch) grants can be renewed at once")
+        }
+        let entries = self.book.withLock { book in renewals.map { book[$0.key.id] } }
+        guard entries.contains(where: { $0 != nil }) else { return renewals.map { _ in .lost(.expired) } }
+        let wire = try await self.wire()
+        async let word = wire.sync(self.configuration.root.isEmpty ? "/" : self.configuration.root)
+        await self.check(entries.compactMap(\.self), wire)
+        let answer = await word
+        // A root that does not exist yet is an answer too.
+        guard answer.code == .ok || answer.code == .noNode else {
+            throw answer.code.error("renew \(renewals.count) grants", at: self.place)
+        }
+        let now = Instant.now
+        return self.book.withLock { book in
+            zip(renewals, entries).map { renewal, entry in
+                guard let entry, entry.epoch == wire.link.epoch else { return .lost(.expired) }
+                return book.update(renewal.key.id, guid: entry.guid) { entry in
+                    guard var hold = entry.hold, hold.expires > now else { return .lost(.expired) }
+                    hold.isAccepted = true
+                    hold.expires = now.advanced(by: renewal.lease)
+                    entry.hold = hold
+                    return .renewed(revokeRequested: hold.revokeRequested)
+                } ?? .lost(.expired)
+            }
+        }
+    }
+
+    /// Renews one grant, which may wait to be accepted.
+    func renew(_ entry: RequestBook.Entry, _ lease: Duration, _ wire: Wire) async throws -> RenewReply {
+        try await self.renew([Renewal(key: entry.request.key, lease: lease)]).first ?? .unknown
+    }
+
+    /// Makes sure of grants whose nodes are not watched, and of requests that may have been granted.
+    @concurrent
+    private func check(_ entries: [RequestBook.Entry], _ wire: Wire) async {
+        let unwatched = entries.filter { $0.hold.map { $0.watch == nil } ?? false && $0.epoch == wire.link.epoch }
+        for entry in entries where entry.epoch == wire.link.epoch {
+            if case .queued = entry.phase { _ = await self.look(entry, wire) }
+        }
+        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+            let gathering = Gathering(unwatched.count) { _ in continuation.resume() }
+            for (index, entry) in unwatched.enumerated() {
+                self.inspect(entry, wire) { _ in gathering.put(CallReply(code: .ok), at: index) }
+            }
+        }
+    }
+
+    /// See ``LockStore/release(_:)``.
+    ///
+    /// With ``ZooKeeperConfiguration/Release/background``, the default, no round trip: the delete is on its way, is
+    /// seen to until it is confirmed, and whatever this process does afterwards comes after it. A program elsewhere
+    /// that hears of the release by other means may find the lock taken for a moment. With
+    /// ``ZooKeeperConfiguration/Release/confirmed``, one round trip.
+    ///
+    /// - Parameter grant: The grant.
+    /// - Returns: What became of it.
+    /// - Throws: ``LockError`` when there is no connection; the node is deleted when it is back, or ends with the session.
+    public func release(_ grant: GrantKey) async throws -> ReleaseReply {
+        if let entry = self.book.withLock({ $0[grant.id] }), case .queued = entry.phase {
+            // It may have been handed over, and the news be under way.
+            guard let wire = self.wire(ofEpoch: entry.epoch), case .granted = await self.look(entry, wire) else {
+                return .alreadyLost
+            }
+        }
+        let now = Instant.now
+        let entry = self.book.withLock { book -> RequestBook.Entry? in
+            guard book[grant.id]?.hold != nil else { return nil }
+            book.finish(grant.id)
+            return book.remove(grant.id)
+        }
+        guard let entry, let path = entry.path, let hold = entry.hold else { return .alreadyLost }
+        guard let wire = self.wire(ofEpoch: entry.epoch), hold.successor == nil else {
+            self.clear(entry)
+            if self.session.link != nil, hold.successor != nil { return .released }
+            throw ServerCode.notConnected.error("release \(grant.resource)", at: self.place)
+        }
+        guard hold.expires > now else {
+            self.clear(entry)
+            return .alreadyLost
+        }
+        guard self.configuration.release == .confirmed else {
+            self.clear(entry)
+            return .released
+        }
+        let reply = await wire.delete(path)
+        switch reply.code {
+        case .ok:
+            self.clear(entry.withoutNode)
+            return .released
+        case .noNode:
+            self.clear(entry.withoutNode)
+            // Somebody took it away, and the news had not come.
+            self.handlers.emit(.lost(grant.id, .forced))
+            return .alreadyLost
+        default:
+            self.clear(entry)
+            throw reply.code.error("release \(grant.resource)", at: self.place)
+        }
+    }
+}
+
+extension RequestBook.Entry {
+    /// The same after its node was deleted.
+    var withoutNode: RequestBook.Entry {
+        var entry = self
+        entry.isCleared = true
+        return entry
+    }
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+/// Looking at the queue: from a list of children to a grant, or to watches on what is in the way.
+extension ZooKeeperLockStore {
+    /// What a look at a request's place found.
+    enum Look: Sendable {
+        case granted(FencingToken)
+        case waiting(position: Int, blockers: [Holder])
+        /// The request has no node any more, or has to start anew.
+        case gone
+        case failed(ServerCode)
+        case refused(LockError)
+    }
+
+    /// On whose behalf a look happens.
+    enum Asker: Sendable {
+        /// The request itself asks; it accepts what it is granted, and wants to know who is in the way.
+        case request
+        /// A watch fired; the request is told, and has its acceptance time.
+        case watch
+    }
+
+    /// The most holders that an answer names.
+    static var maximumNamed: Int { 100 }
+
+    // MARK: - Beginning
+
+    /// Looks for a request that asks.
+    @concurrent
+    func look(_ entry: RequestBook.Entry, _ wire: Wire) async -> Look {
+        await withCheckedContinuation { continuation in
+            self.look(entry.request.id, entry, wire, .request) { continuation.resume(returning: $0) }
+        }
+    }
+
+    /// Looks at a list that was made after the request's node.
+    @concurrent
+    func judge(_ entry: RequestBook.Entry, _ list: CallReply, _ wire: Wire) async -> Look {
+        await withCheckedContinuation { continuation in
+            self.judge(entry.request.id, entry, list, wire, .request) { continuation.resume(returning: $0) }
+        }
+    }
+
+    /// Looks because a node before a request's is gone, or because nothing is watched.
+    ///
+    /// Called on threads of the client library.
+    func wake(_ id: RequestID) {
+        let entry = self.book.withLock { book -> RequestBook.Entry? in
+            guard let entry = book[id], !entry.isLooking, entry.node != nil else { return nil }
+            guard case .queued = entry.phase else { return nil }
+            // Whoever has no wire looks again at the next tick.
+            _ = book.update(id, guid: entry.guid) { $0.watches = [] }
+            return entry
+        }
+        guard let entry else { return }
+        self.drop(watches: entry.watches)
+        guard let wire = self.wire(ofEpoch: entry.epoch) else { return }
+        _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.isLooking = true } }
+        // A grant is believed in for a time that counts from the last word of the ensemble.
+        wire.link.handle.sync(entry.parent, wire.terms { _ in })
+        self.look(id, entry, wire, .watch) { [weak self] outcome in
+            guard let self else { return }
+            _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.isLooking = false } }
+            switch outcome {
+            case .gone: self.handlers.emit(.check(id, after: .zero))
+            case .granted, .waiting, .failed, .refused: break
+            }
+        }
+    }
+
+    private func look(
+        _ id: RequestID,
+        _ entry: RequestBook.Entry,
+        _ wire: Wire,
+        _ asker: Asker,
+        _ done: @escaping @Sendable (Look) -> Void
+    ) {
+        let terms = wire.terms { reply in
+            switch reply.code {
+            case .ok: self.judge(id, entry, reply, wire, asker, done)
+            case .noNode: done(self.vanished(id, entry))
+            default: done(.failed(reply.code))
+            }
+        }
+        wire.link.handle.children(of: entry.parent, terms)
+    }
+
+    // MARK: - Judging
+
+    private enum Step {
+        case known(Look)
+        case promoted(FencingToken, isNews: Bool, [UInt])
+        /// Granted, but its own transaction is below a token that was given before.
+        case outrun
+        case blocked(position: Int, watch: [Int], node: RequestBook.Node)
+        case vanished
+    }
+
+    private func judge(
+        _ id: RequestID,
+        _ entry: RequestBook.Entry,
+        _ list: CallReply,
+        token: FencingToken? = nil,
+        _ wire: Wire,
+        _ asker: Asker,
+        _ done: @escaping @Sendable (Look) -> Void
+    ) {
+        let view = self.view(list.children)
+        let given = list.stat?.modified ?? .min
+        if let stranger = view.stranger { return done(.refused(self.stranger(stranger, at: entry.parent))) }
+        let step = self.book.withLock { book in
+            book.update(id, guid: entry.guid) { Self.step(&$0, view, asker, token, given: given) } ?? .known(.gone)
+        }
+        switch step {
+        case .known(let look): done(look)
+        case .vanished: done(self.vanished(id, entry))
+        case .outrun:
+            self.newToken(entry.parent, wire) { result in
+                switch result {
+                case .success(let token): self.judge(id, entry, list, token: token, wire, asker, done)
+                case .failure(let failure): done(.failed(failure.code))
+                }
+            }
+        case .promoted(let token, let isNews, let watches):
+            self.drop(watches: watches)
+            self.forgetRegistration(of: id)
+            if isNews {
+                self.handlers.emit(.granted(id))
+                self.guardHold(id)
+            }
+            done(.granted(token))
+        case .blocked(let position, let watch, let node):
+            self.block(entry, node, view, position, watch, wire, asker, done)
+        }
+    }
+
+    private static func step(
+        _ entry: inout RequestBook.Entry,
+        _ view: QueueView,
+        _ asker: Asker,
+        _ token: FencingToken?,
+        given: Int64
+    ) -> Step {
+        if let hold = entry.hold { return .known(.granted(hold.token)) }
+        guard let node = entry.node, let index = view.index(of: node.name.text) else { return .vanished }
+        switch view.verdict(at: index) {
+        case .blocked(let position, let watch): return .blocked(position: position, watch: watch, node: node)
+        case .granted:
+            guard token != nil || node.created > given else { return .outrun }
+            let isNews = if case .queued = entry.phase { true } else { false }
+            let now = Instant.now
+            let lease = asker == .request ? entry.request.lease : entry.request.acceptance
+            let token = token ?? FencingToken(rawValue: UInt64(clamping: node.created))
+            entry.phase = .granted(
+                RequestBook.Hold(
+                    token: token,
+                    mode: entry.request.mode,
+                    since: now,
+                    expires: now.advanced(by: lease),
+                    isAccepted: asker == .request
+                )
+            )
+            defer { entry.watches = [] }
+            return .promoted(token, isNews: isNews, entry.watches)
+        }
+    }
+
+    /// Somebody else deleted a waiting request's node, or the list is of a node that was made anew.
+    private func vanished(_ id: RequestID, _ entry: RequestBook.Entry) -> Look {
+        let gone = self.book.withLock { book -> RequestBook.Entry? in
+            guard let known = book[id], known.guid == entry.guid else { return nil }
+            return book.remove(id)
+        }
+        // Also makes sure that an old list was not the reason.
+        if let gone { self.clear(gone) }
+        return .gone
+    }
+
+    // MARK: - Waiting
+
+    /// Watches what is in the way, reads who holds, and looks again if something changed meanwhile.
+    private func block(
+        _ entry: RequestBook.Entry,
+        _ node: RequestBook.Node,
+        _ view: QueueView,
+        _ position: Int,
+        _ watch: [Int],
+        _ wire: Wire,
+        _ asker: Asker,
+        _ done: @escaping @Sendable (Look) -> Void
+    ) {
+        let id = entry.request.id
+        let named =
+            asker == .request ? view.possibleHolders.prefix(Self.maximumNamed).filter { !watch.contains($0) } : []
+        let places = watch + named
+        let numbers = watch.map { _ in
+            CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] in self?.wake(id) }
+        }
+        let gathering = Gathering(places.count) { [weak self] replies in
+            guard let self else { return done(.gone) }
+            let watched = replies.prefix(watch.count)
+            guard watched.allSatisfy({ $0.code == .ok }) else {
+                self.drop(watches: numbers)
+                if let failure = watched.first(where: { $0.code != .ok && $0.code != .noNode }) {
+                    return done(.failed(failure.code))
+                }
+                return self.look(id, entry, wire, asker, done)
+            }
+            if let upgrade = view.index(of: node.name.text).flatMap(view.upgrade),
+                let at = watch.firstIndex(of: upgrade),
+                let created = watched[at].stat?.created, created > node.created
+            {
+                // The holder there waits for all readers that are older than its wish, and cannot know that this one
+                // was not granted.
+                self.drop(watches: numbers)
+                return done(self.vanished(id, entry))
+            }
+            let old = self.book.withLock { book in
+                book.update(id, guid: entry.guid) { entry -> [UInt]? in
+                    guard entry.hold == nil else { return nil }
+                    entry.phase = .queued
+                    defer { entry.watches = numbers }
+                    return entry.watches
+                } ?? nil
+            }
+            self.drop(watches: old ?? numbers)
+            guard old != nil else { return self.look(id, entry, wire, asker, done) }
+            guard asker == .request else { return done(.waiting(position: position, blockers: [])) }
+            let read = Array(zip(places, replies))
+            let blockers = self.holders(in: view, read, besides: node.name.text)
+            done(.waiting(position: self.position(of: node, in: view, read) ?? position, blockers: blockers))
+        }
+        for (index, place) in places.enumerated() {
+            wire.link.handle.get(
+                "\(entry.parent)/\(view.contenders[place].text)",
+                watch: index < numbers.count ? numbers[index] : nil,
+                wire.terms { gathering.put($0, at: index) }
+            )
+        }
+    }
+
+    /// How many wait before a node, going by the ages of those behind an upgrade node.
+    private func position(
+        of node: RequestBook.Node,
+        in view: QueueView,
+        _ read: [(place: Int, reply: CallReply)]
+    ) -> Int? {
+        guard let index = view.index(of: node.name.text) else { return nil }
+        return view.position(of: index, holders: view.holders(created: self.ages(in: view, read)))
+    }
+
+    /// Forgets the node that says whom a request waits for.
+    func forgetRegistration(of id: RequestID) {
+        let (path, epoch) = self.book.withLock { book -> (String?, Int) in
+            guard let entry = book[id], let path = entry.registration else { return (nil, 0) }
+            _ = book.update(id, guid: entry.guid) { $0.registration = nil }
+            return (path, entry.epoch)
+        }
+        if let path { self.remover.remove(path, epoch, self.session.link) }
+    }
+}
