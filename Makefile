@@ -7,10 +7,12 @@ PREFIX ?= /usr/local
 # One set of flags for demo and test, so that they share .build.
 FLAGS := --enable-all-traits
 # Tests run in groups: simulations keep every core busy, and suites that talk to real servers in real time suffer from it.
-SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.' 'StoreContractTests\.' \
+SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.' 'HoldfastZooKeeperTests\.' \
+	'StoreContractTests\.' \
 	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
-PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools
+PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools \
+	libzookeeper-mt-dev libzookeeper-java libslf4j-java openjdk-17-jdk-headless libcurator-recipes-java python3-kazoo
 
 .PHONY: help bootstrap build demo test lint format bench install clean
 
@@ -26,8 +28,9 @@ build: bootstrap
 demo: build ## Show workers, a crash and a late writer on one lock
 	@.build/debug/holdfast demo
 
-test: bootstrap ## Run all tests, with a real Redis
+test: bootstrap ## Run all tests, with a real Redis and a real ZooKeeper
 	@command -v redis-server >/dev/null || { echo "make test: redis-server is missing: apt-get install redis-server" >&2; exit 1; }
+	@command -v javac >/dev/null || { echo "make test: javac is missing: apt-get install openjdk-17-jdk-headless" >&2; exit 1; }
 	@$(SWIFT) build $(FLAGS) --build-tests
 	@for suites in $(SUITES); do \
 	  $(SWIFT) test $(FLAGS) --skip-build --filter "^$$suites" || exit 1; \

@@ -5,6 +5,7 @@ import HoldfastCore
 import HoldfastRedis
 import HoldfastSQLite
 import HoldfastTesting
+import HoldfastZooKeeper
 import Testing
 
 /// Tasks of two services that lock at random, on real stores: every circle is ended, and nobody is told without one.
@@ -26,6 +27,14 @@ struct DeadlocksOnStoresTests {
         let server = try await RedisServer()
         let url = server.url + "/0?timeout=10s"
         try await self.check { try RedisLockStore(url: url) }
+        withExtendedLifetime(server) {}
+    }
+
+    @Test("On ZooKeeper: in 512 histories no deadlock is missed, and none is made up")
+    func zookeeper() async throws {
+        let server = try await ZooKeeperServer()
+        let url = server.url + "/deadlocks?sharing=no&timeout=10s"
+        try await self.check { try ZooKeeperLockStore(url: url) }
         withExtendedLifetime(server) {}
     }
 

@@ -5,6 +5,7 @@ import HoldfastCore
 import HoldfastRedis
 import HoldfastSQLite
 import HoldfastTesting
+import HoldfastZooKeeper
 import Synchronization
 import Testing
 
@@ -46,6 +47,12 @@ struct PrimitivesOnStoresTests {
         try await Self.check("primitives/") { try RedisLockStore(url: url) }
     }
 
+    @Test("ZooKeeper", arguments: ["", "?sharing=no", "?sharing=no&layout=kazoo", "?sharing=no&layout=curator-rw"])
+    func zookeeper(settings: String) async throws {
+        let url = try await SharedZooKeeper.shared.url + settings
+        try await Self.check("primitives\(settings.count)/") { try ZooKeeperLockStore(url: url) }
+    }
+
     private static func check(
         _ prefix: String,
         _ makeStore: @escaping @Sendable () throws -> any LockStore
@@ -60,9 +67,17 @@ struct PrimitivesOnStoresTests {
                 guard isFull else { return }
                 try await Self.checkSemaphore(prefix, first, second)
                 try await Self.checkGroups(prefix, first, second)
+                guard first.capabilities.sessionLease == nil else {
+                    // A count-down has to outlive whoever counted.
+                    let refusal = await #expect(throws: LockError.self) {
+                        try await CountDownLatch(latch, count: 1, on: second).countDown()
+                    }
+                    #expect(refusal?.code == .unsupported)
+                    return
+                }
                 try await CountDownLatch(latch, count: 1, on: second).countDown()
             }
-            guard isFull else { return }
+            guard isFull, first.capabilities.sessionLease == nil else { return }
             // The service that counted down is gone.
             try await CountDownLatch(latch, count: 1, on: first).wait(waitingAtMost: .zero)
             try await CountDownLatch(latch, count: 1, on: first).reset()

@@ -46,7 +46,7 @@ final class CallbackTable: Sendable {
     private struct State {
         var next: UInt = 1
         var calls: [UInt: (call: Call, isLate: Bool)] = [:]
-        var watches: [UInt: (handle: UInt, fire: @Sendable () -> Void)] = [:]
+        var watches: [UInt: (handle: UInt, fire: @Sendable (Bool) -> Void)] = [:]
         var handles: [UInt: Owner] = [:]
 
         mutating func number() -> UInt {
@@ -91,7 +91,12 @@ final class CallbackTable: Sendable {
     }
 
     /// Enters a watch that is about to be set.
-    func addWatch(on handle: UInt, _ fire: @escaping @Sendable () -> Void) -> UInt {
+    ///
+    /// - Parameters:
+    ///   - handle: The handle.
+    ///   - fire: Called once at most; told whether the node was deleted.
+    /// - Returns: Its number.
+    func addWatch(on handle: UInt, _ fire: @escaping @Sendable (_ isDeleted: Bool) -> Void) -> UInt {
         self.state.withLock { state in
             let number = state.number()
             state.watches[number] = (handle, fire)
@@ -157,7 +162,9 @@ final class CallbackTable: Sendable {
     }
 
     /// Takes a watch's event, its last.
-    func fire(_ number: UInt) { self.state.withLock { $0.watches.removeValue(forKey: number) }?.fire() }
+    func fire(_ number: UInt, isDeleted: Bool) {
+        self.state.withLock { $0.watches.removeValue(forKey: number) }?.fire(isDeleted)
+    }
 
     /// Takes a change of a handle's state.
     func changed(_ handle: UInt, to state: Int32) {

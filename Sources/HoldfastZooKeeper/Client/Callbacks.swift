@@ -79,7 +79,7 @@ let nodeWatcher:
         _,
         context in
         guard type != ZOO_SESSION_EVENT else { return }
-        CallbackTable.shared.fire(UInt(bitPattern: context))
+        CallbackTable.shared.fire(UInt(bitPattern: context), isDeleted: type == ZOO_DELETED_EVENT)
     }
 
 /// The watch of a session.

@@ -63,6 +63,9 @@ final class Handle: Sendable {
                 )
             else { return errno }
             pointer = unsafe Pointer(raw: raw)
+            // Unless told otherwise the library resolves the names each time that it looks at its socket, which is a third
+            // of its work; it still does when it connects.
+            _ = unsafe zoo_set_servers_resolution_delay(raw, -1)
             if let credentials {
                 // A refusal arrives as a change of the handle's state.
                 _ = unsafe zoo_add_auth(raw, "digest", credentials, Int32(credentials.utf8.count), nil, nil)

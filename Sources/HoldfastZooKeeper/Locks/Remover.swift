@@ -25,6 +25,8 @@ final class Remover: Sendable {
         var left: Set<Item> = []
         /// Sent and not answered.
         var inFlight: Set<Item> = []
+        /// Who wants to know when a node is gone.
+        var waiting: [Item: @Sendable () -> Void] = [:]
     }
 
     private let state = Mutex(State())
@@ -37,7 +39,17 @@ final class Remover: Sendable {
     }
 
     /// Deletes a node in the background.
-    func remove(_ path: String, _ epoch: Int, _ link: Session.Link?) { self.begin(.node(path, epoch: epoch), link) }
+    ///
+    /// - Parameters:
+    ///   - path: The node.
+    ///   - epoch: Its session; with that it ends anyhow.
+    ///   - link: The connection, if there is one.
+    ///   - done: Called when it is gone, unless its session ended before.
+    func remove(_ path: String, _ epoch: Int, _ link: Session.Link?, _ done: (@Sendable () -> Void)? = nil) {
+        let item = Item.node(path, epoch: epoch)
+        if let done { self.state.withLock { $0.waiting[item] = done } }
+        self.begin(item, link)
+    }
 
     /// Deletes the node of an attempt, if there is one.
     func search(_ parent: String, guid: String, _ epoch: Int, _ link: Session.Link?) {
@@ -46,7 +58,10 @@ final class Remover: Sendable {
 
     /// Forgets what ended with its session.
     func forget(epoch: Int) {
-        self.state.withLock { state in state.left = state.left.filter { $0.epoch != epoch } }
+        self.state.withLock { state in
+            state.left = state.left.filter { $0.epoch != epoch }
+            state.waiting = state.waiting.filter { $0.key.epoch != epoch }
+        }
     }
 
     /// Sends what is left.
@@ -101,12 +116,15 @@ final class Remover: Sendable {
     }
 
     private func end(_ item: Item, _ code: ServerCode) {
-        self.state.withLock { state in
+        let done = self.state.withLock { state -> (@Sendable () -> Void)? in
             state.inFlight.remove(item)
             switch code {
-            case .ok, .noNode, .noPermission, .sessionExpired, .invalidState, .closing: break
+            case .ok, .noNode: return state.waiting.removeValue(forKey: item)
+            case .noPermission, .sessionExpired, .invalidState, .closing: state.waiting[item] = nil
             default: state.left.insert(item)
             }
+            return nil
         }
+        done?()
     }
 }

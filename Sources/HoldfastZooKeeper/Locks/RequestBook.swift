@@ -67,6 +67,10 @@ struct RequestBook: Sendable {
         var node: Node?
         /// Whether its place is being looked at.
         var isLooking = false
+        /// Whether a watch fired while its place was being looked at.
+        var hasMissed = false
+        /// The request of this store that it waits for, which needs no watch: its node goes when we delete it.
+        var waitsFor: RequestID?
         /// Whether its node is known to be gone.
         var isCleared = false
         /// Watches on nodes before it.
@@ -77,6 +81,13 @@ struct RequestBook: Sendable {
         /// The whole path of the node.
         var path: String? { self.node.map { "\(self.parent)/\($0.name.text)" } }
 
+        /// What a server would say of its node.
+        var reply: CallReply {
+            guard let node = self.node else { return CallReply(code: .noNode) }
+            let stat = NodeStat(created: node.created, modified: 0, createdAt: 0, session: 0, version: 0, children: 0)
+            return CallReply(code: .ok, stat: stat)
+        }
+
         var hold: Hold? {
             get { if case .granted(let hold) = self.phase { hold } else { nil } }
             set { if let newValue { self.phase = .granted(newValue) } }
@@ -86,6 +97,8 @@ struct RequestBook: Sendable {
     private var entries: [RequestID: Entry] = [:]
     /// The requests by what their nodes' names begin with, for people: of two with the same reference one is missing.
     private var references: [UInt32: RequestID] = [:]
+    /// Who of this store waits for whom of this store.
+    private var dependents: [RequestID: [RequestID]] = [:]
     private var finished = RecentRequests(capacity: Limits.rememberedRequests)
 
     subscript(id: RequestID) -> Entry? { self.entries[id] }
@@ -94,6 +107,31 @@ struct RequestBook: Sendable {
     func entry(withReference reference: Substring, node: String) -> Entry? {
         guard let number = UInt32(reference, radix: 16), let id = self.references[number] else { return nil }
         return self.entries[id].flatMap { $0.node?.name.text == node ? $0 : nil }
+    }
+
+    /// Notes that a request waits for the end of another of this store.
+    ///
+    /// - Returns: Whether both are there.
+    mutating func wait(_ id: RequestID, guid: String, for other: RequestID, node: LockName) -> Bool {
+        guard let before = self.entries[other], before.node?.name == node, before.hold?.successor == nil else {
+            return false
+        }
+        let isThere = self.update(id, guid: guid) { entry in
+            guard entry.hold == nil else { return false }
+            entry.phase = .queued
+            entry.waitsFor = other
+            entry.watches = []
+            return true
+        }
+        guard isThere == true else { return false }
+        self.dependents[other, default: []].append(id)
+        return true
+    }
+
+    /// Takes out who waits for a request whose node is going.
+    mutating func takeDependents(of id: RequestID) -> [RequestID] {
+        guard let ids = self.dependents.removeValue(forKey: id) else { return [] }
+        return ids.filter { self.entries[$0]?.waitsFor == id }
     }
 
     /// Whether a request has ended.
@@ -119,7 +157,10 @@ struct RequestBook: Sendable {
     /// Takes the requests of a session out.
     mutating func removeAll(ofEpoch epoch: Int) -> [Entry] {
         let gone = self.entries.values.filter { $0.epoch == epoch }
-        for entry in gone { _ = self.remove(entry.request.id) }
+        for entry in gone {
+            _ = self.remove(entry.request.id)
+            self.dependents[entry.request.id] = nil
+        }
         return gone
     }
 
@@ -176,7 +217,7 @@ struct RequestBook: Sendable {
             case .unresolved, .queued:
                 if let end = entry.waitEnd, end <= now {
                     due.over.append(entry)
-                } else if entry.watches.isEmpty, entry.node != nil, !entry.isLooking {
+                } else if entry.watches.isEmpty, entry.node != nil, !entry.isLooking, entry.waitsFor == nil {
                     due.unguarded.append(id)
                 }
             case .granted(let hold):

@@ -137,7 +137,8 @@ extension ZooKeeperLockStore {
     /// Watches another holder's node; `nil` when it is gone already.
     private func watch(_ other: LockName, of entry: RequestBook.Entry, _ wire: Wire) async -> UInt? {
         let id = entry.request.id
-        let watch = CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] in self?.upgradeMoved(id) }
+        let watch = CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] _ in self?.upgradeMoved(id)
+        }
         let reply = await wire.get("\(entry.parent)/\(other.text)", watch: watch)
         guard reply.code != .ok else { return watch }
         self.drop(watches: [watch])
@@ -167,7 +168,7 @@ extension ZooKeeperLockStore {
                     }
                     return
                 }
-                let watch = CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] in
+                let watch = CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] _ in
                     self?.upgradeMoved(id)
                 }
                 let isWanted = self.book.withLock { book in
@@ -353,6 +354,7 @@ extension ZooKeeperLockStore {
             }
         }
         self.guardHold(id)
+        for dependent in self.book.withLock({ $0.takeDependents(of: id) }) { self.wake(dependent) }
         return adopted
     }
 

@@ -22,7 +22,9 @@ extension ZooKeeperLockStore {
     func inspect(_ entry: RequestBook.Entry, _ wire: Wire, _ done: @escaping @Sendable (Bool?) -> Void) {
         let id = entry.request.id
         guard let path = entry.path else { return done(nil) }
-        let watch = CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] in self?.touched(id) }
+        let watch = CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] isDeleted in
+            self?.touched(id, path, isDeleted)
+        }
         let isFirst = self.book.withLock { book in
             book.update(id, guid: entry.guid) { entry in
                 guard entry.path == path, entry.hold?.watch == nil else { return false }
@@ -49,7 +51,8 @@ extension ZooKeeperLockStore {
     }
 
     /// The node of a grant was changed or deleted.
-    private func touched(_ id: RequestID) {
+    private func touched(_ id: RequestID, _ path: String, _ isDeleted: Bool) {
+        if isDeleted, self.deleted(id, path) { return }
         _ = self.book.withLock { book in
             book[id].flatMap { entry in book.update(id, guid: entry.guid) { $0.hold?.watch = nil } }
         }
@@ -96,7 +99,7 @@ extension ZooKeeperLockStore {
         let hold = own?.hold
         let created = reply.stat?.created ?? 0
         return Holder(
-            reference: data.owner.map { _ in String(name.guid.prefix(8)) },
+            reference: data.owner == nil && own == nil ? nil : String(name.guid.prefix(8)),
             owner: data.owner ?? own?.request.owner,
             mode: hold?.mode ?? mode,
             fencingToken: hold?.token ?? FencingToken(rawValue: data.token ?? UInt64(clamping: created)),

@@ -49,13 +49,19 @@ extension ZooKeeperLockStore {
     /// Makes sure of grants whose nodes are not watched, and of requests that may have been granted.
     @concurrent
     private func check(_ entries: [RequestBook.Entry], _ wire: Wire) async {
-        let unwatched = entries.filter { $0.hold.map { $0.watch == nil } ?? false && $0.epoch == wire.link.epoch }
+        var unsure: [RequestBook.Entry] = []
         for entry in entries where entry.epoch == wire.link.epoch {
-            if case .queued = entry.phase { _ = await self.look(entry, wire) }
+            switch entry.phase {
+            case .creating, .unresolved: break
+            case .queued:
+                _ = await self.look(entry, wire)
+                if let known = self.book.withLock({ $0[entry.request.id] }), known.hold != nil { unsure.append(known) }
+            case .granted(let hold): if hold.watch == nil { unsure.append(entry) }
+            }
         }
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-            let gathering = Gathering(unwatched.count) { _ in continuation.resume() }
-            for (index, entry) in unwatched.enumerated() {
+            let gathering = Gathering(unsure.count) { _ in continuation.resume() }
+            for (index, entry) in unsure.enumerated() {
                 self.inspect(entry, wire) { _ in gathering.put(CallReply(code: .ok), at: index) }
             }
         }

@@ -49,10 +49,17 @@ extension ZooKeeperLockStore {
     /// Called on threads of the client library.
     func wake(_ id: RequestID) {
         let entry = self.book.withLock { book -> RequestBook.Entry? in
-            guard let entry = book[id], !entry.isLooking, entry.node != nil else { return nil }
-            guard case .queued = entry.phase else { return nil }
+            guard let entry = book[id], entry.node != nil, entry.hold == nil else { return nil }
+            guard case .queued = entry.phase, !entry.isLooking else {
+                // Whoever looks now may have looked too early.
+                _ = book.update(id, guid: entry.guid) { $0.hasMissed = true }
+                return nil
+            }
             // Whoever has no wire looks again at the next tick.
-            _ = book.update(id, guid: entry.guid) { $0.watches = [] }
+            _ = book.update(id, guid: entry.guid) { entry in
+                entry.watches = []
+                entry.waitsFor = nil
+            }
             return entry
         }
         guard let entry else { return }
@@ -60,7 +67,7 @@ extension ZooKeeperLockStore {
         guard let wire = self.wire(ofEpoch: entry.epoch) else { return }
         _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.isLooking = true } }
         // A grant is believed in for a time that counts from the last word of the ensemble.
-        wire.link.handle.sync(entry.parent, wire.terms { _ in })
+        if !self.session.isFresh(within: self.freshness) { wire.link.handle.sync(entry.parent, wire.terms { _ in }) }
         self.look(id, entry, wire, .watch) { [weak self] outcome in
             guard let self else { return }
             _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.isLooking = false } }
@@ -81,7 +88,7 @@ extension ZooKeeperLockStore {
         let terms = wire.terms { reply in
             switch reply.code {
             case .ok: self.judge(id, entry, reply, wire, asker, done)
-            case .noNode: done(self.vanished(id, entry))
+            case .noNode: done(self.taken(id, entry))
             default: done(.failed(reply.code))
             }
         }
@@ -116,7 +123,7 @@ extension ZooKeeperLockStore {
         }
         switch step {
         case .known(let look): done(look)
-        case .vanished: done(self.vanished(id, entry))
+        case .vanished: done(self.taken(id, entry))
         case .outrun:
             self.newToken(entry.parent, wire) { result in
                 switch result {
@@ -168,15 +175,70 @@ extension ZooKeeperLockStore {
         }
     }
 
-    /// Somebody else deleted a waiting request's node, or the list is of a node that was made anew.
-    private func vanished(_ id: RequestID, _ entry: RequestBook.Entry) -> Look {
+    /// Somebody else deleted the node of a request that was waiting, or was being handed the lock.
+    private func taken(_ id: RequestID, _ entry: RequestBook.Entry) -> Look {
         let gone = self.book.withLock { book -> RequestBook.Entry? in
             guard let known = book[id], known.guid == entry.guid else { return nil }
+            book.finish(id)
             return book.remove(id)
         }
-        // Also makes sure that an old list was not the reason.
+        guard let gone else { return .gone }
+        self.clear(gone)
+        self.handlers.emit(.lost(id, .forced))
+        return .gone
+    }
+
+    /// Takes a request out of the queue, to be put at its end.
+    private func stepBack(_ id: RequestID, _ entry: RequestBook.Entry) -> Look {
+        let gone = self.book.withLock { book -> RequestBook.Entry? in
+            guard let known = book[id], known.guid == entry.guid, known.hold == nil else { return nil }
+            return book.remove(id)
+        }
         if let gone { self.clear(gone) }
         return .gone
+    }
+
+    // MARK: - Handing over within this store
+
+    /// Tells those who waited for a request of this store that its node is gone.
+    func passed(_ entry: RequestBook.Entry, to dependents: [RequestID]) {
+        let wasAlone = entry.hold?.mode == .exclusive && entry.hold?.upgrade == nil
+        for id in dependents {
+            // Nobody but those waiting behind it came after an exclusive holder.
+            if wasAlone, let token = entry.hold?.token, self.handOver(to: id, from: entry.request.id, above: token) {
+                continue
+            }
+            self.wake(id)
+        }
+    }
+
+    /// Grants the lock to the request that waited for the holder alone, without reading the queue.
+    private func handOver(to id: RequestID, from holder: RequestID, above last: FencingToken) -> Bool {
+        let isGranted = self.book.withLock { book -> Bool in
+            guard let entry = book[id], entry.waitsFor == holder, !entry.request.mode.isPermit else { return false }
+            return book.update(id, guid: entry.guid) { entry in
+                guard case .queued = entry.phase, let node = entry.node else { return false }
+                let token = FencingToken(rawValue: UInt64(clamping: node.created))
+                guard token > last else { return false }
+                let now = Instant.now
+                entry.waitsFor = nil
+                entry.phase = .granted(
+                    RequestBook.Hold(
+                        token: token,
+                        mode: entry.request.mode,
+                        since: now,
+                        expires: now.advanced(by: entry.request.acceptance),
+                        isAccepted: false
+                    )
+                )
+                return true
+            } ?? false
+        }
+        guard isGranted else { return false }
+        self.forgetRegistration(of: id)
+        self.handlers.emit(.granted(id))
+        self.guardHold(id)
+        return true
     }
 
     // MARK: - Waiting
@@ -193,43 +255,32 @@ extension ZooKeeperLockStore {
         _ done: @escaping @Sendable (Look) -> Void
     ) {
         let id = entry.request.id
-        let named =
-            asker == .request ? view.possibleHolders.prefix(Self.maximumNamed).filter { !watch.contains($0) } : []
-        let places = watch + named
-        let numbers = watch.map { _ in
-            CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] in self?.wake(id) }
+        let own = self.ownEntries(in: view, watch + (asker == .request ? view.possibleHolders : []))
+        // A node of this store goes when this store deletes it; no server has to tell.
+        let before = watch.count == 1 ? own[watch[0]] : nil
+        let watched = before == nil ? watch : []
+        let named = asker == .request ? view.possibleHolders.prefix(Self.maximumNamed) : []
+        let places = watched + named.filter { !watched.contains($0) && own[$0] == nil }
+        let numbers = watched.map { _ in
+            CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] _ in self?.wake(id) }
         }
         let gathering = Gathering(places.count) { [weak self] replies in
             guard let self else { return done(.gone) }
-            let watched = replies.prefix(watch.count)
-            guard watched.allSatisfy({ $0.code == .ok }) else {
+            guard replies.prefix(watched.count).allSatisfy({ $0.code == .ok }) else {
                 self.drop(watches: numbers)
-                if let failure = watched.first(where: { $0.code != .ok && $0.code != .noNode }) {
-                    return done(.failed(failure.code))
-                }
+                let failure = replies.prefix(watched.count).first { $0.code != .ok && $0.code != .noNode }
+                if let failure { return done(.failed(failure.code)) }
                 return self.look(id, entry, wire, asker, done)
             }
-            if let upgrade = view.index(of: node.name.text).flatMap(view.upgrade),
-                let at = watch.firstIndex(of: upgrade),
-                let created = watched[at].stat?.created, created > node.created
-            {
-                // The holder there waits for all readers that are older than its wish, and cannot know that this one
-                // was not granted.
+            let read = Array(zip(places, replies)) + own.map { ($0.key, $0.value.reply) }
+            if self.mustStepBack(node, in: view, read) {
                 self.drop(watches: numbers)
-                return done(self.vanished(id, entry))
+                return done(self.stepBack(id, entry))
             }
-            let old = self.book.withLock { book in
-                book.update(id, guid: entry.guid) { entry -> [UInt]? in
-                    guard entry.hold == nil else { return nil }
-                    entry.phase = .queued
-                    defer { entry.watches = numbers }
-                    return entry.watches
-                } ?? nil
+            guard self.settle(entry, watching: numbers, or: before) else {
+                return self.look(id, entry, wire, asker, done)
             }
-            self.drop(watches: old ?? numbers)
-            guard old != nil else { return self.look(id, entry, wire, asker, done) }
             guard asker == .request else { return done(.waiting(position: position, blockers: [])) }
-            let read = Array(zip(places, replies))
             let blockers = self.holders(in: view, read, besides: node.name.text)
             done(.waiting(position: self.position(of: node, in: view, read) ?? position, blockers: blockers))
         }
@@ -240,6 +291,58 @@ extension ZooKeeperLockStore {
                 wire.terms { gathering.put($0, at: index) }
             )
         }
+    }
+
+    /// The requests of this store at some places of a queue.
+    private func ownEntries(in view: QueueView, _ places: [Int]) -> [Int: RequestBook.Entry] {
+        self.book.withLock { book in
+            var own: [Int: RequestBook.Entry] = [:]
+            for place in places {
+                let name = view.contenders[place]
+                own[place] = book.entry(withReference: name.guid.prefix(8), node: name.text)
+            }
+            return own
+        }
+    }
+
+    /// Books what a request waits for.
+    ///
+    /// - Returns: Whether that still holds; if not, the queue has to be read again.
+    private func settle(
+        _ entry: RequestBook.Entry,
+        watching numbers: [UInt],
+        or before: RequestBook.Entry?
+    ) -> Bool {
+        let id = entry.request.id
+        let old = self.book.withLock { book -> [UInt]? in
+            let old = book.update(id, guid: entry.guid) { entry -> [UInt]? in
+                guard entry.hold == nil, !entry.hasMissed else {
+                    entry.hasMissed = false
+                    return nil
+                }
+                entry.phase = .queued
+                entry.waitsFor = nil
+                defer { entry.watches = numbers }
+                return entry.watches
+            }
+            guard let before, let node = before.node, old != nil else { return old ?? nil }
+            return book.wait(id, guid: entry.guid, for: before.request.id, node: node.name) ? old ?? nil : nil
+        }
+        self.drop(watches: old ?? numbers)
+        return old != nil
+    }
+
+    /// Whether a request stands behind a newer wish to be exclusive, whose holder waits for all requests that are older
+    /// and fit what it had, and cannot know that this one was not granted.
+    private func mustStepBack(
+        _ node: RequestBook.Node,
+        in view: QueueView,
+        _ read: [(place: Int, reply: CallReply)]
+    ) -> Bool {
+        guard let upgrade = view.index(of: node.name.text).flatMap(view.upgrade),
+            let created = read.first(where: { $0.place == upgrade })?.reply.stat?.created
+        else { return false }
+        return created > node.created
     }
 
     /// How many wait before a node, going by the ages of those behind an upgrade node.

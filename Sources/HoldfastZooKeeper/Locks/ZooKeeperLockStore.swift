@@ -197,9 +197,10 @@ public final class ZooKeeperLockStore: LockStore {
                 self.remover.remove("\(entry.parent)/\(successor.text)", entry.epoch, link)
             }
         }
-        guard !entry.isCleared else { return }
+        let dependents = self.book.withLock { $0.takeDependents(of: entry.request.id) }
+        guard !entry.isCleared else { return self.passed(entry, to: dependents) }
         if let path = entry.path {
-            self.remover.remove(path, entry.epoch, link)
+            self.remover.remove(path, entry.epoch, link) { [weak self] in self?.passed(entry, to: dependents) }
         } else {
             // It may have been made, or may yet be: whatever has its GUID goes.
             self.remover.search(entry.parent, guid: entry.guid, entry.epoch, link)
