@@ -9,15 +9,41 @@ struct LoopbackSocket {
     private var buffer: [UInt8] = []
 
     init(port: UInt16, patience: Duration) throws {
-        self.descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
-        guard self.descriptor >= 0 else { throw LockError(.storeUnavailable, "no socket: error \(errno)") }
+        self.descriptor = try Self.connection(to: port)
         var limit = timeval(tv_sec: Int(patience.components.seconds), tv_usec: 0)
         setsockopt(self.descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-        let connected = Self.withLoopback(port: port) { connect(self.descriptor, $0, $1) }
-        guard connected == 0 else {
-            Glibc.close(self.descriptor)
+    }
+
+    /// A connected socket.
+    static func connection(to port: UInt16) throws -> Int32 {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0 else { throw LockError(.storeUnavailable, "no socket: error \(errno)") }
+        guard Self.withLoopback(port: port, { connect(descriptor, $0, $1) }) == 0 else {
+            Glibc.close(descriptor)
             throw LockError(.storeUnavailable, "nobody listens on port \(port)")
         }
+        return descriptor
+    }
+
+    /// A socket that listens on a free port.
+    static func listen() throws -> (descriptor: Int32, port: UInt16) {
+        let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard descriptor >= 0, Self.withLoopback(port: 0, { bind(descriptor, $0, $1) }) == 0,
+            Glibc.listen(descriptor, 64) == 0, let port = Self.port(of: descriptor)
+        else {
+            Glibc.close(descriptor)
+            throw LockError(.storeUnavailable, "no socket to listen on: error \(errno)")
+        }
+        return (descriptor, port)
+    }
+
+    private static func port(of descriptor: Int32) -> UInt16? {
+        var address = sockaddr_in()
+        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+        let result = withUnsafeMutablePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        }
+        return result == 0 ? UInt16(bigEndian: address.sin_port) : nil
     }
 
     /// A port that nobody listens on.
@@ -27,13 +53,10 @@ struct LoopbackSocket {
         guard Self.withLoopback(port: 0, { bind(descriptor, $0, $1) }) == 0 else {
             throw LockError(.storeUnavailable, "no free port: error \(errno)")
         }
-        var address = sockaddr_in()
-        var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-        let result = withUnsafeMutablePointer(to: &address) { pointer in
-            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        guard let port = Self.port(of: descriptor) else {
+            throw LockError(.storeUnavailable, "no free port: error \(errno)")
         }
-        guard result == 0 else { throw LockError(.storeUnavailable, "no free port: error \(errno)") }
-        return UInt16(bigEndian: address.sin_port)
+        return port
     }
 
     func close() { Glibc.close(self.descriptor) }

@@ -222,7 +222,7 @@ final class Session: Sendable {
             let error = LockError(
                 .storeRefused,
                 "ZooKeeper at \(self.settings.place) ends sessions after \(negotiated.brief), before the "
-                    + "\(self.settings.sessionTimeout.brief) that were asked for; add ?session=\(negotiated.brief) to "
+                    + "\(self.settings.sessionTimeout.brief) that were asked for; add ?session=\(session.timeout)ms to "
                     + "the store's URL, or raise the server's maxSessionTimeout"
             )
             return self.fail(epoch, error)

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Holdfast
+import HoldfastCore
+import HoldfastTesting
+import HoldfastZooKeeper
+import Testing
+
+/// What a store must not do to its servers, its process and its users.
+@Suite("ZooKeeper calm", .timeLimit(.minutes(2)), .serialized)
+struct CalmTests {
+    @Test("A release wakes one waiter, however many there are")
+    func herd() async throws {
+        let server = try await ZooKeeperServer()
+        let stores = try (0..<4).map { _ in try Fixture.store(server.hosts) }
+        let signals = stores.map { Signals(of: $0) }
+        try await Fixture.running(stores) {
+            var current = Fixture.request("herd")
+            var holder = stores[0]
+            guard case .granted = try await holder.acquire(current) else { return }
+            var line: [(request: LockRequest, store: ZooKeeperLockStore)] = []
+            for number in 0..<100 {
+                let request = Fixture.request("herd")
+                let store = stores[number % stores.count]
+                guard case .waiting = try await store.acquire(request) else {
+                    Issue.record("not waiting")
+                    return
+                }
+                line.append((request, store))
+            }
+            for (number, next) in line.enumerated() {
+                let before = signals.map(\.all.count).reduce(0, +)
+                #expect(before == number)
+                _ = try await holder.release(current.key)
+                try await Fixture.eventually("number \(number) is not granted") {
+                    signals.contains { $0.all.contains(.granted(next.request.id)) }
+                }
+                (current, holder) = (next.request, next.store)
+                guard case .granted = try await holder.acquire(current) else {
+                    Issue.record("number \(number) is not granted")
+                    return
+                }
+            }
+            _ = try await holder.release(current.key)
+        }
+    }
+
+    @Test("A server that is down costs little, and its end is an answer")
+    func down() async throws {
+        let server = try await ZooKeeperServer()
+        let lines = Cell(0)
+        ZooKeeperLog.observe(upTo: .info) { _, _ in lines.value += 1 }
+        defer { ZooKeeperLog.observe(nil) }
+        let store = try ZooKeeperLockStore(url: "zookeeper://\(server.hosts)/locks?sharing=no&session=2s&timeout=500ms")
+        try await Fixture.running([store]) {
+            let request = Fixture.request("down")
+            guard case .granted = try await SessionFaultTests.insist(store, request) else { return }
+            server.kill()
+            let (cpu, start) = (Self.cpu, ContinuousClock.now)
+            while start.duration(to: .now) < .seconds(3) {
+                let asked = ContinuousClock.now
+                let error = await #expect(throws: LockError.self) {
+                    _ = try await store.acquire(Fixture.request("other"))
+                }
+                #expect(error?.code == .storeUnavailable)
+                #expect(asked.duration(to: .now) < .seconds(2))
+            }
+            #expect(Self.cpu - cpu < 1)
+            // Ten in ten seconds, and the number of those that were not passed on.
+            #expect(lines.value <= 24)
+            try await server.start()
+            guard case .granted = try await SessionFaultTests.insist(store, Fixture.request("other")) else {
+                Issue.record("the store does not come back")
+                return
+            }
+        }
+    }
+
+    @Test("A server that shortens sessions below what was asked for is refused with advice")
+    func shortSessions() async throws {
+        let server = try await ZooKeeperServer()
+        let store = try ZooKeeperLockStore(url: "zookeeper://\(server.hosts)?session=90s&sharing=no")
+        let error = await #expect(throws: LockError.self) { _ = try await store.acquire(Fixture.request("x")) }
+        #expect(error?.code == .storeRefused)
+        #expect(error?.message.contains("?session=60000ms") == true)
+        await #expect(throws: LockError.self) { try await store.run() }
+    }
+
+    @Test("With access=creator strangers can neither take, see nor free locks, and are told why")
+    func access() async throws {
+        let server = try await ZooKeeperServer()
+        let owner = try Fixture.store("anna:se%40cret@\(server.hosts)")
+        let strangers = [
+            try Fixture.store("bert:other@\(server.hosts)", "&access=creator"), try Fixture.store(server.hosts),
+        ]
+        try await Fixture.running([owner] + strangers) {
+            let request = Fixture.request("private")
+            guard case .granted = try await owner.acquire(request) else { return }
+            for stranger in strangers {
+                for call in [
+                    { _ = try await stranger.acquire(Fixture.request("private")) },
+                    { _ = try await stranger.status(of: "private") },
+                    { _ = try await stranger.forceRelease("private") },
+                    { _ = try await stranger.acquire(Fixture.request("beside")) },
+                ] as [() async throws -> Void] {
+                    let error = await #expect(throws: LockError.self) { try await call() }
+                    #expect(error?.code == .storeRefused)
+                    #expect(error?.message.contains("does not permit") == true)
+                    #expect(error?.message.contains("se@cret") == false)
+                }
+            }
+            #expect(try await owner.status(of: "private").holders.count == 1)
+            #expect(try await owner.release(request.key) == .released)
+        }
+    }
+
+    @Test("Session ids and passwords are in no line of the log")
+    func secrets() async throws {
+        let server = try await ZooKeeperServer()
+        let lines = Cell<[String]>([])
+        ZooKeeperLog.observe(upTo: .info) { _, line in lines.value.append(line) }
+        defer { ZooKeeperLog.observe(nil) }
+        let store = try Fixture.store("anna:canary77@\(server.hosts)")
+        try await Fixture.running([store]) {
+            guard case .granted = try await store.acquire(Fixture.request("x")) else { return }
+            let session = try #require(try server.session(ofNode: "/locks/x/"))
+            let id = String(UInt64(bitPattern: session), radix: 16)
+            try server.expire(session)
+            try await Fixture.eventually("no line about the session") { lines.value.count > 1 }
+            let text = lines.value.joined(separator: "\n") + "\(store.configuration)"
+            #expect(!text.contains(id))
+            #expect(!text.contains("canary77"))
+        }
+    }
+
+    private static var cpu: Double {
+        var usage = rusage()
+        getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
+        let seconds = Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
+        return seconds + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
+    }
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import HoldfastTesting
+import HoldfastZooKeeper
+import Testing
+
+/// Requests whose answers are lost: what was done stays unknown until it is looked up.
+@Suite("Lost answers of ZooKeeper", .timeLimit(.minutes(3)), .serialized)
+struct LostAnswerTests {
+    @Test("A create whose answer is cut off leaves no node behind, and never two")
+    func create() async throws {
+        let server = try await ZooKeeperServer()
+        let proxy = try FaultProxy(to: server.port)
+        let store = try Fixture.store("127.0.0.1:\(proxy.port)")
+        let observer = try Fixture.store(server.hosts)
+        try await Fixture.running([store, observer]) {
+            for round in 0..<50 {
+                // A lock that was there before, so that its create is the first request.
+                let request = Fixture.request("create")
+                proxy.cut(afterRequests: 1)
+                let reply = try await SessionFaultTests.insist(store, request)
+                guard case .granted = reply else {
+                    Issue.record("round \(round): \(reply)")
+                    return
+                }
+                #expect(try await observer.status(of: "create").holders.count == 1, "round \(round)")
+                #expect(try await observer.status(of: "create").waiters.isEmpty, "round \(round)")
+                #expect(try await store.release(request.key) == .released)
+                try await Fixture.eventually("round \(round): a node is left") {
+                    try await observer.status(of: "create").isFree
+                }
+            }
+        }
+    }
+
+    @Test("A request that is given up after its create was cut off leaves no node behind")
+    func abandoned() async throws {
+        let server = try await ZooKeeperServer()
+        let proxy = try FaultProxy(to: server.port)
+        let store = try Fixture.store("127.0.0.1:\(proxy.port)")
+        let observer = try Fixture.store(server.hosts)
+        let cuts = Cell(0)
+        try await Fixture.running([store, observer]) {
+            for round in 0..<50 {
+                let request = Fixture.request("abandoned")
+                proxy.cut(afterRequests: 1)
+                if case .granted? = try? await store.acquire(request) {} else { cuts.value += 1 }
+                _ = try await store.withdraw(request.key)
+                try await Fixture.eventually("round \(round): a node is left") {
+                    try await observer.status(of: "abandoned").isFree
+                }
+            }
+        }
+        // What was left of the round before may be what is cut off.
+        #expect(cuts.value > 25)
+    }
+
+    @Test("A delete that is cut off is sent again until the node is gone")
+    func delete() async throws {
+        let server = try await ZooKeeperServer()
+        let proxy = try FaultProxy(to: server.port)
+        let store = try Fixture.store("127.0.0.1:\(proxy.port)")
+        let observer = try Fixture.store(server.hosts)
+        try await Fixture.running([store, observer]) {
+            for round in 0..<50 {
+                let request = Fixture.request("delete")
+                guard case .granted = try await SessionFaultTests.insist(store, request) else {
+                    Issue.record("round \(round): not granted")
+                    return
+                }
+                // Before the server has it, and after.
+                proxy.cut(afterRequests: round % 2)
+                _ = try? await store.release(request.key)
+                try await Fixture.eventually("round \(round): the node stays") {
+                    try await observer.status(of: "delete").isFree
+                }
+            }
+        }
+    }
+
+    @Test("Hand-overs go on while the connection of a waiter is cut at random")
+    func handOvers() async throws {
+        let server = try await ZooKeeperServer()
+        let proxy = try FaultProxy(to: server.port)
+        let inside = Cell(0)
+        let turns = Cell(0)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for client in 0..<3 {
+                let hosts = client == 0 ? "127.0.0.1:\(proxy.port)" : server.hosts
+                group.addTask {
+                    try await Fixture.withService(hosts) { locks in
+                        for _ in 0..<100 {
+                            try await locks.withLock("turns", waitingAtMost: .seconds(60)) { lease in
+                                guard (try? lease.checkValid()) != nil else { return }
+                                inside.value += 1
+                                #expect(inside.value == 1)
+                                await Task.yield()
+                                inside.value -= 1
+                            }
+                            turns.value += 1
+                        }
+                    }
+                }
+            }
+            group.addTask {
+                var generator = SeededGenerator(seed: 7)
+                while turns.value < 280 {
+                    try await Task.sleep(for: .milliseconds(Int.random(in: 20...120, using: &generator)))
+                    proxy.cut()
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(turns.value == 300)
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import HoldfastTesting
+import HoldfastZooKeeper
+import Testing
+
+/// What becomes of locks when sessions end, or may have: real servers, real faults.
+@Suite("ZooKeeper sessions", .timeLimit(.minutes(3)), .serialized)
+struct SessionFaultTests {
+    @Test("A session that expires loses its locks: the holder is told, and nothing is taken again silently")
+    func expiry() async throws {
+        let server = try await ZooKeeperServer()
+        try await Fixture.withService(server.hosts) { locks in
+            var last = FencingToken.zero
+            for round in 0..<20 {
+                let lease = try await locks.acquire("expiry")
+                #expect(lease.fencingToken > last)
+                last = lease.fencingToken
+                let session = try #require(try server.session(ofNode: "/locks/expiry/"))
+                let events = lease.events
+                try server.expire(session)
+                let expired = ContinuousClock.now
+                var reason: LossReason?
+                for await event in events {
+                    if case .lost(let why) = event { reason = why }
+                    if reason != nil { break }
+                }
+                #expect(reason == .expired, "round \(round)")
+                // The client hears of it when it is connected again, which takes a moment.
+                #expect(expired.duration(to: .now) < .seconds(2), "round \(round)")
+                #expect(throws: LockError.self) { try lease.checkValid() }
+                let reply = await lease.release()
+                #expect(reply == .alreadyLost)
+                #expect(try await locks.holders(of: "expiry").isEmpty)
+            }
+        }
+    }
+
+    @Test("A waiter whose session expires gets a new place, and never the lock while another holds it")
+    func waiterExpires() async throws {
+        let server = try await ZooKeeperServer()
+        try await Fixture.withService(server.hosts) { holder in
+            let lease = try await holder.acquire("queue")
+            try await Fixture.withService(server.hosts) { waiter in
+                let isIn = Cell(false)
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask {
+                        try await waiter.withLock("queue") { inner in
+                            isIn.value = true
+                            #expect(inner.fencingToken > lease.fencingToken)
+                        }
+                    }
+                    try await Fixture.eventually("nobody waits") {
+                        try await holder.status(of: "queue").waiters.count == 1
+                    }
+                    let nodes = try server.command("dump").split(separator: "\n").filter {
+                        $0.contains("/locks/queue/")
+                    }
+                    let last = try #require(nodes.max())
+                    let session = try #require(try server.session(ofNode: String(last.dropFirst())))
+                    try server.expire(session)
+                    try await Task.sleep(for: .milliseconds(500))
+                    try await Fixture.eventually("the waiter did not queue up again") {
+                        try await holder.status(of: "queue").waiters.count == 1
+                    }
+                    #expect(!isIn.value)
+                    await lease.release()
+                    try await group.waitForAll()
+                }
+                #expect(isIn.value)
+            }
+        }
+    }
+
+    @Test("A server that freezes for longer than the session: the body is cancelled before others can go on")
+    func frozen() async throws {
+        let server = try await ZooKeeperServer()
+        let other = try Fixture.store(server.hosts)
+        try await Fixture.withService(server.hosts) { locks in
+            for round in 0..<3 {
+                let frozenAt = Cell<ContinuousClock.Instant?>(nil)
+                let cancelledAt = Cell<ContinuousClock.Instant?>(nil)
+                await #expect(throws: LockError.self, "round \(round)") {
+                    try await locks.withLock("frozen") { _ in
+                        server.pause()
+                        frozenAt.value = .now
+                        try? await Task.sleep(for: .seconds(10))
+                        cancelledAt.value = .now
+                    }
+                }
+                let silence = try #require(frozenAt.value).duration(
+                    to: try #require(cancelledAt.value)
+                )
+                #expect(silence < Fixture.session, "round \(round)")
+                // The server's clock went on: it ends the session when it can.
+                try await Task.sleep(for: Fixture.session)
+                server.resume()
+                try await Fixture.running([other]) {
+                    let request = Fixture.request("frozen")
+                    var reply = try await Self.insist(other, request)
+                    while case .waiting = reply {
+                        try await Task.sleep(for: .milliseconds(50))
+                        reply = try await Self.insist(other, request)
+                    }
+                    guard case .granted = reply else {
+                        Issue.record("the other was not granted: \(reply)")
+                        return
+                    }
+                    _ = try await other.release(request.key)
+                }
+            }
+        }
+    }
+
+    @Test("A client that is cut off stops before another is let in")
+    func cutOff() async throws {
+        let server = try await ZooKeeperServer()
+        let proxy = try FaultProxy(to: server.port)
+        try await Fixture.withService("127.0.0.1:\(proxy.port)") { cut in
+            try await Fixture.withService(server.hosts) { free in
+                for round in 0..<3 {
+                    let believes = Cell(true)
+                    let lease = try await cut.acquire("cut")
+                    proxy.hold()
+                    try await withThrowingTaskGroup(of: Void.self) { group in
+                        group.addTask {
+                            for await event in lease.events {
+                                if case .lost = event { break }
+                            }
+                            believes.value = false
+                        }
+                        let next = try await free.acquire("cut", waitingAtMost: .seconds(20))
+                        #expect(throws: LockError.self, "round \(round)") { try lease.checkValid() }
+                        #expect(!believes.value, "round \(round): two believe that they hold the lock")
+                        #expect(next.fencingToken > lease.fencingToken)
+                        await next.release()
+                        try await group.waitForAll()
+                    }
+                    proxy.pass()
+                    await lease.release()
+                    try await Fixture.eventually("the cut client does not come back") {
+                        guard let again = try? await cut.tryAcquire("again") else { return false }
+                        await again.release()
+                        return true
+                    }
+                }
+            }
+        }
+    }
+
+    @Test("A server that is killed and started again within the session timeout keeps the lock")
+    func restart() async throws {
+        let server = try await ZooKeeperServer()
+        try await withLockService(
+            store: try ZooKeeperLockStore(url: "zookeeper://\(server.hosts)/locks?sharing=no&session=20s&timeout=4s"),
+            configuration: LockServiceConfiguration()
+        ) { locks in
+            let lease = try await locks.acquire("kept")
+            server.kill()
+            try await Task.sleep(for: .seconds(1))
+            try await server.start()
+            try await Fixture.eventually("the client does not come back") {
+                (try? await locks.holders(of: "kept").count) == 1
+            }
+            try await lease.renew()
+            try lease.checkValid()
+            #expect(try await locks.holders(of: "kept").first?.fencingToken == lease.fencingToken)
+            let reply = await lease.release()
+            #expect(reply == .released)
+        }
+    }
+
+    /// Asks again while the store cannot answer.
+    static func insist(_ store: ZooKeeperLockStore, _ request: LockRequest) async throws -> AcquireReply {
+        for _ in 0..<50 {
+            do {
+                return try await store.acquire(request)
+            } catch let error as LockError where error.code == .storeUnavailable {
+                try await Task.sleep(for: .milliseconds(100))
+            }
+        }
+        return try await store.acquire(request)
+    }
+}
