@@ -31,6 +31,9 @@ demo: build ## Show workers, a crash and a late writer on one lock
 test: bootstrap ## Run all tests, with a real Redis and a real ZooKeeper
 	@command -v redis-server >/dev/null || { echo "make test: redis-server is missing: apt-get install redis-server" >&2; exit 1; }
 	@command -v javac >/dev/null || { echo "make test: javac is missing: apt-get install openjdk-17-jdk-headless" >&2; exit 1; }
+	@for jar in zookeeper curator-recipes; do [ -r /usr/share/java/$$jar.jar ] || \
+	  { echo "make test: $$jar.jar is missing: apt-get install libzookeeper-java libcurator-recipes-java" >&2; exit 1; }; done
+	@/usr/bin/python3 -c 'import kazoo' 2>/dev/null || { echo "make test: kazoo is missing: apt-get install python3-kazoo" >&2; exit 1; }
 	@$(SWIFT) build $(FLAGS) --build-tests
 	@for suites in $(SUITES); do \
 	  $(SWIFT) test $(FLAGS) --skip-build --filter "^$$suites" || exit 1; \

@@ -81,6 +81,11 @@ public final class ZooKeeperServer: Sendable {
         try await self.awaitAnswers()
     }
 
+    /// Starts the server again after ``kill()``, and does not wait: alone it may have no majority.
+    ///
+    /// - Throws: ``LockError`` when a program is missing.
+    public func launchAgain() throws { try self.launch() }
+
     func launch() throws {
         guard let java = ChildProcess.find("java") else {
             throw LockError(.storeUnavailable, "java not found; run `make bootstrap`")

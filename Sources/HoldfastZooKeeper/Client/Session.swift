@@ -283,7 +283,7 @@ final class Session: Sendable {
     ///
     /// Calls that are not answered by then end with ``ServerCode/closing``.
     @concurrent
-    func close() async {
+    func close(draining limit: Duration = Session.drainLimit) async {
         let handle = self.state.withLock { state in
             state.phase = .closed
             defer { state.handle = nil }
@@ -295,7 +295,7 @@ final class Session: Sendable {
         }
         for waiter in waiters { waiter.resume() }
         guard let handle else { return }
-        let limit = Instant.now.advanced(by: Self.drainLimit)
+        let limit = Instant.now.advanced(by: limit)
         while CallbackTable.shared.pending(on: handle.number) > 0, Instant.now < limit {
             try? await ContinuousClock().sleep(for: .milliseconds(2))
             if Task.isCancelled { break }

@@ -117,6 +117,16 @@ public final class ZooKeeperLockStore: LockStore {
         await self.remover.drain(by: .now.advanced(by: Session.drainLimit))
     }
 
+    /// Ends the session, and with it all locks of all stores that share it.
+    ///
+    /// Calls under way are waited for as long as is said; then they end with an error, each of them.
+    ///
+    /// - Parameter limit: How long to wait for calls under way.
+    package func closeSession(draining limit: Duration) async { await self.session.close(draining: limit) }
+
+    /// How many completions and watches the process still expects from the client library.
+    package static var expectedCallbacks: Int { CallbackTable.shared.count }
+
     // MARK: - What all parts need
 
     /// A wire to the servers, by the deadline of a call.

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import HoldfastZooKeeper
+import Testing
+
+@Suite("ZooKeeper URLs")
+struct ConfigurationTests {
+    @Test("Say servers, path, user and settings")
+    func whole() throws {
+        let url = "zookeeper://anna:p%40ss%2Fw@h1:2182,h2,[::1]:2183/locks/a?session=6s&timeout=500ms&layout=kazoo"
+        let configuration = try ZooKeeperConfiguration(url: url)
+        #expect(configuration.servers == ["h1:2182", "h2:2181", "[::1]:2183"])
+        #expect(configuration.root == "/locks/a")
+        #expect(configuration.user == "anna")
+        #expect(configuration.password == "p@ss/w")
+        #expect(configuration.access == .creator)
+        #expect(configuration.sessionTimeout == .seconds(6))
+        #expect(configuration.timeout == .milliseconds(500))
+        #expect(configuration.layout == .kazoo)
+        #expect("\(configuration)" == "zookeeper://h1:2182,h2:2181,[::1]:2183/locks/a")
+        var dumped = ""
+        dump(configuration, to: &dumped)
+        #expect(!dumped.contains("p@ss"))
+    }
+
+    @Test("Have sensible defaults", arguments: ["zookeeper://h", "zk://h/", "ZooKeeper://h:2181"])
+    func defaults(_ url: String) throws {
+        let configuration = try ZooKeeperConfiguration(url: url)
+        #expect(configuration == ZooKeeperConfiguration(servers: ["h:2181"]))
+    }
+
+    @Test(
+        "That cannot be read are refused, and not quoted",
+        arguments: [
+            "", "h", "redis://h", "zookeeper://", "zookeeper://,h", "zookeeper://h,", "zookeeper://h:x",
+            "zookeeper://h:0",
+            "zookeeper://h:70000", "zookeeper://secret@h", "zookeeper://h/secret@x",
+            "zookeeper://h//a", "zookeeper://h/a/../b", "zookeeper://h/zookeeper", "zookeeper://h?session=1ms",
+            "zookeeper://h?session=secret", "zookeeper://h?layout=secret", "zookeeper://h?secret=1",
+            "zookeeper://h#secret",
+            "zookeeper://h?access=creator", "zookeeper://a:%zz@h", "zookeeper://[::1", "zookeeper://::1",
+            "zookeeper://h h",
+        ]
+    )
+    func bad(_ url: String) {
+        let error = #expect(throws: LockError.self) { _ = try ZooKeeperLockStore(url: url) }
+        #expect(error?.code == .invalidArgument)
+        #expect(error?.message.contains("secret") == false)
+    }
+
+    @Test("For TLS say what to do instead", arguments: ["zookeepers://h", "zks://h"])
+    func tls(_ url: String) {
+        let error = #expect(throws: LockError.self) { _ = try ZooKeeperLockStore(url: url) }
+        #expect(error?.code == .unsupported)
+        #expect(error?.message.contains("stunnel") == true)
+    }
+
+    @Test("The lease that a holder may believe in is shorter than the session")
+    func belief() throws {
+        let store = try ZooKeeperLockStore(url: "zookeeper://h?session=10s")
+        #expect(store.capabilities.sessionLease == .seconds(9))
+        #expect(store.capabilities.modes == Set(LockMode.Kind.allCases))
+        let plain = try ZooKeeperLockStore(url: "zookeeper://h?layout=curator-rw")
+        #expect(plain.capabilities.modes == [.exclusive, .shared])
+    }
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import HoldfastTesting
+import HoldfastZooKeeper
+import Testing
+
+/// Three servers, of which some fail.
+@Suite("A ZooKeeper ensemble", .timeLimit(.minutes(3)), .serialized)
+struct EnsembleTests {
+    private static func url(_ ensemble: ZooKeeperEnsemble) -> String {
+        "zookeeper://\(ensemble.hosts)/locks?sharing=no&session=6s&timeout=2s"
+    }
+
+    @Test("A leader that is killed costs no lock")
+    func leaderKilled() async throws {
+        let ensemble = try await ZooKeeperEnsemble()
+        try await withLockService(store: try ZooKeeperLockStore(url: Self.url(ensemble))) { locks in
+            let lease = try await locks.acquire("kept")
+            for round in 0..<3 {
+                let leader = try #require(ensemble.leader)
+                leader.kill()
+                try await Fixture.eventually(within: .seconds(20), "round \(round): no new leader") {
+                    (try? await lease.renew()) != nil
+                }
+                try lease.checkValid()
+                let other = try await locks.acquire("other", waitingAtMost: .seconds(10))
+                await other.release()
+                try await leader.start()
+            }
+            #expect(try await locks.holders(of: "kept").first?.fencingToken == lease.fencingToken)
+            let reply = await lease.release()
+            #expect(reply == .released)
+        }
+    }
+
+    @Test("Without a majority calls end in time, and with it again locks are granted")
+    func majorityLost() async throws {
+        let ensemble = try await ZooKeeperEnsemble()
+        let store = try ZooKeeperLockStore(url: Self.url(ensemble))
+        try await Fixture.running([store]) {
+            _ = try await SessionFaultTests.insist(store, Fixture.request("first"))
+            ensemble.servers[0].kill()
+            ensemble.servers[1].kill()
+            let asked = ContinuousClock.now
+            let request = Fixture.request("second")
+            let error = await #expect(throws: LockError.self) { _ = try await store.acquire(request) }
+            #expect(error?.code == .storeUnavailable)
+            #expect(asked.duration(to: .now) < .seconds(4))
+            try ensemble.servers[0].launchAgain()
+            try ensemble.servers[1].launchAgain()
+            try await Fixture.eventually(within: .seconds(30), "nothing is granted") {
+                if case .granted? = try? await store.acquire(request) { true } else { false }
+            }
+            #expect(try await store.status(of: "second").holders.count == 1)
+        }
+    }
+
+    @Test("A leader that freezes: two never believe that they hold the lock, and somebody goes on")
+    func leaderFrozen() async throws {
+        let ensemble = try await ZooKeeperEnsemble()
+        let inside = Cell(0)
+        let turns = Cell(0)
+        let stop = Cell(false)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<2 {
+                group.addTask {
+                    try await withLockService(store: try ZooKeeperLockStore(url: Self.url(ensemble))) { locks in
+                        while !stop.value {
+                            do {
+                                try await locks.withLock("frozen", waitingAtMost: .seconds(5)) { lease in
+                                    guard (try? lease.checkValid()) != nil else { return }
+                                    inside.value += 1
+                                    #expect(inside.value == 1)
+                                    try? await Task.sleep(for: .milliseconds(20))
+                                    inside.value -= 1
+                                    turns.value += 1
+                                }
+                            } catch is LockError {
+                                try await Task.sleep(for: .milliseconds(50))
+                            }
+                        }
+                    }
+                }
+            }
+            try await Fixture.eventually("nobody holds") { turns.value > 10 }
+            let leader = try #require(ensemble.leader)
+            leader.pause()
+            let before = turns.value
+            try await Fixture.eventually(within: .seconds(40), "nobody goes on") { turns.value > before + 10 }
+            leader.resume()
+            let after = turns.value
+            try await Fixture.eventually(within: .seconds(20), "nobody goes on afterwards") { turns.value > after + 10 }
+            stop.value = true
+            try await group.waitForAll()
+        }
+    }
+}
