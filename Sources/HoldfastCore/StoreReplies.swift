@@ -134,4 +134,7 @@ public enum StoreSignal: Sendable, Hashable {
     case revokeRequested(RequestID)
     /// Signals may have been missed: every waiting request of this store should be sent again, spread a little.
     case interrupted
+    /// The connection is lost, and with it the certainty: whether grants are still held is in doubt until a renewal is
+    /// answered. Leases go on until their deadlines.
+    case doubted
 }

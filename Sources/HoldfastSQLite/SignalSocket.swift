@@ -173,6 +173,7 @@ enum SignalCode {
         case .lost(let id, .expired), .lost(let id, .deadline), .lost(let id, .stopped): Self.bytes(3, id, 0)
         case .revokeRequested(let id): Self.bytes(4, id, 0)
         case .interrupted: Self.bytes(5, RequestID(high: 0, low: 0), 0)
+        case .doubted: Self.bytes(6, RequestID(high: 0, low: 0), 0)
         }
     }
 
@@ -189,6 +190,7 @@ enum SignalCode {
         case 3: words[2] == 1 ? .lost(id, .forced) : .lost(id, .expired)
         case 4: .revokeRequested(id)
         case 5: .interrupted
+        case 6: .doubted
         default: nil
         }
     }

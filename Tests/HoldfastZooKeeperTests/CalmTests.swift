@@ -46,6 +46,18 @@ struct CalmTests {
         }
     }
 
+    @Test("All stores of a process with the same servers and user share a session")
+    func oneSession() async throws {
+        let server = try await ZooKeeperServer()
+        let stores = try (0..<20).map { try ZooKeeperLockStore(url: "\(server.url)/locks\($0 % 2)?session=2s") }
+        try await Fixture.running(stores) {
+            for store in stores { _ = try await store.acquire(Fixture.request("x", contention: .fail)) }
+            // The connection that asks is one too.
+            let connections = try server.command("cons").split(separator: "\n").count { $0.contains("sid=0x") }
+            #expect(connections == 1)
+        }
+    }
+
     @Test("A server that is down costs little, and its end is an answer")
     func down() async throws {
         let server = try await ZooKeeperServer()

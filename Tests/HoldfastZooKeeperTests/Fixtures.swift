@@ -9,12 +9,12 @@ import Testing
 
 /// Shorthands for tests of sessions.
 enum Fixture {
-    /// Ten ticks of the test servers.
-    static let session: Duration = .seconds(2)
+    /// Twenty ticks of the test servers.
+    static let session: Duration = .seconds(4)
 
     /// The URL of a store with a session of its own.
     static func url(_ hosts: String, _ more: String = "") -> String {
-        "zookeeper://\(hosts)/locks?sharing=no&session=2s&timeout=4s\(more)"
+        "zookeeper://\(hosts)/locks?sharing=no&session=4s&timeout=4s\(more)"
     }
 
     static func store(_ hosts: String, _ more: String = "") throws -> ZooKeeperLockStore {
@@ -23,7 +23,7 @@ enum Fixture {
 
     static var configuration: LockServiceConfiguration {
         var configuration = LockServiceConfiguration()
-        configuration.lease = .seconds(2)
+        configuration.lease = .seconds(4)
         return configuration
     }
 

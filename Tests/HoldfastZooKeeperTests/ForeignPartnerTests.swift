@@ -185,6 +185,23 @@ struct ForeignPartnerTests {
         }
     }
 
+    @Test("A lock whose node was removed in between is made again, and its tokens still rise")
+    func removed() async throws {
+        let server = try await ZooKeeperServer()
+        let log = try OverlapLog()
+        try await Fixture.withService(server.hosts, "&release=confirmed") { locks in
+            var last = FencingToken.zero
+            for round in 0..<3 {
+                let lease = try await locks.acquire("x")
+                #expect(lease.fencingToken > last)
+                last = lease.fencingToken
+                await lease.release()
+                try await Partner(.kazoo, server.hosts, "/locks/x", log: log, name: "reaper\(round)", mode: "remove")
+                    .end()
+            }
+        }
+    }
+
     @Test("Curator's Revoker reaches a holder of ours")
     func revoker() async throws {
         let server = try await ZooKeeperServer()

@@ -158,7 +158,13 @@ struct SessionFaultTests {
             configuration: LockServiceConfiguration()
         ) { locks in
             let lease = try await locks.acquire("kept")
+            let events = lease.events
             server.kill()
+            // In doubt at once, and not lost.
+            for await event in events {
+                if case .jeopardy = event { break }
+            }
+            try lease.checkValid()
             try await Task.sleep(for: .seconds(1))
             try await server.start()
             try await Fixture.eventually("the client does not come back") {

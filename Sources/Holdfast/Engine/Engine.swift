@@ -165,6 +165,8 @@ final class Engine: Sendable {
             for id in self.state.withLock({ Array($0.waiting.keys) }) {
                 self.checkLater(id, after: self.identifiers.jitter(upTo: Self.interruptionSpread))
             }
+        case .doubted:
+            for core in self.state.withLock({ Array($0.leases.values) }) { core.doubt() }
         }
     }
 

@@ -146,6 +146,18 @@ final class LeaseCore: Sendable {
         return loss
     }
 
+    /// Says to whoever listens that the lease is in doubt.
+    ///
+    /// Nothing else changes: only an answer or the deadline ends it.
+    func doubt() {
+        let news = self.state.withLock { state -> News in
+            guard state.holds > 0, state.timeline.loss == nil else { return News() }
+            let event = LeaseEvent.jeopardy(deadline: state.timeline.validUntil)
+            return News(events: [event], listeners: Array(state.listeners.values))
+        }
+        news.deliver()
+    }
+
     /// Ends the lease on news from the store or from the service.
     ///
     /// - Returns: Whether it was believed until now.

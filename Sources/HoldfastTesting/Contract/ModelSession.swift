@@ -295,14 +295,14 @@ struct ModelSession {
         case .granted(let id): !self.isTied || !self.withdrawn.contains(id)
         // Who gives a lock back at once may never hear that somebody asked.
         case .revokeRequested: !self.isTied
-        case .check, .interrupted: false
+        case .check, .interrupted, .doubted: false
         }
     }
 
     private static func request(of signal: StoreSignal) -> RequestID? {
         switch signal {
         case .granted(let id), .lost(let id, _), .revokeRequested(let id), .check(let id, after: _): id
-        case .interrupted: nil
+        case .interrupted, .doubted: nil
         }
     }
 

@@ -157,6 +157,7 @@ final class CallbackTable: Sendable {
         }
         guard let entry else { return }
         entry.call.free?()
+        if isAnswer, !reply.code.isKnown { ClientLog.shared.count(unknown: reply.code) }
         if isAnswer, entry.call.reachesLeader, reply.code.isAnswer { handler?(.answered(sentAt: entry.call.sentAt)) }
         if !entry.isLate { entry.call.done(reply) }
     }

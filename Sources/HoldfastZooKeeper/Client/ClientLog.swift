@@ -22,6 +22,9 @@ public enum ZooKeeperLog {
         public static func < (left: Level, right: Level) -> Bool { left.rawValue < right.rawValue }
     }
 
+    /// How many answers had a code that this version does not know; they were treated as refusals.
+    public static var unknownCodes: Int { ClientLog.shared.unknownCodes }
+
     /// Passes lines on from now on, instead of whoever got them before.
     ///
     /// - Parameters:
@@ -48,6 +51,7 @@ final class ClientLog: Sendable {
     }
 
     private let state = Mutex(State())
+    private let unknown = Atomic<Int>(0)
 
     private init() {
         // Until somebody wants more; errors are few unless a server is down, and then they are counted here.
@@ -55,8 +59,20 @@ final class ClientLog: Sendable {
     }
 
     func observe(upTo level: ZooKeeperLog.Level, _ handler: (@Sendable (ZooKeeperLog.Level, String) -> Void)?) {
-        self.state.withLock { $0.handler = handler }
+        // Whoever is new has missed nothing yet.
+        self.state.withLock { $0 = State(handler: handler) }
         zoo_set_debug_level(ZooLogLevel(rawValue: UInt32(handler == nil ? 1 : level.rawValue)))
+    }
+
+    /// How many answers had a code that this version does not know.
+    var unknownCodes: Int { self.unknown.load(ordering: .relaxed) }
+
+    /// Counts an answer with a code that this version does not know, and says so.
+    func count(unknown code: ServerCode) {
+        self.unknown.add(1, ordering: .relaxed)
+        self.take(
+            ":ZOO_WARN@answer@0: the server answered with a code that this version does not know: \(code.rawValue)"
+        )
     }
 
     /// Takes a line such as `2026-11-23 10:00:00,000:123(0x7f):ZOO_WARN@function@12: text`.

@@ -35,6 +35,14 @@ struct ServerCode: RawRepresentable, Sendable, Hashable {
     /// Ours: too many calls are unanswered; nothing was sent.
     static let tooManyCalls = ServerCode(rawValue: -1003)
 
+    /// Whether the header of the client library names it.
+    var isKnown: Bool {
+        switch self.rawValue {
+        case -9...0, -15 ... -13, -103 ... -100, -108, -124 ... -110, -127: true
+        default: false
+        }
+    }
+
     /// Whether a server of the session has handled the call.
     var isAnswer: Bool { self == .ok || (-111 ... -101).contains(self.rawValue) }
 

@@ -166,7 +166,7 @@ public final class ZooKeeperLockStore: LockStore {
     private func took(_ event: Session.Event) {
         switch event {
         case .connected(let link): self.remover.retry(link)
-        case .doubted: break
+        case .doubted: self.handlers.emit(.doubted)
         case .ended(let epoch): self.ended(epoch)
         case .tick(let now): self.tick(now)
         }

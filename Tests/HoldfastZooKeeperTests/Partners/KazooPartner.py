@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user of kazoo's locks: HOSTS PATH LOG NAME ROUNDS MODE, with MODE mutex, read, write or junk.
+"""A user of kazoo's locks: HOSTS PATH LOG NAME ROUNDS MODE, with MODE mutex, read, write, junk or remove.
 
 Takes the lock ROUNDS times, and writes into LOG when it enters and leaves. With 0 rounds it holds once, until the
 file LOG.go is there. Writes NAME.done to LOG's folder at the end, with the error if there was one.
@@ -23,6 +23,10 @@ def run(hosts, path, log, name, rounds, mode):
         client.ensure_path(path)
         client.create(path + "/readme", b"not a lock")
         client.create(path + "/leases", b"")
+        client.stop()
+        return
+    if mode == "remove":
+        client.delete(path)
         client.stop()
         return
     lock = {"mutex": client.Lock, "read": client.ReadLock, "write": client.WriteLock}[mode](path, name)
