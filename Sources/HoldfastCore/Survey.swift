@@ -13,6 +13,8 @@ public struct Holder: Sendable, Hashable, Codable {
     /// How long the lock has been held, when the store knows it.
     public var heldFor: Duration?
     /// How much of the lease is left; `nil` when the lock does not end by itself.
+    ///
+    /// Where locks live with sessions, and the holder is another process: how long the lock outlives it.
     public var remaining: Duration?
     /// Whether the lock was handed over and the holder has not said yet that it is there.
     public var isAccepting: Bool

@@ -6,12 +6,14 @@ import Synchronization
 
 /// What our nodes say about themselves: a JSON object, in UTF-8.
 ///
-/// `{"holdfast":1,"id":"<instance>-<serial>","host":…,"pid":…,"started":…,"program":…,"label":…,"holding":[…],
-/// "token":…,"revoke":true}`. The last four may be missing. It is for people and for finding deadlocks; who holds is
+/// `{"holdfast":1,"id":"<instance>-<serial>","host":…,"pid":…,"started":…,"program":…,"label":…,"session":…,
+/// "holding":[…],"token":…,"revoke":true}`. All from `label` on may be missing. It is for people and for finding deadlocks; who holds is
 /// never decided by it. Other libraries write what they like, and it is tolerated.
 struct NodeData: Sendable, Hashable, Decodable {
     /// Who asks.
     var owner: OwnerID?
+    /// How long the servers keep its session when they hear nothing of it, in milliseconds.
+    var session: Int64?
     /// The references of the grants that are kept meanwhile.
     var holding: [String]
     /// The fencing token, when it is not the transaction that created the node.
@@ -25,6 +27,7 @@ struct NodeData: Sendable, Hashable, Decodable {
     private static let maximumLength = 64 * 1024
 
     private enum CodingKeys: String, CodingKey {
+        case session
         case holding
         case token
         case revoke
@@ -36,14 +39,22 @@ struct NodeData: Sendable, Hashable, Decodable {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         _ = try container.decode(Int.self, forKey: .holdfast)
         self.owner = try OwnerID(from: decoder)
+        self.session = try container.decodeIfPresent(Int64.self, forKey: .session)
         self.holding = try container.decodeIfPresent([String].self, forKey: .holding) ?? []
         self.token = try container.decodeIfPresent(UInt64.self, forKey: .token)
         self.revoke = try container.decodeIfPresent(Bool.self, forKey: .revoke) ?? false
     }
 
     /// Describes a node.
-    init(owner: OwnerID?, holding: [String] = [], token: UInt64? = nil, revoke: Bool = false) {
+    init(
+        owner: OwnerID?,
+        session: Duration? = nil,
+        holding: [String] = [],
+        token: UInt64? = nil,
+        revoke: Bool = false
+    ) {
         self.owner = owner
+        self.session = session?.millisecondsRoundedUp
         self.holding = Array(holding.prefix(Limits.maximumHolding))
         self.token = token
         self.revoke = revoke
@@ -66,6 +77,7 @@ struct NodeData: Sendable, Hashable, Decodable {
         text.reserveCapacity(text.utf8.count + 96)
         text += ",\"id\":\"\(owner.id)\""
         if let label = owner.label { text += ",\"label\":\(Self.quoted(label))" }
+        if let session = self.session { text += ",\"session\":\(session)" }
         if !self.holding.isEmpty { text += ",\"holding\":[\(self.holding.map(Self.quoted).joined(separator: ","))]" }
         if let token = self.token { text += ",\"token\":\(token)" }
         if self.revoke { text += ",\"revoke\":true" }

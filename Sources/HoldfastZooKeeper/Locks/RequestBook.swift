@@ -81,6 +81,18 @@ struct RequestBook: Sendable {
         /// The whole path of the node.
         var path: String? { self.node.map { "\(self.parent)/\($0.name.text)" } }
 
+        /// When something of it is due, if nothing changes.
+        var nextLook: Instant {
+            switch self.phase {
+            case .creating: .now.advanced(by: .seconds(3600))
+            case .unresolved, .queued:
+                // One without a watch is looked at again and again.
+                self.watches.isEmpty && self.waitsFor == nil
+                    ? .now : self.waitEnd ?? .now.advanced(by: .seconds(3600))
+            case .granted(let hold): hold.watch == nil ? self.since : hold.expires
+            }
+        }
+
         /// What a server would say of its node.
         var reply: CallReply {
             guard let node = self.node else { return CallReply(code: .noNode) }
@@ -99,6 +111,9 @@ struct RequestBook: Sendable {
     private var references: [UInt32: RequestID] = [:]
     /// Who of this store waits for whom of this store.
     private var dependents: [RequestID: [RequestID]] = [:]
+    /// Whether anything changed since the last look at what is due, and when the next look is needed otherwise.
+    private var hasChanged = true
+    private var nextLook: Instant = .now
     private var finished = RecentRequests(capacity: Limits.rememberedRequests)
 
     subscript(id: RequestID) -> Entry? { self.entries[id] }
@@ -142,6 +157,7 @@ struct RequestBook: Sendable {
 
     /// Enters a request.
     mutating func enter(_ entry: Entry) {
+        self.hasChanged = true
         self.references[Self.reference(of: entry.request.id)] = entry.request.id
         self.entries[entry.request.id] = entry
     }
@@ -192,6 +208,7 @@ struct RequestBook: Sendable {
         guard var entry = self.entries[id], entry.guid == guid else { return nil }
         let result = change(&entry)
         self.entries[id] = entry
+        self.hasChanged = true
         return result
     }
 
@@ -209,9 +226,15 @@ struct RequestBook: Sendable {
     static let watchAfter: Duration = .milliseconds(50)
 
     /// Takes out what is over, and says what has to be looked after.
+    ///
+    /// Looks at all requests, but only when one has changed or the time of one has come.
     mutating func due(at now: Instant) -> Due {
         var due = Due()
+        guard self.hasChanged || self.nextLook <= now else { return due }
+        self.hasChanged = false
+        self.nextLook = now.advanced(by: .seconds(3600))
         for (id, entry) in self.entries {
+            self.nextLook = min(self.nextLook, entry.nextLook)
             switch entry.phase {
             case .creating: break
             case .unresolved, .queued:

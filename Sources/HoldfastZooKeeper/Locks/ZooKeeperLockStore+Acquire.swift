@@ -27,7 +27,13 @@ extension ZooKeeperLockStore {
             case .verify(let entry): if let reply = try await self.verify(entry, wire) { return reply }
             case .create(let entry): if let reply = try await self.create(entry, wire) { return reply }
             case .look(let entry):
-                if let reply = try self.reply(await self.look(entry, wire), to: entry) { return reply }
+                let look = await self.look(entry, wire)
+                if case .granted = look, !self.session.isFresh(within: self.freshness) {
+                    // Any server shows the queue; that the session is alive only the ensemble knows.
+                    if let reply = try await self.verify(entry, wire) { return reply }
+                } else if let reply = try self.reply(look, to: entry) {
+                    return reply
+                }
             case .resolve(let entry): try await self.resolve(entry, wire)
             }
         }
@@ -121,7 +127,11 @@ extension ZooKeeperLockStore {
     private func create(_ entry: RequestBook.Entry, _ wire: Wire) async throws -> AcquireReply? {
         let request = entry.request
         if request.contention == .fail, let reply = try await self.busy(entry, wire) { return reply }
-        let data = NodeData(owner: request.owner, holding: request.holding).bytes(self.owners)
+        let data = NodeData(
+            owner: request.owner,
+            session: self.configuration.sessionTimeout,
+            holding: request.holding
+        ).bytes(self.owners)
         let prefix = LockName.prefix(self.configuration.layout, guid: entry.guid, request.mode, .queued)
         let path = "\(entry.parent)/\(prefix)"
         var (made, list) = await wire.enqueue(path, data, listing: entry.parent)

@@ -292,6 +292,7 @@ extension ZooKeeperLockStore {
         let isAsked = self.book.withLock { $0[entry.request.id] }?.hold?.revokeRequested ?? false
         let data = NodeData(
             owner: entry.request.owner,
+            session: self.configuration.sessionTimeout,
             holding: entry.request.holding,
             token: token.rawValue,
             revoke: isAsked
@@ -344,6 +345,7 @@ extension ZooKeeperLockStore {
         }
         let adopted = self.book.withLock { book in
             book.update(id, guid: entry.guid) { entry in
+                entry.hold?.watch = nil
                 entry.node = RequestBook.Node(name: name, created: found.stat?.created ?? 0)
                 entry.hold?.successor = nil
                 if name.standing != .upgrade {

@@ -7,7 +7,8 @@ import Synchronization
 extension ZooKeeperLockStore {
     /// Sets a watch on the node of a grant that has none.
     func guardHold(_ id: RequestID) {
-        guard let entry = self.book.withLock({ $0[id] }), entry.hold?.watch == nil,
+        // While another node takes the place of the known one, neither is worth a watch.
+        guard let entry = self.book.withLock({ $0[id] }), entry.hold?.watch == nil, entry.hold?.successor == nil,
             let wire = self.wire(ofEpoch: entry.epoch)
         else { return }
         self.inspect(entry, wire) { _ in }
@@ -27,7 +28,7 @@ extension ZooKeeperLockStore {
         }
         let isFirst = self.book.withLock { book in
             book.update(id, guid: entry.guid) { entry in
-                guard entry.path == path, entry.hold?.watch == nil else { return false }
+                guard entry.path == path, entry.hold?.watch == nil, entry.hold?.successor == nil else { return false }
                 entry.hold?.watch = watch
                 return true
             } ?? false
@@ -39,15 +40,24 @@ extension ZooKeeperLockStore {
             case .ok:
                 self.heed(NodeData.read(reply.data), id, entry.guid)
                 done(true)
-            case .noNode: done(self.deleted(id, path) ? false : nil)
+            case .noNode:
+                let isGone = self.deleted(id, path)
+                self.forget(watch: watch, id, entry.guid)
+                done(isGone ? false : nil)
             default:
-                _ = self.book.withLock { book in
-                    book.update(id, guid: entry.guid) { if $0.hold?.watch == watch { $0.hold?.watch = nil } }
-                }
+                self.forget(watch: watch, id, entry.guid)
                 done(nil)
             }
         }
         wire.link.handle.get(path, watch: isFirst ? watch : nil, terms)
+    }
+
+    /// Notes that a watch was not set.
+    private func forget(watch: UInt, _ id: RequestID, _ guid: String) {
+        self.drop(watches: [watch])
+        _ = self.book.withLock { book in
+            book.update(id, guid: guid) { if $0.hold?.watch == watch { $0.hold?.watch = nil } }
+        }
     }
 
     /// The node of a grant was changed or deleted.
@@ -104,7 +114,8 @@ extension ZooKeeperLockStore {
             mode: hold?.mode ?? mode,
             fencingToken: hold?.token ?? FencingToken(rawValue: data.token ?? UInt64(clamping: created)),
             heldFor: hold.map { $0.since.duration(to: .now) } ?? reply.stat.map(Self.age),
-            remaining: hold.map { Instant.now.duration(to: $0.expires) },
+            // Of others it is known how long their lock outlives them.
+            remaining: hold.map { Instant.now.duration(to: $0.expires) } ?? data.session.map { .milliseconds($0) },
             isAccepting: hold.map { !$0.isAccepted } ?? false
         )
     }
