@@ -79,7 +79,8 @@ struct CommandTests {
     func `versions of the libraries are shown`() async throws {
         let result = try await self.run(["--version"])
         #expect(result.status == 0)
-        #expect(try /holdfast [0-9.]+ \(hiredis [0-9.]+, SQLite 3\.[0-9.]+\)\n/.wholeMatch(in: result.output) != nil)
+        let expected = /holdfast [0-9.]+ \(hiredis [0-9.]+, SQLite 3\.[0-9.]+, ZooKeeper client [0-9.]+\)\n/
+        #expect(try expected.wholeMatch(in: result.output) != nil)
     }
 
     @Test

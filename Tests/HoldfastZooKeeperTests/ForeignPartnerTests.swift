@@ -116,6 +116,7 @@ struct ForeignPartnerTests {
             try await Fixture.eventually("Curator does not queue up") {
                 try await locks.status(of: "x").waiters.count == 1
             }
+            try await Task.sleep(for: .milliseconds(300))
             #expect(log.lines.isEmpty)
             // A reader behind it waits too: Curator is next.
             let beside = try await locks.tryAcquire("x", mode: .shared)
@@ -160,6 +161,7 @@ struct ForeignPartnerTests {
                 }
                 #expect(error?.code == .storeRefused)
                 #expect(error?.message.contains("?layout=") == true)
+                #expect(error?.message.contains(library == .kazoo ? "__lock__" : "-lock-") == true)
             }
             try await Fixture.eventually("a node is left behind") {
                 try server.command("dump").split(separator: "\n").count { $0.contains("/locks/x/") } == 1
@@ -167,6 +169,25 @@ struct ForeignPartnerTests {
         }
         log.go()
         try await partner.end()
+    }
+
+    @Test("A reader of kazoo's lets our readers in and keeps our writers out")
+    func kazooReads() async throws {
+        let server = try await ZooKeeperServer()
+        let log = try OverlapLog()
+        let partner = try await Partner(.kazoo, server.hosts, "/locks/x", log: log, name: "kazoo", mode: "read")
+        try await Fixture.eventually("kazoo does not come") { log.lines.count == 1 }
+        try await Fixture.withService(server.hosts, "&layout=kazoo") { locks in
+            let writer = try await locks.tryAcquire("x")
+            #expect(writer == nil)
+            try await locks.withLock("x", mode: .shared) { _ in
+                let holders = try await locks.holders(of: "x")
+                #expect(holders.map(\.mode) == [.shared, .shared])
+            }
+            log.go()
+            try await partner.end()
+            try await locks.withLock("x", waitingAtMost: .seconds(5)) { _ in log.enter("own") }
+        }
     }
 
     @Test("Children that are no locks are ignored")

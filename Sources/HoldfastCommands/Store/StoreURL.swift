@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import HoldfastCore
+import HoldfastZooKeeper
+
 /// Where locks live, as a user names it.
 ///
-/// Forms: `memory:`, `sqlite:PATH`, `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`. ``description`` never shows the
-/// user-info.
+/// Forms: `memory:`, `sqlite:PATH`, `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`,
+/// `zookeeper://[USER:PASSWORD@]HOST[:PORT],…[/PATH]`. ``description`` never shows the user-info.
 package enum StoreURL: Sendable, Hashable {
     /// One process: for trying things out.
     case memory
@@ -41,7 +44,7 @@ package enum StoreURL: Sendable, Hashable {
             self = .memory
         case "sqlite": self = .sqlite(path: try Self.path(String(rest)))
         case "redis": self = .redis(url: try Self.server(text, after: rest))
-        case "zookeeper", "zk", "zookeepers", "zks": self = .zookeeper(url: text)
+        case "zookeeper", "zk", "zookeepers", "zks": self = .zookeeper(url: try Self.ensemble(text))
         default:
             // Anything else before the colon may be a password.
             let isScheme = scheme.count <= 32 && scheme.allSatisfy { $0.isASCII && ($0.isLetter || "+.-".contains($0)) }
@@ -113,6 +116,15 @@ package enum StoreURL: Sendable, Hashable {
         guard let authority = Self.authority(of: url) else { return "" }
         let path = url[authority.endIndex...].prefix { $0 != "?" && $0 != "#" }
         return path.contains("@") ? "" : path
+    }
+
+    private static func ensemble(_ url: String) throws(Problem) -> String {
+        do throws(LockError) {
+            _ = try ZooKeeperConfiguration(url: url)
+            return url
+        } catch {
+            throw Problem(description: error.message)
+        }
     }
 
     /// Host and port, without the user-info.
