@@ -25,7 +25,10 @@ final class Sandbox: Sendable {
     /// Changes the file behind the store's back.
     @discardableResult
     func sql(_ text: String) throws -> [Row] {
-        let queue = try DatabaseQueue(path: self.file)
+        var configuration = Configuration()
+        // A store that was left a moment ago may still be closing the file.
+        configuration.busyMode = .timeout(5)
+        let queue = try DatabaseQueue(path: self.file, configuration: configuration)
         return try queue.writeWithoutTransaction { try Row.fetchAll($0, sql: text) }
     }
 }
