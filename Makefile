@@ -9,7 +9,7 @@ FLAGS := --enable-all-traits
 # Tests run in groups: simulations keep every core busy, and suites that talk to real servers in real time suffer from it.
 # Those of ZooKeeper's sessions run one by one: a session of a few seconds ends where a machine is busy.
 SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.' 'HoldfastZooKeeperTests\.' \
-	'StoreContractTests\.' \
+	'StoreContractTests\.(?!ZooKeeper)' 'StoreContractTests\.ZooKeeper' \
 	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
 PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools \
