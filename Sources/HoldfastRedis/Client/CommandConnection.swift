@@ -15,10 +15,18 @@ package final class CommandConnection: RedisLinkDelegate {
     private let configuration: RedisConfiguration
     private let link: RedisLink
     private let ledger: Mutex<CommandLedger<CommandTicket>>
+    private let failsFast: Bool
 
     /// Makes a connection; nothing is sent yet.
-    package init(_ configuration: RedisConfiguration, loop: any EventLoop) {
+    ///
+    /// - Parameters:
+    ///   - configuration: How the server is reached.
+    ///   - loop: Where the connection lives.
+    ///   - failsFast: Whether commands fail at once while the server is known to be down, and the connection is tried
+    ///     again without them.
+    package init(_ configuration: RedisConfiguration, loop: any EventLoop, failsFast: Bool = false) {
         self.configuration = configuration
+        self.failsFast = failsFast
         self.link = RedisLink(configuration, loop: loop)
         self.ledger = Mutex(CommandLedger(capacity: configuration.maximumPending))
         self.link.attach(self)
@@ -26,6 +34,9 @@ package final class CommandConnection: RedisLinkDelegate {
 
     /// The event loop that the connection lives on.
     var loop: any EventLoop { self.link.loop }
+
+    /// The latest time at which the server that is connected may have started; `nil` while none is.
+    var serverStartedBy: ContinuousClock.Instant? { self.link.serverStartedBy }
 
     /// Sends one command and waits for its reply, at most until the deadline.
     ///
@@ -40,26 +51,42 @@ package final class CommandConnection: RedisLinkDelegate {
         by deadline: NIODeadline,
         _ encode: @Sendable (inout CommandEncoder) -> Void
     ) async -> Outcome {
-        if let refusal = self.link.refusal { return .failure(refusal) }
+        if let outage = self.outage { return .failure(outage) }
         // Each ticket is in the ledger exactly once, and leaves it exactly when it is resumed.
         return unsafe await withUnsafeContinuation { continuation in
-            let ticket = unsafe CommandTicket(continuation)
-            let submission = self.ledger.withLock { $0.submit(ticket, deadline: deadline, encode) }
-            switch submission {
-            case .queued: break
-            case .scheduleBatch: self.link.loop.execute { self.flush() }
-            case .full:
-                let limit = self.configuration.maximumPending
-                ticket.resume(
-                    .failure(
-                        LockError(.limitReached, "\(limit) commands wait for Redis already; nothing was sent")
-                    )
-                )
-            case .closed:
-                ticket.resume(
-                    .failure(LockError(.notRunning, "the Redis store is closed; nothing was sent"))
-                )
-            }
+            self.submit(unsafe CommandTicket(continuation), by: deadline, encode)
+        }
+    }
+
+    /// Sends one command and hands its reply to a handler, which is called once, on any thread, and must not block.
+    ///
+    /// - Parameters:
+    ///   - deadline: When to give up; see ``send(by:_:)``.
+    ///   - encode: Writes exactly one command. Called at most once, under a lock.
+    ///   - done: Gets the reply, error lines included, or why there is none.
+    func submit(
+        by deadline: NIODeadline,
+        _ encode: (inout CommandEncoder) -> Void,
+        _ done: @escaping @Sendable (Outcome) -> Void
+    ) {
+        if let outage = self.outage { return done(.failure(outage)) }
+        self.submit(CommandTicket(done), by: deadline, encode)
+    }
+
+    /// Why a command need not be tried.
+    private var outage: LockError? { self.link.refusal ?? (self.failsFast ? self.link.outage : nil) }
+
+    private func submit(_ ticket: CommandTicket, by deadline: NIODeadline, _ encode: (inout CommandEncoder) -> Void) {
+        switch self.ledger.withLock({ $0.submit(ticket, deadline: deadline, encode) }) {
+        case .queued: break
+        case .scheduleBatch: self.link.loop.execute { self.flush() }
+        case .full:
+            let limit = self.configuration.maximumPending
+            ticket.resume(
+                .failure(LockError(.limitReached, "\(limit) commands wait for Redis already; nothing was sent"))
+            )
+        case .closed:
+            ticket.resume(.failure(LockError(.notRunning, "the Redis store is closed; nothing was sent")))
         }
     }
 
@@ -103,7 +130,7 @@ package final class CommandConnection: RedisLinkDelegate {
             expired,
             with: LockError(
                 .storeUnavailable,
-                "no connection to Redis at \(self.configuration.host):\(self.configuration.port); nothing was sent"
+                "no connection to Redis at \(self.configuration.place); nothing was sent"
             )
         )
         if isOverdue { self.link.reset(.silent) }
@@ -116,7 +143,7 @@ package final class CommandConnection: RedisLinkDelegate {
 
     // MARK: - RedisLinkDelegate
 
-    var wantsLink: Bool { self.ledger.withLock { $0.hasUnsent } }
+    var wantsLink: Bool { self.failsFast || self.ledger.withLock { $0.hasUnsent } }
 
     func linkOpened() { self.flush() }
 
@@ -129,7 +156,7 @@ package final class CommandConnection: RedisLinkDelegate {
 
     func linkLost(_ error: LockError, isRefusal: Bool) {
         let tickets = self.ledger.withLock { ledger in
-            isRefusal ? ledger.failAll() : ledger.connectionLost()
+            isRefusal || self.failsFast ? ledger.failAll() : ledger.connectionLost()
         }
         Self.fail(tickets, with: error)
     }

@@ -2,16 +2,28 @@
 
 import HoldfastCore
 
-/// One caller who waits for a reply.
+/// One caller who waits for a reply: a suspended task, or what is to be done with it.
 ///
 /// A `CheckedContinuation` costs an allocation for each command. What makes the unchecked one safe is the ledger: it
 /// holds each ticket once, and the one place that takes a ticket out resumes it.
 @safe struct CommandTicket: Sendable {
-    private let continuation: UnsafeContinuation<Result<RedisReply, LockError>, Never>
-
-    init(_ continuation: UnsafeContinuation<Result<RedisReply, LockError>, Never>) {
-        unsafe self.continuation = continuation
+    @safe private enum Caller: Sendable {
+        case task(UnsafeContinuation<Result<RedisReply, LockError>, Never>)
+        case handler(@Sendable (Result<RedisReply, LockError>) -> Void)
     }
 
-    func resume(_ outcome: Result<RedisReply, LockError>) { unsafe self.continuation.resume(returning: outcome) }
+    private let caller: Caller
+
+    init(_ continuation: UnsafeContinuation<Result<RedisReply, LockError>, Never>) {
+        unsafe self.caller = .task(continuation)
+    }
+
+    init(_ handler: @escaping @Sendable (Result<RedisReply, LockError>) -> Void) { self.caller = .handler(handler) }
+
+    func resume(_ outcome: Result<RedisReply, LockError>) {
+        switch self.caller {
+        case .task(let continuation): unsafe continuation.resume(returning: outcome)
+        case .handler(let handler): handler(outcome)
+        }
+    }
 }

@@ -4,7 +4,7 @@ package import HoldfastCore
 
 /// What is said before the first command on a connection, and whether the answers will do; a pure value.
 package struct Handshake: Sendable {
-    private enum Step: Sendable { case authenticate, name, select, memory }
+    private enum Step: Sendable { case authenticate, name, select, memory, server }
 
     private let steps: [Step]
     private let configuration: RedisConfiguration
@@ -17,8 +17,12 @@ package struct Handshake: Sendable {
         steps.append(.name)
         if configuration.database != 0 { steps.append(.select) }
         if !configuration.allowsEviction { steps.append(.memory) }
+        if configuration.asksUptime { steps.append(.server) }
         self.steps = steps
     }
+
+    /// How long the server has been up at least, by what it says; zero when it was not asked, or did not say.
+    package private(set) var uptime: Duration = .zero
 
     /// Writes the commands, all at once.
     package func encode(_ encoder: inout CommandEncoder) {
@@ -31,6 +35,7 @@ package struct Handshake: Sendable {
             case .name: encoder.command(["CLIENT", "SETNAME", self.configuration.clientName])
             case .select: encoder.command(["SELECT", String(self.configuration.database)])
             case .memory: encoder.command(["INFO", "memory"])
+            case .server: encoder.command(["INFO", "server"])
             }
         }
     }
@@ -47,18 +52,22 @@ package struct Handshake: Sendable {
         return true
     }
 
-    private func check(_ step: Step, _ reply: RedisReply) throws(LockError) {
+    private mutating func check(_ step: Step, _ reply: RedisReply) throws(LockError) {
         if case .error(let line) = reply {
             let meaning = RedisErrorLine(line)
             switch step {
             case .authenticate, .select: throw meaning.error
             // A name is a courtesy. Where INFO is not permitted we cannot know, and go on.
-            case .name, .memory:
+            case .name, .memory, .server:
                 if meaning.kind == "NOAUTH" || meaning.kind == "DENIED" { throw meaning.error }
                 // It would have answered but for its state: the question must not be skipped.
                 if meaning.retry == .here { throw meaning.error }
             }
             return
+        }
+        if step == .server, let seconds = Self.field("uptime_in_seconds", of: reply.text ?? "").flatMap({ Int64($0) }) {
+            // Whole seconds, rounded either way.
+            self.uptime = .seconds(min(max(0, seconds - 1), Int64(Int32.max)))
         }
         guard step == .memory, let policy = Self.field("maxmemory_policy", of: reply.text ?? "") else { return }
         guard policy == "noeviction" else {

@@ -26,7 +26,7 @@ package enum LinkFailure: Sendable {
 
     /// The error for callers whose commands end with the connection.
     func error(for configuration: RedisConfiguration) -> LockError {
-        let place = "\(configuration.host):\(configuration.port)"
+        let place = configuration.place
         switch self {
         case .unreachable(let reason):
             return LockError(.storeUnavailable, "cannot connect to Redis at \(place); check that it runs (\(reason))")

@@ -15,12 +15,24 @@ final class RedisClient: Sendable {
     let configuration: RedisConfiguration
     let loop: any EventLoop
     private let connection: CommandConnection
+    private let isOneOfSeveral: Bool
 
-    init(_ configuration: RedisConfiguration, loop: any EventLoop) {
+    /// Makes a client; nothing is sent yet.
+    ///
+    /// - Parameters:
+    ///   - configuration: How the server is reached.
+    ///   - loop: Where the connection lives.
+    ///   - isOneOfSeveral: Whether others can stand in for this server: then it is known to be down while it is, and a call
+    ///     is tried once.
+    init(_ configuration: RedisConfiguration, loop: any EventLoop, isOneOfSeveral: Bool = false) {
         self.configuration = configuration
         self.loop = loop
-        self.connection = CommandConnection(configuration, loop: loop)
+        self.isOneOfSeveral = isOneOfSeveral
+        self.connection = CommandConnection(configuration, loop: loop, failsFast: isOneOfSeveral)
     }
+
+    /// The latest time at which the server that is connected may have started; `nil` while none is.
+    var startedBy: ContinuousClock.Instant? { self.connection.serverStartedBy }
 
     /// When a call that starts now must end.
     var deadline: NIODeadline { .now() + .nanoseconds(self.configuration.timeout.nanoseconds) }
@@ -62,11 +74,11 @@ final class RedisClient: Sendable {
                     // The name may lead to another server by now; this connection never will.
                     self.connection.startAnew()
                 }
-                guard meaning.retry == .here else { throw meaning.error }
+                guard meaning.retry == .here, !self.isOneOfSeveral else { throw meaning.error }
                 failure = meaning.error
             case .success(let reply): return Answer(reply: reply, isRepeat: isRepeat)
             case .failure(let error):
-                guard error.code == .storeUnavailable, isRepeatable else { throw error }
+                guard error.code == .storeUnavailable, isRepeatable, !self.isOneOfSeveral else { throw error }
                 isRepeat = true
                 failure = error
             }
@@ -76,6 +88,36 @@ final class RedisClient: Sendable {
             schedule = next
             guard end < deadline else { throw failure }
             await self.pause(until: end)
+        }
+    }
+
+    /// Sends a command once; a script that the server does not know, a second time.
+    ///
+    /// - Parameters:
+    ///   - encode: As for ``send(isRepeatable:_:)``.
+    ///   - done: Called once with its reply, never an error line, or why there is none; on any thread.
+    func submit(
+        _ encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void,
+        _ done: @escaping @Sendable (Result<RedisReply, LockError>) -> Void
+    ) {
+        self.submit(encode, isKnown: true, by: self.deadline, done)
+    }
+
+    private func submit(
+        _ encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void,
+        isKnown: Bool,
+        by deadline: NIODeadline,
+        _ done: @escaping @Sendable (Result<RedisReply, LockError>) -> Void
+    ) {
+        let encodeOnce = { (encoder: inout CommandEncoder) in encode(&encoder, isKnown) }
+        self.connection.submit(by: deadline, encodeOnce) { outcome in
+            guard case .success(.error(let line)) = outcome else { return done(outcome) }
+            let meaning = RedisErrorLine(line)
+            if meaning.kind == "NOSCRIPT", isKnown {
+                return self.submit(encode, isKnown: false, by: deadline, done)
+            }
+            if meaning.retry == .elsewhere { self.connection.startAnew() }
+            done(.failure(meaning.error))
         }
     }
 

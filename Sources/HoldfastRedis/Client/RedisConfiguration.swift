@@ -26,6 +26,8 @@ public struct RedisConfiguration: Sendable, Hashable {
     public var allowsEviction: Bool
     /// How many commands may be unanswered before new ones are refused.
     public var maximumPending: Int
+    /// Whether to ask, with each new connection, since when the server has been up.
+    package var asksUptime = false
 
     /// The port of Redis.
     public static let defaultPort = 6379
@@ -83,10 +85,10 @@ public struct RedisConfiguration: Sendable, Hashable {
 
 extension RedisConfiguration: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
     /// `redis://host:port/database`, without user and password.
-    public var description: String {
-        let host = self.host.contains(":") ? "[\(self.host)]" : self.host
-        return "redis://\(host):\(self.port)/\(self.database)"
-    }
+    public var description: String { "redis://\(self.place)/\(self.database)" }
+
+    /// `host:port`.
+    var place: String { self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)" }
 
     /// The same as ``description``.
     public var debugDescription: String { self.description }

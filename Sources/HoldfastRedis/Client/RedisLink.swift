@@ -34,6 +34,9 @@ final class RedisLink: Sendable {
         var attempt = 0
         var schedule = RetrySchedule(base: .milliseconds(10), cap: .seconds(1))
         var delegate: (any RedisLinkDelegate)?
+        /// Why there is no connection, from a loss until it is back.
+        var outage: LockError?
+        var serverStartedBy: ContinuousClock.Instant?
     }
 
     /// How long a refusal (wrong password, evicting server) is remembered before the server is asked again.
@@ -59,6 +62,16 @@ final class RedisLink: Sendable {
     var refusal: LockError? {
         self.state.withLock { state in
             if case .refused(let error, let until) = state.phase, until > .now() { error } else { nil }
+        }
+    }
+
+    /// Why there is no connection, from a loss until it is back.
+    var outage: LockError? { self.state.withLock { $0.outage } }
+
+    /// The latest time at which the server that is connected may have started; `nil` while none is.
+    var serverStartedBy: ContinuousClock.Instant? {
+        self.state.withLock { state in
+            if case .ready = state.phase { state.serverStartedBy } else { nil }
         }
     }
 
@@ -167,7 +180,11 @@ final class RedisLink: Sendable {
                 do throws(LockError) {
                     hasOpened = try handshake.receive(replies)
                     state.phase = hasOpened ? .ready(channel) : .greeting(channel, handshake)
-                    if hasOpened { state.schedule.reset() }
+                    if hasOpened {
+                        state.schedule.reset()
+                        state.outage = nil
+                        state.serverStartedBy = .now - handshake.uptime
+                    }
                 } catch {
                     refusal = error
                 }
@@ -188,6 +205,7 @@ final class RedisLink: Sendable {
     ///
     /// On the event loop.
     func ended(_ failure: LinkFailure, attempt: Int) {
+        let error = failure.error(for: self.configuration)
         let ended: (channel: (any Channel)?, delegate: (any RedisLinkDelegate)?)? = self.state.withLock { state in
             guard state.attempt == attempt else { return nil }
             var channel: (any Channel)?
@@ -201,11 +219,11 @@ final class RedisLink: Sendable {
             } else {
                 state.phase = .idle
             }
+            state.outage = error
             return (channel, state.delegate)
         }
         guard let ended else { return }
         ended.channel?.close(promise: nil)
-        let error = failure.error(for: self.configuration)
         ended.delegate?.linkLost(error, isRefusal: failure.isRefusal)
         if ended.delegate?.wantsLink == true {
             self.reopenLater(atLeast: failure.isRefusal ? Self.refusalMemory : .zero)

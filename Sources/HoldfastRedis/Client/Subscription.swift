@@ -37,7 +37,7 @@ final class Subscription: RedisLinkDelegate {
         var hasHeard = false
         var epoch = 0
         var nextWaiter = 0
-        var waiters: [Int: CheckedContinuation<Standing, Never>] = [:]
+        var waiters: [Int: @Sendable (Standing) -> Void] = [:]
     }
 
     /// After how long to ask a server again that did not permit to subscribe: somebody may have changed that.
@@ -81,21 +81,26 @@ final class Subscription: RedisLinkDelegate {
     /// Waits until messages come, at most until the deadline.
     @concurrent
     func standing(by deadline: NIODeadline) async -> Standing {
-        self.start()
-        return await withCheckedContinuation { continuation in
-            let answer: Standing? = self.state.withLock { state in
-                if state.isListening { return .listening }
-                if state.isForbidden { return .forbidden }
-                let number = state.nextWaiter
-                state.nextWaiter += 1
-                state.waiters[number] = continuation
-                self.link.loop.scheduleTask(deadline: deadline) {
-                    self.state.withLock { $0.waiters.removeValue(forKey: number) }?.resume(returning: .late)
-                }
-                return nil
-            }
-            if let answer { continuation.resume(returning: answer) }
+        await withCheckedContinuation { continuation in
+            self.standing(by: deadline) { continuation.resume(returning: $0) }
         }
+    }
+
+    /// Says when messages come, at the latest at the deadline; on any thread.
+    func standing(by deadline: NIODeadline, _ done: @escaping @Sendable (Standing) -> Void) {
+        self.start()
+        let answer: Standing? = self.state.withLock { state in
+            if state.isListening { return .listening }
+            if state.isForbidden { return .forbidden }
+            let number = state.nextWaiter
+            state.nextWaiter += 1
+            state.waiters[number] = done
+            self.link.loop.scheduleTask(deadline: deadline) {
+                self.state.withLock { $0.waiters.removeValue(forKey: number) }?(.late)
+            }
+            return nil
+        }
+        if let answer { done(answer) }
     }
 
     /// Closes for good.
@@ -110,7 +115,7 @@ final class Subscription: RedisLinkDelegate {
             defer { state.waiters = [:] }
             return state.waiters
         }
-        for waiter in waiters.values { waiter.resume(returning: standing) }
+        for waiter in waiters.values { waiter(standing) }
     }
 
     private func send(_ command: [String]) {

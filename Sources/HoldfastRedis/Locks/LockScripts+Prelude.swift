@@ -88,7 +88,7 @@ extension LockScripts {
         end
         local asker
         local function raise()
-          token = math.max(token + 1, us)
+          token = math.max(token + 1, us, floor)
         end
         local function after(ends, delays)
           local till = math.min(ends, ms) + delays

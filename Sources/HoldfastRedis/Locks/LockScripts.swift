@@ -35,6 +35,7 @@ package enum LockScripts {
     static let start = """
         local call = redis.call
         local clock
+        local floor = 0
 
         """
 
@@ -53,119 +54,137 @@ package enum LockScripts {
     /// barging), the mode (`x`, `s`, `u`, `pN`), a colon, and the references of what is kept.
     ///
     /// Answers the token; 0 finished; -1 queue full; or `{1 waiting | 2 busy, position, check after, holder…}`.
-    package static let acquire = LockScript(
-        keys: 5,
-        arguments: 9,
-        #"""
-        local call = redis.call
-        local me = ARGV[1]
-        local clock = call('TIME')
-        local record = call('GET', KEYS[2])
-        if not record and call('EXISTS', KEYS[3]) == 0 then record = 'F0000000000000000' end
-        if record and string.byte(record) == 70 and ARGV[7] == '0' and
-          (#ARGV[3] == 1 or string.byte(ARGV[3], 3) == 120) then
-          local tail = string.sub(me, 17)
-          if string.find(record, tail, 18, true) or string.find(record, string.upper(tail), 18, true) then return 0 end
-          if call('SET', KEYS[1], me, 'NX', 'PX', ARGV[2]) then
-            local token = clock[1] * 1000000 + clock[2]
-            local following = string.sub(record, 2, 17) + 1
-            if following > token then token = following end
-            call('SET', KEYS[2], string.format('H%016.0f', token) .. string.sub(record, 18) .. '|' .. me .. '|' ..
-              clock[1] .. '|' .. clock[2] .. '|' .. ARGV[2] .. '|' .. ARGV[6] .. '|' .. ARGV[8] .. '|' .. ARGV[9],
-              'PX', '172800000')
-            return token
-          end
-        end
+    package static let acquire = acquire(floor: "")
 
-        """# + prelude + #"""
-            load(record)
-            if isFinished(me) or (tomb > ms and call('EXISTS', KEYS[5]) == 1) then return 0 end
-            local mode, barges, holding = 'x', 'f', ''
-            if #ARGV[3] > 1 then barges, mode, holding = string.match(ARGV[3], '^.(%a)([^:]*):(%x*)$') end
-            local prio = ARGV[7] / \#(LockScripts.headStart)
-            local function take()
-              hold(me, mode, ARGV[2], ARGV[2], ARGV[6], 1, prio, ARGV[8], ARGV[9])
-            end
-            asker = me
-            local value = settle()
-            local mine = kind ~= '' and call('HGET', S, me)
-            if mine then
-              local held = touch(me, mine, ARGV[2])
-              save()
-              return held
-            end
-            if value == me then
-              if id == me then
-                call('PEXPIRE', K, ARGV[2])
-                accepted, expires, lease = 1, ms + ARGV[2], ARGV[2] + 0
-              else
-                take()
-              end
-              save()
-              return token
-            end
-            local position = queue == 1 and call('ZRANK', Q, me)
-            -- Whether all before a place in the queue let themselves be passed.
-            local function passes(rank)
-              if barges == 'b' or queue == 0 then return true end
-              local index = 0
-              while true do
-                local next = call('ZRANGE', Q, index, index, 'WITHSCORES')
-                if not next[1] or next[1] == me or (rank and next[2] + 0 > rank) then return true end
-                local _, _, _, _, _, _, _, its = string.match(call('HGET', W, next[1]) or '', WAITER)
-                if its ~= 'b' then return false end
-                index = index + 1
+    /// The same on one of several masters: its token is not below ARGV 10 either.
+    package static let acquireOnNode = acquire(floor: "floor = ARGV[10] + 0", arguments: 10)
+
+    private static func acquire(floor: String, arguments: Int = 9) -> LockScript {
+        LockScript(
+            keys: 5,
+            arguments: arguments,
+            #"""
+            local call = redis.call
+            local me = ARGV[1]
+            local clock = call('TIME')
+            local floor = 0
+            \#(floor)
+            local record = call('GET', KEYS[2])
+            if not record and call('EXISTS', KEYS[3]) == 0 then record = 'F0000000000000000' end
+            if record and string.byte(record) == 70 and ARGV[7] == '0' and
+              (#ARGV[3] == 1 or string.byte(ARGV[3], 3) == 120) then
+              local tail = string.sub(me, 17)
+              if string.find(record, tail, 18, true) or string.find(record, string.upper(tail), 18, true) then return 0 end
+              if call('SET', KEYS[1], me, 'NX', 'PX', ARGV[2]) then
+                local token = clock[1] * 1000000 + clock[2]
+                local following = string.sub(record, 2, 17) + 1
+                if following > token then token = following end
+                if floor > token then token = floor end
+                call('SET', KEYS[2], string.format('H%016.0f', token) .. string.sub(record, 18) .. '|' .. me .. '|' ..
+                  clock[1] .. '|' .. clock[2] .. '|' .. ARGV[2] .. '|' .. ARGV[6] .. '|' .. ARGV[8] .. '|' .. ARGV[9],
+                  'PX', '172800000')
+                return token
               end
             end
-            if fits(mode) and passes(not position and us - ARGV[7]) then
-              if position then drop(me) end
-              take()
-              local given = token
-              if position then promote(true) end
-              save()
-              return given
-            end
-            local verdict = 1
-            if not position then
-              if string.byte(ARGV[3]) == 102 then
-                verdict, position = 2, 0
-              else
-                if queue == 1 and call('ZCARD', Q) >= \#(Limits.maximumWaiters) then
+
+            """# + prelude + #"""
+                load(record)
+                if isFinished(me) or (tomb > ms and call('EXISTS', KEYS[5]) == 1) then return 0 end
+                \#(wish)
+                local function take()
+                  hold(me, mode, ARGV[2], ARGV[2], ARGV[6], 1, prio, ARGV[8], ARGV[9])
+                end
+                asker = me
+                local value = settle()
+                local mine = kind ~= '' and call('HGET', S, me)
+                if mine then
+                  local held = touch(me, mine, ARGV[2])
                   save()
-                  return -1
+                  return held
                 end
-                local till = 0
-                if ARGV[4] ~= '0' then
-                  till = ms + ARGV[4]
-                  if due == 0 or till < due then due = till end
+                if value == me then
+                  if id == me then
+                    call('PEXPIRE', K, ARGV[2])
+                    accepted, expires, lease = 1, ms + ARGV[2], ARGV[2] + 0
+                  else
+                    take()
+                  end
+                  save()
+                  return token
                 end
-                queue = 1
-                call('ZADD', Q, string.format('%.0f', us - ARGV[7]), me)
-                call('HSET', W, me, string.format('%.0f|%.0f|%s|%s|%s|%d|%s|%s|%s|%s|%s', us, till, ARGV[2], ARGV[5],
-                  ARGV[6], prio, mode, barges, holding, ARGV[8], ARGV[9]))
-                position = call('ZRANK', Q, me)
-              end
-            end
-            if verdict == 1 then
-              call('PEXPIRE', Q, DAY)
-              call('PEXPIRE', W, DAY)
-            end
-            save()
-            local wait = 0
-            if kind ~= '' then
-              wait = math.max(0, call('ZRANGE', E, 0, 0, 'WITHSCORES')[2] - ms)
-            elseif value then
-              wait = call('PTTL', K)
-              -- Nobody tells us of a foreign holder's release.
-              if wait < 0 then wait = 1000 end
-              if foreign and position == 0 then wait = math.min(wait, 100) end
-            end
-            -- Nobody tells a waiter without a channel anything.
-            if ARGV[8] == '' then wait = math.min(wait, 100) end
-            if rest > ms then wait = math.max(wait, rest - ms) end
-            return describe({ verdict, position, wait }, value, \#(maximumBlockers))
-            """#
-    )
+                local position = queue == 1 and call('ZRANK', Q, me)
+                -- Whether all before a place in the queue let themselves be passed.
+                local function passes(rank)
+                  if barges == 'b' or queue == 0 then return true end
+                  local index = 0
+                  while true do
+                    local next = call('ZRANGE', Q, index, index, 'WITHSCORES')
+                    if not next[1] or next[1] == me or (rank and next[2] + 0 > rank) then return true end
+                    local _, _, _, _, _, _, _, its = string.match(call('HGET', W, next[1]) or '', WAITER)
+                    if its ~= 'b' then return false end
+                    index = index + 1
+                  end
+                end
+                if fits(mode) and passes(not position and us - ARGV[7]) then
+                  if position then drop(me) end
+                  take()
+                  local given = token
+                  if position then promote(true) end
+                  save()
+                  return given
+                end
+                local verdict = 1
+                if not position then
+                  if string.byte(ARGV[3]) == 102 then
+                    verdict, position = 2, 0
+                  else
+                    if queue == 1 and call('ZCARD', Q) >= \#(Limits.maximumWaiters) then
+                      save()
+                      return -1
+                    end
+                    enqueue()
+                    position = call('ZRANK', Q, me)
+                  end
+                end
+                if verdict == 1 then
+                  call('PEXPIRE', Q, DAY)
+                  call('PEXPIRE', W, DAY)
+                end
+                save()
+                local wait = 0
+                if kind ~= '' then
+                  wait = math.max(0, call('ZRANGE', E, 0, 0, 'WITHSCORES')[2] - ms)
+                elseif value then
+                  wait = call('PTTL', K)
+                  -- Nobody tells us of a foreign holder's release.
+                  if wait < 0 then wait = 1000 end
+                  if foreign and position == 0 then wait = math.min(wait, 100) end
+                end
+                -- Nobody tells a waiter without a channel anything.
+                if ARGV[8] == '' then wait = math.min(wait, 100) end
+                if rest > ms then wait = math.max(wait, rest - ms) end
+                return describe({ verdict, position, wait }, value, \#(maximumBlockers))
+                """#
+        )
+    }
+
+    /// Reads the manner of an acquire, and puts the request into the queue.
+    static let wish = #"""
+        local mode, barges, holding = 'x', 'f', ''
+        if #ARGV[3] > 1 then barges, mode, holding = string.match(ARGV[3], '^.(%a)([^:]*):(%x*)$') end
+        local prio = ARGV[7] / \#(LockScripts.headStart)
+        local function enqueue()
+          local till = 0
+          if ARGV[4] ~= '0' then
+            till = ms + ARGV[4]
+            if due == 0 or till < due then due = till end
+          end
+          queue = 1
+          call('ZADD', Q, string.format('%.0f', us - ARGV[7]), me)
+          call('HSET', W, me, string.format('%.0f|%.0f|%s|%s|%s|%d|%s|%s|%s|%s|%s', us, till, ARGV[2], ARGV[5],
+            ARGV[6], prio, mode, barges, holding, ARGV[8], ARGV[9]))
+        end
+        """#
 
     /// KEYS: lock, record, queue, waiters.
     ///
@@ -176,6 +195,7 @@ package enum LockScripts {
         #"""
         local call = redis.call
         local clock
+        local floor = 0
         local me = ARGV[1]
         local value = call('GET', KEYS[1])
         local record = call('GET', KEYS[2])

@@ -26,9 +26,9 @@ public final class RedisLockStore: LockStore {
     public let configuration: RedisConfiguration
 
     let client: RedisClient
+    let commands: LockCommands
     private let subscription: Subscription
     let channel: String
-    private let owners = OwnerText()
     private let handlers: SignalHandlers
     /// Requests that were sent twice and may have been granted.
     private let repeated = Mutex<Set<RequestID>>([])
@@ -54,6 +54,7 @@ public final class RedisLockStore: LockStore {
         self.channel = "hf:c:\(Hex.text(of: generator.next()))"
         self.handlers = handlers
         self.client = RedisClient(configuration, loop: loop)
+        self.commands = LockCommands(prefix: configuration.prefix)
         self.subscription = Subscription(configuration, channel: self.channel, loop: loop) { event in
             switch event {
             case .message(let payload): if let signal = ScriptReplies.signal(payload) { handlers.emit(signal) }
@@ -113,26 +114,9 @@ public final class RedisLockStore: LockStore {
     }
 
     private func acquire(_ request: LockRequest, queues: Bool, channel: String) async throws -> AcquireReply {
-        let keys = LockKeys(self.configuration.prefix, request.resource)
-        let owner = self.owners.text(of: request.owner)
-        let manner = LockModeText.manner(of: request, queues: queues)
-        let headStart = LockScripts.headStart * Int64(request.priority)
-        let answer = try await self.client.send { encoder, isKnown in
-            LockScripts.acquire.begin(&encoder, isKnown: isKnown)
-            keys.encode(&encoder)
-            keys.encodeTombstone(of: request.id, &encoder)
-            encoder.part(request.id)
-            encoder.part(request.lease.millisecondsRoundedUp)
-            encoder.part(manner)
-            encoder.part(request.waitLimit.map { max(1, $0.millisecondsRoundedUp) } ?? 0)
-            encoder.part(max(1, request.acceptance.millisecondsRoundedUp))
-            encoder.part(request.lockDelay.millisecondsRoundedUp)
-            encoder.part(headStart)
-            encoder.part(channel)
-            encoder.part(owner)
-        }
+        let answer = try await self.client.run(self.commands.acquire(request, queues: queues, channel: channel))
         if answer.isRepeat { self.remember(request.id) }
-        return try ScriptReplies.acquire(answer.reply, resource: request.resource)
+        return answer.reply
     }
 
     /// Remembers a request that was sent twice: a copy of it may still be under way on a lost connection.
@@ -156,23 +140,7 @@ public final class RedisLockStore: LockStore {
         guard renewals.count <= Limits.maximumRenewalBatch else {
             throw LockError(.invalidArgument, "at most \(Limits.maximumRenewalBatch) grants can be renewed at once")
         }
-        let answer = try await self.client.send { encoder, isKnown in
-            LockScripts.renew.begin(&encoder, groups: renewals.count, isKnown: isKnown)
-            for renewal in renewals { LockKeys(self.configuration.prefix, renewal.key.resource).encode(&encoder) }
-            for renewal in renewals {
-                encoder.part(renewal.key.id)
-                encoder.part(max(1, renewal.lease.millisecondsRoundedUp))
-            }
-        }
-        let replies = try ScriptReplies.elements(answer.reply, atLeast: renewals.count)
-        return replies.map { reply in
-            switch reply.number {
-            case 0: .lost(.expired)
-            case 1: .renewed(revokeRequested: false)
-            case 2: .renewed(revokeRequested: true)
-            default: .unknown
-            }
-        }
+        return try await self.client.run(self.commands.renew(renewals))
     }
 
     /// See ``LockStore/release(_:)``.
@@ -183,20 +151,9 @@ public final class RedisLockStore: LockStore {
     /// - Returns: What became of it.
     /// - Throws: ``LockError``; the lease then ends by itself unless the release took effect.
     public func release(_ grant: GrantKey) async throws -> ReleaseReply {
-        let keys = LockKeys(self.configuration.prefix, grant.resource)
-        let answer = try await self.client.send { encoder, isKnown in
-            LockScripts.release.begin(&encoder, isKnown: isKnown)
-            keys.encode(&encoder)
-            encoder.part(grant.id)
-        }
-        let number = try ScriptReplies.number(answer.reply)
+        let reply = try await self.client.run(self.commands.release(grant))
         if self.repeated.withLock({ $0.remove(grant.id) }) != nil { _ = try? await self.withdraw(grant) }
-        switch number {
-        case 1: return .released
-        // It had ended before. If we asked twice, that was the first time we asked.
-        case 2: return answer.isRepeat ? .released : .alreadyLost
-        default: return .alreadyLost
-        }
+        return reply
     }
 
     /// See ``LockStore/withdraw(_:)``.
@@ -207,18 +164,7 @@ public final class RedisLockStore: LockStore {
     /// - Returns: What became of it.
     /// - Throws: ``LockError``; the place in the queue then ends at its wait limit or its acceptance time.
     public func withdraw(_ request: GrantKey) async throws -> WithdrawReply {
-        let keys = LockKeys(self.configuration.prefix, request.resource)
-        let answer = try await self.client.send { encoder, isKnown in
-            LockScripts.withdraw.begin(&encoder, isKnown: isKnown)
-            keys.encode(&encoder)
-            keys.encodeTombstone(of: request.id, &encoder)
-            encoder.part(request.id)
-        }
-        switch try ScriptReplies.number(answer.reply) {
-        case 1: return .withdrawn
-        case 2: return .released
-        default: return .notFound
-        }
+        try await self.client.run(self.commands.withdraw(request))
     }
 
     /// Whether it is known how far the messages are; if not, they are started.

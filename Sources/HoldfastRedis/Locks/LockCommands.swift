@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+
+/// The lock scripts as commands: what the store of one master and that of a majority are both made of.
+struct LockCommands: Sendable {
+    /// The most holders and waiters that are read for one look at waits: about 20 ms of the server's time.
+    private static let maximumWaitsRead = 5000
+    /// How many keys one `SCAN` looks at: about half a millisecond of the server's time.
+    private static let keysPerScan = 500
+
+    let prefix: String
+    private let owners = OwnerText()
+
+    init(prefix: String) { self.prefix = prefix }
+
+    // MARK: - Requests
+
+    /// An answer to a request for a lock, and whether it was sent twice.
+    typealias Acquisition = (reply: AcquireReply, isRepeat: Bool)
+
+    /// Asks for a lock.
+    ///
+    /// - Parameters:
+    ///   - request: The request.
+    ///   - queues: Whether to take a place in the queue.
+    ///   - channel: Where to send messages; empty for nowhere.
+    ///   - floor: What the token must reach, on one of several masters; `nil` on a single one.
+    /// - Returns: The command.
+    func acquire(
+        _ request: LockRequest,
+        queues: Bool,
+        channel: String,
+        floor: Int64? = nil
+    ) -> LockCommand<Acquisition> {
+        let script = floor == nil ? LockScripts.acquire : LockScripts.acquireOnNode
+        return self.ask(script, request, queues: queues, channel, floor) { answer throws(LockError) in
+            (try ScriptReplies.acquire(answer.reply, resource: request.resource), answer.isRepeat)
+        }
+    }
+
+    /// Gives up what a request holds on a server, and puts it into the queue.
+    func yield(_ request: LockRequest, channel: String) -> LockCommand<Bool> {
+        self.ask(LockScripts.yield, request, queues: true, channel, nil) { answer throws(LockError) in
+            try ScriptReplies.number(answer.reply) == 1
+        }
+    }
+
+    private func ask<Reply>(
+        _ script: LockScript,
+        _ request: LockRequest,
+        queues: Bool,
+        _ channel: String,
+        _ floor: Int64?,
+        _ read: @escaping @Sendable (RedisClient.Answer) throws(LockError) -> Reply
+    ) -> LockCommand<Reply> {
+        let keys = LockKeys(self.prefix, request.resource)
+        let owner = self.owners.text(of: request.owner)
+        let manner = LockModeText.manner(of: request, queues: queues)
+        let headStart = LockScripts.headStart * Int64(request.priority)
+        return LockCommand(
+            encode: { encoder, isKnown in
+                script.begin(&encoder, isKnown: isKnown)
+                keys.encode(&encoder)
+                keys.encodeTombstone(of: request.id, &encoder)
+                encoder.part(request.id)
+                encoder.part(request.lease.millisecondsRoundedUp)
+                encoder.part(manner)
+                encoder.part(request.waitLimit.map { max(1, $0.millisecondsRoundedUp) } ?? 0)
+                encoder.part(max(1, request.acceptance.millisecondsRoundedUp))
+                encoder.part(request.lockDelay.millisecondsRoundedUp)
+                encoder.part(headStart)
+                encoder.part(channel)
+                encoder.part(owner)
+                if let floor { encoder.part(floor) }
+            },
+            read: read
+        )
+    }
+
+    /// Gives up a request wherever it is.
+    func withdraw(_ request: GrantKey) -> LockCommand<WithdrawReply> {
+        let keys = LockKeys(self.prefix, request.resource)
+        return LockCommand { encoder, isKnown in
+            LockScripts.withdraw.begin(&encoder, isKnown: isKnown)
+            keys.encode(&encoder)
+            keys.encodeTombstone(of: request.id, &encoder)
+            encoder.part(request.id)
+        } read: { answer throws(LockError) in
+            switch try ScriptReplies.number(answer.reply) {
+            case 1: .withdrawn
+            case 2: .released
+            default: .notFound
+            }
+        }
+    }
+
+    // MARK: - Grants
+
+    /// Renews grants.
+    func renew(_ renewals: [Renewal]) -> LockCommand<[RenewReply]> {
+        let prefix = self.prefix
+        return LockCommand { encoder, isKnown in
+            LockScripts.renew.begin(&encoder, groups: renewals.count, isKnown: isKnown)
+            for renewal in renewals { LockKeys(prefix, renewal.key.resource).encode(&encoder) }
+            for renewal in renewals {
+                encoder.part(renewal.key.id)
+                encoder.part(max(1, renewal.lease.millisecondsRoundedUp))
+            }
+        } read: { answer throws(LockError) in
+            try ScriptReplies.elements(answer.reply, atLeast: renewals.count).map { reply in
+                switch reply.number {
+                case 0: .lost(.expired)
+                case 1: .renewed(revokeRequested: false)
+                case 2: .renewed(revokeRequested: true)
+                default: .unknown
+                }
+            }
+        }
+    }
+
+    /// Gives a lock back.
+    func release(_ grant: GrantKey) -> LockCommand<ReleaseReply> {
+        self.single(LockScripts.release, grant.resource) { encoder in
+            encoder.part(grant.id)
+        } read: { answer throws(LockError) in
+            switch try ScriptReplies.number(answer.reply) {
+            case 1: .released
+            // It had ended before. If we asked twice, that was the first time we asked.
+            case 2: answer.isRepeat ? .released : .alreadyLost
+            default: .alreadyLost
+            }
+        }
+    }
+
+    /// Lifts a holder's token, and says whether it holds.
+    func lift(_ grant: GrantKey, to token: FencingToken) -> LockCommand<Bool> {
+        self.single(LockScripts.lift, grant.resource) { encoder in
+            encoder.part(grant.id)
+            encoder.part(Int64(clamping: token.rawValue))
+        } read: { answer throws(LockError) in
+            try ScriptReplies.number(answer.reply) == 1
+        }
+    }
+
+    /// How a conversion treats others in the way.
+    enum Patience: String, Sendable {
+        /// It does not wait.
+        case none = "f"
+        /// It waits for a message.
+        case listening = "q"
+        /// It waits, and asks again and again.
+        case polling = "p"
+    }
+
+    /// Changes the mode of a grant.
+    func convert(_ conversion: Conversion, _ patience: Patience) -> LockCommand<ConvertReply> {
+        self.single(LockScripts.convert, conversion.key.resource) { encoder in
+            encoder.part(conversion.key.id)
+            encoder.part(LockModeText.text(of: conversion.mode))
+            encoder.part(patience.rawValue)
+            encoder.part(LockModeText.text(of: conversion.holding))
+        } read: { answer throws(LockError) in
+            try ScriptReplies.convert(answer.reply)
+        }
+    }
+
+    // MARK: - Operators
+
+    /// Asks the holders to let go.
+    func revoke(_ resource: Resource) -> LockCommand<RevokeReply> {
+        self.single(LockScripts.revoke, resource) { answer throws(LockError) in
+            let parts = try ScriptReplies.elements(answer.reply, atLeast: 1)
+            let reached = try ScriptReplies.number(parts[0])
+            return RevokeReply(asked: try ScriptReplies.holders(parts[1...]), reached: reached > 0 ? 1 : 0)
+        }
+    }
+
+    /// Takes a lock from its holders.
+    func force(_ resource: Resource) -> LockCommand<[Holder]> {
+        var command = self.single(LockScripts.force, resource) { answer throws(LockError) in
+            try ScriptReplies.holders(try ScriptReplies.elements(answer.reply)[...])
+        }
+        // Sent twice it could throw out the next holder as well.
+        command.isRepeatable = false
+        return command
+    }
+
+    /// Describes resources, at least one, in the order they are given.
+    func statuses(_ resources: [Resource]) -> LockCommand<[ResourceStatus]> {
+        let prefix = self.prefix
+        return LockCommand { encoder, isKnown in
+            LockScripts.status.begin(&encoder, groups: resources.count, isKnown: isKnown)
+            for resource in resources { LockKeys(prefix, resource).encode(&encoder) }
+        } read: { answer throws(LockError) in
+            var statuses: [ResourceStatus] = []
+            let replies = try ScriptReplies.elements(answer.reply, atLeast: resources.count)
+            for (resource, reply) in zip(resources, replies) {
+                statuses.append(try ScriptReplies.status(reply, of: resource))
+            }
+            return statuses
+        }
+    }
+
+    /// Resources that have a record, and where to go on; 0 at the end.
+    typealias ScanPage = (found: [Resource], next: UInt64)
+
+    /// Looks at the next keys of a server.
+    ///
+    /// - Parameters:
+    ///   - pattern: Which resources.
+    ///   - position: Where to go on; 0 to begin.
+    /// - Returns: The command.
+    func scan(_ pattern: ResourcePattern, from position: UInt64) -> LockCommand<ScanPage> {
+        let prefix = self.prefix
+        let glob = LockKeys.recordGlob(pattern, prefix: prefix)
+        return LockCommand { encoder, _ in
+            encoder.command(["SCAN", String(position), "MATCH", glob, "COUNT", String(Self.keysPerScan)])
+        } read: { answer throws(LockError) in
+            let parts = try ScriptReplies.elements(answer.reply, atLeast: 2)
+            guard let next = parts[0].text.flatMap({ UInt64($0) }) else { throw ScriptReplies.unreadable }
+            let found = try ScriptReplies.elements(parts[1]).compactMap { key in
+                key.text.flatMap { LockKeys.resource(ofRecord: $0, prefix: prefix) }
+            }
+            return (found.filter(pattern.matches), next)
+        }
+    }
+
+    /// Describes what an owner's waiting requests hang on.
+    func waits(of owner: OwnerID, for resource: Resource) -> LockCommand<[ResourceStatus]> {
+        let prefix = self.prefix
+        return self.single(LockScripts.waits, resource) { encoder in
+            encoder.part(owner.id)
+            encoder.part(prefix)
+            encoder.part(Int64(Limits.maximumWaitGraph))
+            encoder.part(Int64(Self.maximumWaitsRead))
+        } read: { answer throws(LockError) in
+            let parts = try ScriptReplies.elements(answer.reply)
+            var statuses: [ResourceStatus] = []
+            for index in stride(from: 0, to: parts.count - 1, by: 2) {
+                guard let name = parts[index].text else { throw ScriptReplies.unreadable }
+                // Stores of other prefixes write there too; what is no name here is none of ours.
+                guard let resource = try? Resource(String(name.dropFirst(prefix.count))) else { continue }
+                statuses.append(try ScriptReplies.status(parts[index + 1], of: resource))
+            }
+            return statuses
+        }
+    }
+
+    /// A script for one resource.
+    private func single<Reply>(
+        _ script: LockScript,
+        _ resource: Resource,
+        _ encode: @escaping @Sendable (inout CommandEncoder) -> Void = { _ in },
+        read: @escaping @Sendable (RedisClient.Answer) throws(LockError) -> Reply
+    ) -> LockCommand<Reply> {
+        let keys = LockKeys(self.prefix, resource)
+        return LockCommand(
+            encode: { encoder, isKnown in
+                script.begin(&encoder, isKnown: isKnown)
+                keys.encode(&encoder)
+                encode(&encoder)
+            },
+            read: read
+        )
+    }
+}
+
+extension RedisClient {
+    /// How many times `SCAN` is asked for one page at most, so that a page of few locks among many keys ends.
+    private static let scansPerPage = 16
+
+    /// Walks the keys of the server for a while; several round trips.
+    ///
+    /// - Parameters:
+    ///   - commands: What to ask.
+    ///   - pattern: Which resources.
+    ///   - position: Where to go on; 0 to begin.
+    /// - Returns: Resources that have a record, each once, and where to go on; 0 at the end.
+    /// - Throws: ``LockError``.
+    func scan(
+        _ commands: LockCommands,
+        _ pattern: ResourcePattern,
+        from position: UInt64
+    ) async throws(LockError) -> LockCommands.ScanPage {
+        var position = position
+        var found: Set<Resource> = []
+        for _ in 0..<Self.scansPerPage {
+            let page = try await self.run(commands.scan(pattern, from: position))
+            found.formUnion(page.found)
+            position = page.next
+            if position == 0 || found.count >= Limits.maximumSurveyPage / 2 { break }
+        }
+        return (found.sorted(), position)
+    }
+}
