@@ -159,6 +159,10 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
     public var prioritizes: Bool
     /// Whether a request may be passed and pass others.
     public var barges: Bool
+    /// Whether a release makes the next waiter the holder.
+    ///
+    /// If not, those who wait are told and ask again, and whoever asks first gets the lock: nobody is promised a turn.
+    public var handsOver: Bool
     /// For a store whose locks live as long as the session of the process that took them: how long a holder may believe
     /// in a lock without hearing from the store.
     ///
@@ -185,6 +189,7 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
     ///   - delaysAfterLoss: Whether a resource can rest after its holder vanished.
     ///   - prioritizes: Whether a request can stand before others that came earlier.
     ///   - barges: Whether a request may be passed and pass others.
+    ///   - handsOver: Whether a release makes the next waiter the holder.
     ///   - sessionLease: How long a holder may believe in a lock that lives with its session.
     ///   - minimumLease: The shortest lease.
     ///   - maximumLease: The longest lease.
@@ -198,6 +203,7 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
         delaysAfterLoss: Bool = true,
         prioritizes: Bool = true,
         barges: Bool = true,
+        handsOver: Bool = true,
         sessionLease: Duration? = nil,
         minimumLease: Duration = Limits.minimumLease,
         maximumLease: Duration = Limits.maximumLease
@@ -211,6 +217,7 @@ public struct StoreCapabilities: Sendable, Hashable, Codable {
         self.delaysAfterLoss = delaysAfterLoss
         self.prioritizes = prioritizes
         self.barges = barges
+        self.handsOver = handsOver
         self.sessionLease = sessionLease
         self.minimumLease = minimumLease
         self.maximumLease = maximumLease

@@ -34,6 +34,97 @@ struct RedisStoreContractTests {
     }
 }
 
+@Suite("RedisQuorumLockStore keeps the contract", .timeLimit(.minutes(3)))
+struct RedisQuorumStoreContractTests {
+    @Test("On three servers", arguments: StoreContract.cases)
+    func keeps(_ promise: StoreContract.Case) async throws {
+        try await Self.check(promise, SharedRedisQuorum.three.configuration)
+    }
+
+    @Test("On five servers of which two are down", arguments: StoreContract.cases)
+    func keepsWithoutTwo(_ promise: StoreContract.Case) async throws {
+        try await Self.check(promise, SharedRedisQuorum.threeOfFive.configuration)
+    }
+
+    private static func check(_ promise: StoreContract.Case, _ configuration: RedisQuorumConfiguration) async throws {
+        var generator = SystemRandomNumberGenerator()
+        let prefix = "contract/\(generator.next() as UInt64)/"
+        try await promise.check(
+            StoreContract.Subject(namePrefix: prefix, shortLease: .seconds(3)) {
+                try RedisQuorumLockStore(configuration: configuration)
+            }
+        )
+    }
+
+    @Test("Random commands get the replies of LockTable", arguments: 0..<10 as Range<UInt64>)
+    func model(block: UInt64) async throws {
+        let configuration = try await SharedRedisQuorum.three.configuration
+        let subject = StoreContract.Subject(namePrefix: "model/") {
+            try RedisQuorumLockStore(configuration: configuration)
+        }
+        try await ModelRun(commands: 15).check(subject, seeds: block * 200..<(block + 1) * 200)
+    }
+
+    @Test("Random commands get the replies of LockTable without two of five", arguments: 0..<3 as Range<UInt64>)
+    func modelWithoutTwo(block: UInt64) async throws {
+        let configuration = try await SharedRedisQuorum.threeOfFive.configuration
+        let subject = StoreContract.Subject(namePrefix: "model/") {
+            try RedisQuorumLockStore(configuration: configuration)
+        }
+        try await ModelRun(commands: 15).check(subject, seeds: block * 200..<(block + 1) * 200)
+    }
+
+    @Test("Random commands get the replies of LockTable while leases run out", arguments: 0..<6 as Range<UInt64>)
+    func modelInTime(seed: UInt64) async throws {
+        let configuration = try await SharedRedisQuorum.three.configuration
+        let subject = StoreContract.Subject(namePrefix: "timed/", shortLease: .seconds(4)) {
+            try RedisQuorumLockStore(configuration: configuration)
+        }
+        try await ModelRun(commands: 30, passesTime: true).check(subject, seeds: seed..<seed + 1)
+    }
+}
+
+/// Several servers for all cases: each has names of its own.
+actor SharedRedisQuorum {
+    static let three = SharedRedisQuorum(count: 3, down: 0)
+    static let threeOfFive = SharedRedisQuorum(count: 5, down: 2)
+
+    private let count: Int
+    private let down: Int
+    private var starting: Task<[RedisServer], any Error>?
+
+    init(count: Int, down: Int) {
+        self.count = count
+        self.down = down
+    }
+
+    /// Without a guard, since the servers have just started; and waiting for all, since the model is one place.
+    var configuration: RedisQuorumConfiguration {
+        get async throws {
+            let task =
+                self.starting
+                ?? Task { [count, down] in
+                    var servers: [RedisServer] = []
+                    for _ in 0..<count { servers.append(try await RedisServer()) }
+                    for server in servers.suffix(down) { server.kill() }
+                    return servers
+                }
+            self.starting = task
+            var configuration = RedisQuorumConfiguration(
+                servers: try await task.value.map { server in
+                    var configuration = RedisConfiguration(port: Int(server.port))
+                    // All cases connect at the same moment.
+                    configuration.timeout = .seconds(10)
+                    return configuration
+                }
+            )
+            configuration.restartGuard = nil
+            configuration.waitsForAll = true
+            return configuration
+        }
+    }
+}
+
 /// One server for all cases: each has names of its own.
 actor SharedRedis {
     static let shared = SharedRedis()

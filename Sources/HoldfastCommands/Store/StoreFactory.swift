@@ -17,7 +17,9 @@ package enum StoreFactory {
         switch url {
         case .memory: return MemoryStore()
         case .sqlite(let path): return SQLiteLockStore(path: path)
-        case .redis(let url): return try RedisLockStore(url: url)
+        case .redis(let url):
+            return RedisQuorumConfiguration.names(severalIn: url)
+                ? try RedisQuorumLockStore(url: url) : try RedisLockStore(url: url)
         case .zookeeper(let url): return try ZooKeeperLockStore(url: url)
         }
     }

@@ -135,8 +135,20 @@ final class ContractBench: Sendable {
         throw StoreContract.Violation(description: "no signal \(what), only \(client.signals) (line \(line))")
     }
 
+    /// Waits until a client was told that a request was granted, or that it may ask again.
     func granted(_ request: LockRequest, _ client: Client, line: Int = #line) async throws {
+        guard client.store.capabilities.handsOver else { return try await self.told(request, client) }
         try await self.signal(client, "granted \(request.id)", line: line) { $0 == .granted(request.id) }
+    }
+
+    /// Waits until a client was told to ask again, or for a moment: a hint that comes while it asks is taken back.
+    private func told(_ request: LockRequest, _ client: Client) async throws {
+        let count = client.signals.count
+        for _ in 0..<20 {
+            try await self.subject.pass(.milliseconds(5))
+            let news = client.signals.dropFirst(count)
+            if news.contains(.check(request.id, after: .zero)) || news.contains(.granted(request.id)) { return }
+        }
     }
 
     /// Reports that an error of this code came, and no other.

@@ -111,7 +111,8 @@ struct ModelSession {
             acceptance: self.duration(),
             lockDelay: abilities.delaysAfterLoss && self.generator.chance(0.1) ? .seconds(60) : .zero,
             priority: self.generator.chance(0.2) && abilities.prioritizes ? 50 : 0,
-            fairness: self.generator.chance(0.15) && abilities.barges ? .barging : .fair,
+            // Where nobody is promised a turn, everybody may be passed.
+            fairness: (self.generator.chance(0.15) && abilities.barges) || !abilities.handsOver ? .barging : .fair,
             after: outer?.request
         )
         self.requests.append((request, client))
@@ -223,7 +224,8 @@ struct ModelSession {
         _ expected: FencingToken,
         of resource: Resource
     ) throws {
-        for pair in self.tokens where pair.resource == resource || !self.isTied {
+        let isOneOrder = !self.isTied && self.bench.a.store.capabilities.handsOver
+        for pair in self.tokens where pair.resource == resource || isOneOrder {
             guard (pair.model < expected) == (pair.store < found), (pair.model == expected) == (pair.store == found)
             else {
                 throw self.divergence("token order", "\(found), was \(pair.store)", "\(expected), was \(pair.model)")
@@ -292,7 +294,8 @@ struct ModelSession {
         switch signal {
         case .lost: true
         // Who withdraws with the grant on its way may never hear of it.
-        case .granted(let id): !self.isTied || !self.withdrawn.contains(id)
+        case .granted(let id):
+            self.bench.a.store.capabilities.handsOver && (!self.isTied || !self.withdrawn.contains(id))
         // Who gives a lock back at once may never hear that somebody asked.
         case .revokeRequested: !self.isTied
         case .check, .interrupted, .doubted: false

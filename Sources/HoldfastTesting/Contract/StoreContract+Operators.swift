@@ -30,7 +30,7 @@ extension StoreContract {
                 [.renewed(revokeRequested: false)]
             )
         },
-        Case("Force takes the lock, tells its holder and hands on", if: \.queues) { bench in
+        Case("Force takes the lock, tells its holder and hands on", if: handsOver) { bench in
             let held = try await bench.hold(try bench.resource(), bench.a)
             let next = try await bench.enqueue(held.resource, bench.b)
             let former = try await bench.b.store.forceRelease(held.resource)

@@ -5,7 +5,7 @@ import HoldfastCore
 extension StoreContract {
     /// Waiting in line.
     static let queues: [Case] = [
-        Case("The queue is first come, first served", if: \.queues) { bench in
+        Case("The queue is first come, first served", if: handsOver) { bench in
             let name = try bench.resource()
             var (current, holder) = (try await bench.hold(name, bench.a), bench.a)
             var line: [LockRequest] = []
@@ -54,7 +54,7 @@ extension StoreContract {
             _ = try await bench.a.store.release(middle.key)
             try await bench.take(low, bench.a)
         },
-        Case("A newcomer does not overtake the queue of a resource that was just released", if: \.queues) { bench in
+        Case("A newcomer does not overtake the queue of a resource that was just released", if: handsOver) { bench in
             let held = try await bench.hold(try bench.resource(), bench.a)
             let first = try await bench.enqueue(held.resource, bench.b)
             _ = try await bench.a.store.release(held.key)
@@ -77,7 +77,7 @@ extension StoreContract {
             try await bench.granted(second, bench.a)
             try await bench.take(second, bench.a)
         },
-        Case("A waiter that withdraws after it was granted gives the lock on", if: \.queues) { bench in
+        Case("A waiter that withdraws after it was granted gives the lock on", if: handsOver) { bench in
             let held = try await bench.hold(try bench.resource(), bench.a)
             let first = try await bench.enqueue(held.resource, bench.b)
             let second = try await bench.enqueue(held.resource, bench.a)
@@ -106,7 +106,7 @@ extension StoreContract {
 
     /// Handing a lock over.
     static let hands: [Case] = [
-        Case("A release hands the lock to the next in line, who accepts it", if: \.queues) { bench in
+        Case("A release hands the lock to the next in line, who accepts it", if: handsOver) { bench in
             let held = try await bench.hold(try bench.resource(), bench.a)
             let next = try await bench.enqueue(held.resource, bench.b)
             _ = try await bench.a.store.release(held.key)
@@ -123,7 +123,7 @@ extension StoreContract {
             try bench.equal(after.holders.first?.fencingToken, token)
             try bench.check(after.holders.first?.remaining ?? .zero > .seconds(30), "the lease counts from acceptance")
         },
-        Case("A hand-over that is not accepted passes on", if: \.queues) { bench in
+        Case("A hand-over that is not accepted passes on", if: handsOver) { bench in
             let held = try await bench.hold(try bench.resource(), bench.a)
             let short = bench.subject.shortLease
             let dead = bench.request(held.resource, by: bench.a, acceptance: short, lockDelay: .zero)
@@ -141,7 +141,7 @@ extension StoreContract {
         },
         Case(
             "A resource does not rest after a hand-over that was not accepted",
-            if: queuesAndDelays
+            if: handsOverAndDelays
         ) { bench in
             let held = try await bench.hold(try bench.resource(), bench.a)
             let short = bench.subject.shortLease
@@ -153,7 +153,7 @@ extension StoreContract {
             try await bench.passShortLease()
             try await bench.take(bench.request(held.resource, by: bench.b, contention: .fail), bench.b)
         },
-        Case("A renewal accepts a hand-over too", if: \.queues) { bench in
+        Case("A renewal accepts a hand-over too", if: handsOver) { bench in
             let held = try await bench.hold(try bench.resource(), bench.a)
             let short = bench.subject.shortLease
             let next = bench.request(held.resource, by: bench.b, acceptance: short)
@@ -166,7 +166,7 @@ extension StoreContract {
             try await bench.passShortLease()
             try bench.equal(try await bench.b.store.release(next.key), .released)
         },
-        Case("When a lease ends, who asks next gets the lock in the order of the queue", if: \.queues) { bench in
+        Case("When a lease ends, who asks next gets the lock in the order of the queue", if: handsOver) { bench in
             let name = try bench.resource()
             try await bench.take(bench.request(name, by: bench.a, lease: bench.subject.shortLease), bench.a)
             let first = try await bench.enqueue(name, bench.b)

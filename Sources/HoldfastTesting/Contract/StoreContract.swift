@@ -96,6 +96,18 @@ public enum StoreContract {
 
 // Conditions of cases, by name.
 extension StoreContract {
+    /// Whether a release makes the next waiter the holder.
+    @Sendable static func handsOver(_ abilities: StoreCapabilities) -> Bool { abilities.queues && abilities.handsOver }
+
+    @Sendable static func handsOverAndDelays(_ abilities: StoreCapabilities) -> Bool {
+        handsOver(abilities) && abilities.delaysAfterLoss
+    }
+
+    /// Whether those who share a lock are granted in the order of a queue.
+    @Sendable static func handsOverToReaders(_ abilities: StoreCapabilities) -> Bool {
+        handsOver(abilities) && shares(abilities)
+    }
+
     @Sendable static func queuesAndDelays(_ abilities: StoreCapabilities) -> Bool {
         abilities.queues && abilities.delaysAfterLoss
     }

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+
+/// How the clocks of several servers stand to this machine's monotonic one, and so to each other: pure.
+///
+/// Leases end by each server's own clock: one that jumps ahead ends them early there, which a majority outvotes as long
+/// as it is one server at a time.
+package struct ClockWatch: Sendable {
+    package typealias Instant = ContinuousClock.Instant
+
+    /// How far clocks may be apart, or one may jump, before somebody should look: a hundredth of a usual lease.
+    package static let tolerance: Duration = .milliseconds(300)
+
+    private struct Reading: Sendable {
+        let offset: Duration
+        let roundTrip: Duration
+    }
+
+    /// What a new reading shows.
+    package struct Alarm: Sendable, Hashable {
+        /// Which server.
+        package let node: Int
+        /// How far its clock jumped since the last reading, or how far it is from the others.
+        package let by: Duration
+        /// Whether it jumped.
+        package let isJump: Bool
+    }
+
+    private let origin: Instant
+    private var readings: [Reading?]
+    private var isApart: [Bool]
+
+    /// Starts without readings.
+    package init(nodes: Int, origin: Instant = .now) {
+        self.origin = origin
+        self.readings = Array(repeating: nil, count: nodes)
+        self.isApart = Array(repeating: false, count: nodes)
+    }
+
+    /// Takes a reading.
+    ///
+    /// - Parameters:
+    ///   - server: What the server's clock said, since 1970.
+    ///   - node: Which server.
+    ///   - sent: When it was asked.
+    ///   - received: When it had answered.
+    /// - Returns: What somebody should look at; each thing once.
+    package mutating func read(_ server: Duration, of node: Int, sent: Instant, received: Instant) -> Alarm? {
+        let roundTrip = sent.duration(to: received)
+        let offset = server - self.origin.duration(to: sent) - roundTrip / 2
+        let before = self.readings[node]
+        self.readings[node] = Reading(offset: offset, roundTrip: roundTrip)
+        if let before {
+            let jump = offset - before.offset
+            if Self.magnitude(jump) > Self.tolerance + roundTrip + before.roundTrip {
+                self.isApart[node] = true
+                return Alarm(node: node, by: jump, isJump: true)
+            }
+        }
+        let others = self.readings.enumerated().compactMap { $0.offset == node ? nil : $0.element?.offset }.sorted()
+        guard !others.isEmpty else { return nil }
+        let distance = offset - others[others.count / 2]
+        let wasApart = self.isApart[node]
+        self.isApart[node] = Self.magnitude(distance) > Self.tolerance + roundTrip
+        return self.isApart[node] && !wasApart ? Alarm(node: node, by: distance, isJump: false) : nil
+    }
+
+    /// The largest distance between two servers' clocks, as far as known.
+    package var skew: Duration {
+        let offsets = self.readings.compactMap { $0?.offset }
+        return (offsets.max() ?? .zero) - (offsets.min() ?? .zero)
+    }
+
+    /// A number that a fencing token given now will not be below on any server, unless the lock's last one was higher:
+    /// if all servers take it, they need not be told each other's.
+    ///
+    /// In µs since 1970 by the clock that is ahead; 0 while clocks are unknown. A guess: a wrong one costs a round trip,
+    /// never a promise.
+    ///
+    /// - Parameter now: The present.
+    /// - Returns: The number.
+    package func floor(at now: Instant) -> Int64 {
+        var latest: Duration?
+        var slowest: Duration = .zero
+        for reading in self.readings {
+            guard let reading else { continue }
+            latest = max(latest ?? reading.offset, reading.offset)
+            slowest = max(slowest, reading.roundTrip)
+        }
+        guard let latest else { return 0 }
+        let guess = latest + self.origin.duration(to: now) + min(slowest, Self.tolerance) + .milliseconds(1)
+        return max(0, guess.nanoseconds / 1000)
+    }
+
+    private static func magnitude(_ duration: Duration) -> Duration { duration < .zero ? .zero - duration : duration }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import HoldfastCore
+
+/// What the store of a majority knows of its own requests: pure.
+///
+/// Who holds is decided on the servers; this is on which of them our grants are, and what is still being given up where.
+package struct QuorumBook: Sendable {
+    package typealias Instant = ContinuousClock.Instant
+
+    /// A grant.
+    package struct Entry: Sendable {
+        /// What was asked for, with the mode that is held now.
+        package var request: LockRequest
+        /// Its token.
+        package var token: FencingToken
+        /// The servers that gave it.
+        package var nodes: Set<Int>
+        /// Until when it may be believed in.
+        package var validUntil: Instant
+        /// Servers that are being asked to take it too.
+        package var healing: Set<Int> = []
+    }
+
+    private var entries: [RequestID: Entry] = [:]
+    /// Where a try of a request is still being given up: such a server's word does not count for the next try.
+    private var undoing: [RequestID: Set<Int>] = [:]
+    /// How many tries of a request were split between several.
+    private var splits: [RequestID: Int] = [:]
+    /// Which servers told of what.
+    private var told: [Word: Set<Int>] = [:]
+
+    private struct Word: Hashable {
+        let id: RequestID
+        let isLoss: Bool
+    }
+
+    /// Starts empty.
+    package init() {}
+
+    package subscript(id: RequestID) -> Entry? { self.entries[id] }
+
+    /// How many grants are known, and how much else is remembered.
+    package var count: (grants: Int, rest: Int) {
+        (self.entries.count, self.undoing.count + self.splits.count + self.told.count)
+    }
+
+    // MARK: - Requests
+
+    /// Whether a server's word counts for a try that begins now.
+    package func isReady(_ id: RequestID, on node: Int) -> Bool { self.undoing[id]?.contains(node) != true }
+
+    /// Notes that a try is being given up on some servers.
+    package mutating func undo(_ id: RequestID, on nodes: Set<Int>) {
+        guard !nodes.isEmpty else { return }
+        self.undoing[id, default: []].formUnion(nodes)
+    }
+
+    /// Notes that it was given up there.
+    package mutating func undone(_ id: RequestID, on node: Int) {
+        self.undoing[id]?.remove(node)
+        if self.undoing[id]?.isEmpty == true { self.undoing[id] = nil }
+    }
+
+    /// Counts tries that were split.
+    ///
+    /// - Returns: How many there were before.
+    package mutating func split(_ id: RequestID) -> Int {
+        defer { self.splits[id, default: 0] += 1 }
+        return self.splits[id, default: 0]
+    }
+
+    /// Notes that a request came to an end without a grant.
+    package mutating func forget(_ id: RequestID) {
+        self.entries[id] = nil
+        self.splits[id] = nil
+        self.told[Word(id: id, isLoss: false)] = nil
+    }
+
+    // MARK: - Grants
+
+    /// Enters a grant, or notes that it was given again.
+    ///
+    /// - Returns: Its token, which stays what it was.
+    package mutating func enter(
+        _ request: LockRequest,
+        _ token: FencingToken,
+        on nodes: Set<Int>,
+        at now: Instant,
+        until end: Instant
+    ) -> FencingToken {
+        self.splits[request.id] = nil
+        self.told[Word(id: request.id, isLoss: false)] = nil
+        // What ended was given anew.
+        if var entry = self.entries[request.id], entry.validUntil > now {
+            entry.nodes.formUnion(nodes)
+            entry.validUntil = max(entry.validUntil, end)
+            self.entries[request.id] = entry
+            return entry.token
+        }
+        self.entries[request.id] = Entry(request: request, token: token, nodes: nodes, validUntil: end)
+        return token
+    }
+
+    /// Changes a grant if it is known.
+    package mutating func update(_ id: RequestID, _ change: (inout Entry) -> Void) {
+        guard var entry = self.entries[id] else { return }
+        change(&entry)
+        self.entries[id] = entry
+    }
+
+    /// Takes a grant out.
+    package mutating func remove(_ id: RequestID) -> Entry? {
+        defer { self.forget(id) }
+        return self.entries[id]
+    }
+
+    /// Whether a grant is held as far as is known.
+    package func holds(_ id: RequestID, at now: Instant) -> Bool {
+        self.entries[id].map { $0.validUntil > now } ?? false
+    }
+
+    /// Begins to ask a server to take a grant that it has not.
+    ///
+    /// - Returns: What to ask for; `nil` when the grant is over, or the server is being asked already.
+    package mutating func heal(_ id: RequestID, on node: Int, at now: Instant) -> Entry? {
+        guard var entry = self.entries[id], entry.validUntil > now, entry.healing.insert(node).inserted else {
+            return nil
+        }
+        entry.nodes.remove(node)
+        self.entries[id] = entry
+        return entry
+    }
+
+    /// Notes what came of that.
+    ///
+    /// - Returns: Whether the grant is still known.
+    package mutating func healed(_ id: RequestID, on node: Int, _ isTaken: Bool) -> Bool {
+        guard var entry = self.entries[id] else { return false }
+        entry.healing.remove(node)
+        if isTaken { entry.nodes.insert(node) }
+        self.entries[id] = entry
+        return true
+    }
+
+    // MARK: - Messages
+
+    /// What to do with a message that another try is worth while, or that a grant was taken away.
+    package enum Hint: Sendable, Hashable {
+        /// So many servers say so that it counts.
+        case now
+        /// The first server says so; others probably follow.
+        case soon
+        /// More than one, but not a majority.
+        case known
+    }
+
+    /// Takes such a message of one server.
+    package mutating func hear(_ id: RequestID, isLoss: Bool, from node: Int, of count: Int) -> Hint {
+        // What too few servers told of is of no use after a while.
+        if self.told.count >= Limits.rememberedRequests { self.told = [:] }
+        let word = Word(id: id, isLoss: isLoss)
+        var nodes = self.told[word] ?? []
+        nodes.insert(node)
+        guard nodes.count < AcquireTally.majority(of: count) else {
+            self.told[word] = nil
+            return .now
+        }
+        self.told[word] = nodes
+        return nodes.count == 1 ? .soon : .known
+    }
+
+    /// Forgets who told of another try, when it is made.
+    ///
+    /// - Returns: Whether anybody had.
+    package mutating func takeHint(_ id: RequestID) -> Bool {
+        self.told.removeValue(forKey: Word(id: id, isLoss: false)) != nil
+    }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import NIOCore
+
+/// One of several masters.
+final class QuorumNode: Sendable {
+    let configuration: RedisConfiguration
+    let client: RedisClient
+    let commands: LockCommands
+    let subscription: Subscription
+    private let channel: String
+
+    init(
+        _ configuration: RedisConfiguration,
+        loop: any EventLoop,
+        channel: String,
+        onEvent: @escaping @Sendable (Subscription.Event) -> Void
+    ) {
+        self.configuration = configuration
+        self.client = RedisClient(configuration, loop: loop, isOneOfSeveral: true)
+        self.commands = LockCommands(prefix: configuration.prefix)
+        self.subscription = Subscription(configuration, channel: channel, loop: loop, onEvent: onEvent)
+        self.channel = channel
+    }
+
+    /// `host:port`.
+    var place: String { self.configuration.place }
+
+    /// Sends a command once.
+    func run<Reply>(_ command: LockCommand<Reply>, _ done: @escaping @Sendable (Result<Reply, LockError>) -> Void) {
+        self.client.run(command, done)
+    }
+
+    /// Asks for a lock.
+    ///
+    /// One round trip; two when it is the first to wait here, since messages must be on their way before anybody relies on
+    /// them. Where none will come, the request waits without.
+    func acquire(
+        _ request: LockRequest,
+        floor: Int64,
+        _ done: @escaping @Sendable (Result<AcquireReply, LockError>) -> Void
+    ) {
+        guard request.contention == .queue, self.subscription.settled == nil else {
+            return self.acquire(request, queues: request.contention == .queue, floor, done)
+        }
+        self.subscription.start()
+        let deadline = self.client.deadline
+        self.acquire(request, queues: false, floor) { outcome in
+            guard case .success(.busy) = outcome else { return done(outcome) }
+            self.subscription.standing(by: deadline) { _ in self.acquire(request, queues: true, floor, done) }
+        }
+    }
+
+    private func acquire(
+        _ request: LockRequest,
+        queues: Bool,
+        _ floor: Int64,
+        _ done: @escaping @Sendable (Result<AcquireReply, LockError>) -> Void
+    ) {
+        let channel = queues ? self.waitingChannel : self.channel
+        let command = self.commands.acquire(request, queues: queues, channel: channel, floor: floor)
+        self.run(command) { done($0.map(\.reply)) }
+    }
+
+    /// Gives up what a request holds here; it waits again.
+    func yield(_ request: LockRequest, _ done: @escaping @Sendable () -> Void) {
+        self.run(self.commands.yield(request, channel: self.waitingChannel)) { _ in done() }
+    }
+
+    /// Changes the mode of a grant.
+    func convert(
+        _ conversion: Conversion,
+        _ done: @escaping @Sendable (Result<ConvertReply, LockError>) -> Void
+    ) {
+        let patience: LockCommands.Patience =
+            conversion.contention == .fail ? .none : self.waitingChannel.isEmpty ? .polling : .listening
+        self.run(self.commands.convert(conversion, patience), done)
+    }
+
+    /// Where the server sends messages to those who wait; empty while none would come, so that nobody relies on any.
+    private var waitingChannel: String { self.subscription.settled == .listening ? self.channel : "" }
+
+    /// Whether the server has been up for so long; `nil` asks for nothing.
+    func hasBeenUp(for time: Duration?) -> Bool {
+        guard let time else { return true }
+        return self.client.startedBy.map { $0.duration(to: .now) > time } ?? false
+    }
+
+    /// Reads the server's clock, since 1970.
+    func readTime(_ done: @escaping @Sendable (Result<Duration, LockError>) -> Void) {
+        let command = LockCommand<Duration> { encoder, _ in
+            encoder.command(["TIME"])
+        } read: { answer throws(LockError) in
+            let parts = try ScriptReplies.elements(answer.reply, atLeast: 2)
+            let seconds = try ScriptReplies.number(parts[0])
+            let micros = try ScriptReplies.number(parts[1])
+            // A clock that says more than fits is no clock.
+            guard (0...Int64(UInt32.max)).contains(seconds), (0..<1_000_000).contains(micros) else {
+                throw ScriptReplies.unreadable
+            }
+            return .seconds(seconds) + .microseconds(micros)
+        }
+        self.run(command, done)
+    }
+
+    func close() {
+        self.client.close()
+        self.subscription.close()
+    }
+}

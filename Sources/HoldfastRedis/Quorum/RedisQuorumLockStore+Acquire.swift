@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HoldfastCore
+import Synchronization
+
+extension RedisQuorumLockStore {
+    private typealias Vote = AcquireTally.Vote
+
+    /// See ``LockStore/acquire(_:)``.
+    ///
+    /// All servers at once, one round trip as a rule; a second one when their tokens differ. Comes back when a majority
+    /// has decided; what the others say is seen to in the background. A try that wins no majority is given up on every
+    /// server, also on those that did not answer, and keeps its places in the queues.
+    ///
+    /// - Parameter request: The request; ``LockRequest/Fairness/barging`` is all that there is.
+    /// - Returns: How it stands.
+    /// - Throws: ``LockError``; with ``LockError/Code/storeUnavailable`` when no majority answers. What a minority gave
+    ///   is given up then, or ends with its lease.
+    public func acquire(_ request: LockRequest) async throws -> AcquireReply {
+        try self.check(request)
+        var request = request
+        request.fairness = .barging
+        let sent = ContinuousClock.now
+        let known = self.book.withLock { book in
+            _ = book.takeHint(request.id)
+            return book[request.id].flatMap { $0.validUntil > sent ? $0 : nil }
+        }
+        let outcome = await self.ask(request, known, floor: self.clocks.withLock { $0.floor(at: sent) })
+        switch outcome {
+        case .granted(let given):
+            let token = try await self.agree(request, given, isHeld: known != nil)
+            let end = sent.advanced(by: request.lease)
+            let held = self.book.withLock { $0.enter(request, token, on: Set(given.keys), at: sent, until: end) }
+            return .granted(held)
+        case .finished: return .finished
+        case .failed(let error): throw error
+        case .blocked(let place, let isSplit):
+            guard request.contention == .queue else { return .busy(blockers: place.blockers) }
+            guard isSplit else { return .waiting(place) }
+            // Several asked at once and none won: whoever comes back first does.
+            let tries = self.book.withLock { $0.split(request.id) }
+            var place = place
+            place.checkAfter = .microseconds(Int64.random(in: 500...(2000 << min(tries, Self.longestBackoff))))
+            return .waiting(place)
+        }
+    }
+
+    /// How often the pause after a split doubles: to 64 ms.
+    private static let longestBackoff = 5
+
+    private func check(_ request: LockRequest) throws(LockError) {
+        if request.mode.isPermit { throw Self.noPermits }
+        guard request.lease <= self.capabilities.maximumLease else {
+            throw LockError(
+                .invalidArgument,
+                """
+                a lease of \(request.lease.brief) is longer than a restarted server is kept out, \
+                \(self.capabilities.maximumLease.brief); raise guard= in the store's URL
+                """
+            )
+        }
+        try self.capabilities.check(request)
+    }
+
+    static let noPermits = LockError(
+        .unsupported,
+        """
+        a majority of Redis servers has no semaphores: n permits on each server let more than n in, since not everybody \
+        meets on the same servers; use one server, Sentinel, SQLite or ZooKeeper
+        """
+    )
+
+    // MARK: - Voting
+
+    private func ask(
+        _ request: LockRequest,
+        _ known: QuorumBook.Entry?,
+        floor: Int64
+    ) async -> AcquireTally.Outcome {
+        let waitsForAll = self.configuration.waitsForAll
+        return await Canvass.run(self.nodes.count) { number, done in
+            self.vote(request, on: number, floor: floor, done)
+        } decide: { votes -> AcquireTally.Outcome? in
+            if waitsForAll, votes.contains(where: { $0 == nil }) { return nil }
+            return AcquireTally.outcome(of: votes)
+        } onDecision: { votes, outcome in
+            // What is held goes on being held when a majority is out of reach for a moment.
+            guard known == nil, !outcome.isGranted else { return }
+            let open = votes.indices.filter { Self.mayHold(votes[$0]) }
+            self.book.withLock { $0.undo(request.id, on: Set(open)) }
+        } afterwards: { number, vote, outcome in
+            if outcome.isGranted {
+                // Late, but another server that stands for the grant.
+                guard case .granted = vote else { return }
+                self.book.withLock { $0.update(request.id) { $0.nodes.insert(number) } }
+            } else if known == nil {
+                guard Self.mayHold(vote) else { return self.book.withLock { $0.undone(request.id, on: number) } }
+                self.giveUp(request, on: number)
+            }
+        }
+    }
+
+    private func vote(
+        _ request: LockRequest,
+        on number: Int,
+        floor: Int64,
+        _ done: @escaping @Sendable (AcquireTally.Vote) -> Void
+    ) {
+        guard self.book.withLock({ $0.isReady(request.id, on: number) }) else { return done(.undoing) }
+        let node = self.nodes[number]
+        let time = self.configuration.restartGuard
+        node.acquire(request, floor: floor) { outcome in
+            switch outcome {
+            case .success(.granted(let token)): done(.granted(token, counts: node.hasBeenUp(for: time)))
+            case .success(.waiting(let place)): done(.blocked(place))
+            case .success(.busy(let blockers)):
+                done(.blocked(AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)))
+            case .success(.finished): done(.finished)
+            case .failure(let error): done(.silent(error))
+            }
+        }
+    }
+
+    /// Whether a server may have given the lock.
+    private static func mayHold(_ vote: AcquireTally.Vote?) -> Bool {
+        switch vote {
+        case nil, .granted, .silent: true
+        case .blocked, .undoing, .finished: false
+        }
+    }
+
+    /// Gives up what a try may have won on one server; a place in its queue stays.
+    private func giveUp(_ request: LockRequest, on number: Int) {
+        let node = self.nodes[number]
+        let done = { @Sendable in self.book.withLock { $0.undone(request.id, on: number) } }
+        if request.contention == .queue {
+            node.yield(request, done)
+        } else {
+            node.run(node.commands.withdraw(request.key)) { _ in done() }
+        }
+    }
+
+    // MARK: - Tokens
+
+    /// Makes sure that a majority knows the highest of several tokens, so that every later one is higher.
+    private func agree(
+        _ request: LockRequest,
+        _ given: [Int: FencingToken],
+        isHeld: Bool
+    ) async throws -> FencingToken {
+        guard let token = given.values.max() else { throw ScriptReplies.unreadable }
+        let behind = given.filter { $0.value < token }.keys.sorted()
+        guard !behind.isEmpty, given.count - behind.count < self.needed else { return token }
+        let isKnown = await self.lift(request.key, to: token, on: behind, knowing: given.count - behind.count)
+        guard !isKnown, !isHeld else { return token }
+        self.book.withLock { $0.undo(request.id, on: Set(given.keys)) }
+        for number in given.keys { self.giveUp(request, on: number) }
+        throw LockError(
+            .storeUnavailable,
+            "a majority of the Redis servers gave the lock, and stopped answering before they knew its token"
+        )
+    }
+
+    /// Tells servers of a higher token.
+    ///
+    /// - Parameters:
+    ///   - grant: Whose token it is.
+    ///   - token: The token.
+    ///   - behind: The servers that have a lower one.
+    ///   - knowing: How many have it already.
+    /// - Returns: Whether a majority knows it.
+    func lift(_ grant: GrantKey, to token: FencingToken, on behind: [Int], knowing: Int) async -> Bool {
+        let needed = self.needed
+        return await Canvass.run(behind.count) { index, done in
+            let node = self.nodes[behind[index]]
+            node.run(node.commands.lift(grant, to: token)) { done((try? $0.get()) ?? false) }
+        } decide: { (answers: [Bool?]) -> Bool? in
+            let knowing = knowing + answers.count { $0 == true }
+            if knowing >= needed { return true }
+            return knowing + answers.count { $0 == nil } < needed ? false : nil
+        }
+    }
+
+    // MARK: - Healing
+
+    /// Asks a server for a grant that is held on a majority and that it has lost or never gave.
+    func heal(_ id: RequestID, on number: Int) {
+        guard let entry = self.book.withLock({ $0.heal(id, on: number, at: .now) }) else { return }
+        var request = entry.request
+        request.contention = .fail
+        let node = self.nodes[number]
+        let key = request.key
+        node.acquire(request, floor: Int64(clamping: entry.token.rawValue)) { outcome in
+            let isTaken = if case .success(.granted) = outcome { true } else { false }
+            // Released meanwhile: what came too late must not stay.
+            if !self.book.withLock({ $0.healed(id, on: number, isTaken) }) {
+                node.run(node.commands.withdraw(key)) { _ in }
+            }
+        }
+    }
+}
+
+extension AcquireTally.Outcome {
+    /// Whether a majority gave the lock.
+    var isGranted: Bool { if case .granted = self { true } else { false } }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HoldfastCore
+import Synchronization
+
+extension RedisQuorumLockStore {
+    /// What one server says to a conversion.
+    private enum Vote: Sendable {
+        case converted(FencingToken, counts: Bool)
+        case blocked(AcquireReply.Waiting, waits: Bool)
+        case lost
+        case silent(LockError)
+    }
+
+    private enum Outcome: Sendable {
+        case converted([Int: FencingToken])
+        case blocked(AcquireReply.Waiting, waits: Bool)
+        case lost
+        case failed(LockError)
+    }
+
+    /// See ``LockStore/convert(_:)``.
+    ///
+    /// All servers at once, one round trip as a rule; a second one when the new tokens differ. A wait to become exclusive
+    /// is over when a majority says so; servers that do so earlier keep others out until then. A conversion that does
+    /// not wait and wins no majority is taken back.
+    ///
+    /// - Parameter conversion: The grant and its new mode.
+    /// - Returns: What became of it.
+    /// - Throws: ``LockError``; the mode is then unknown unless the message says otherwise.
+    public func convert(_ conversion: Conversion) async throws -> ConvertReply {
+        if conversion.mode.isPermit { throw Self.noPermits }
+        let outcome = await self.ask(conversion)
+        let id = conversion.key.id
+        switch outcome {
+        case .lost:
+            _ = self.book.withLock { $0.remove(id) }
+            return .lost
+        case .failed(let error): throw error
+        case .blocked(let place, waits: true): return .waiting(place)
+        case .blocked(let place, waits: false): return .busy(blockers: place.blockers)
+        case .converted(let given):
+            guard let token = given.values.max() else { throw ScriptReplies.unreadable }
+            let behind = given.filter { $0.value < token }.keys.sorted()
+            if !behind.isEmpty, given.count - behind.count < self.needed,
+                await !self.lift(conversion.key, to: token, on: behind, knowing: given.count - behind.count)
+            {
+                throw LockError(
+                    .storeUnavailable,
+                    "a majority of the Redis servers changed the mode, and stopped answering before they knew its token"
+                )
+            }
+            self.book.withLock { book in
+                book.update(id) { entry in
+                    entry.request.mode = conversion.mode
+                    entry.token = token
+                    entry.nodes.formUnion(given.keys)
+                }
+            }
+            return .converted(token)
+        }
+    }
+
+    private func ask(_ conversion: Conversion) async -> Outcome {
+        let (total, needed, waitsForAll) = (self.nodes.count, self.needed, self.configuration.waitsForAll)
+        let before = self.book.withLock { $0[conversion.key.id] }?.request.mode
+        return await Canvass.run(total) { number, done in
+            self.vote(conversion, on: number, done)
+        } decide: { votes -> Outcome? in
+            if waitsForAll, votes.contains(where: { $0 == nil }) { return nil }
+            return Self.outcome(of: votes, needed: needed)
+        } afterwards: { number, vote, outcome in
+            switch (outcome, vote) {
+            case (.converted, .lost): self.heal(conversion.key.id, on: number)
+            case (.blocked(_, waits: false), .converted), (.blocked(_, waits: false), .silent):
+                guard let before else { return }
+                self.nodes[number].convert(Conversion(conversion.key, to: before)) { _ in }
+            default: break
+            }
+        }
+    }
+
+    private func vote(_ conversion: Conversion, on number: Int, _ done: @escaping @Sendable (Vote) -> Void) {
+        let node = self.nodes[number]
+        let time = self.configuration.restartGuard
+        node.convert(conversion) { outcome in
+            switch outcome {
+            case .success(.converted(let token)): done(.converted(token, counts: node.hasBeenUp(for: time)))
+            case .success(.busy(let blockers)):
+                let place = AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)
+                done(.blocked(place, waits: false))
+            case .success(.waiting(let place)): done(.blocked(place, waits: true))
+            case .success(.lost): done(.lost)
+            case .failure(let error): done(.silent(error))
+            }
+        }
+    }
+
+    private static func outcome(of votes: [Vote?], needed: Int) -> Outcome? {
+        var given: [Int: FencingToken] = [:]
+        var places: [(place: AcquireReply.Waiting, waits: Bool)] = []
+        var (counting, lost, missing) = (0, 0, 0)
+        var silence: LockError?
+        for (number, vote) in votes.enumerated() {
+            switch vote {
+            case nil: missing += 1
+            case .converted(let token, let counts):
+                given[number] = token
+                if counts { counting += 1 }
+            case .blocked(let place, let waits): places.append((place, waits))
+            case .lost: lost += 1
+            case .silent(let error): silence = silence ?? error
+            }
+        }
+        if counting >= needed { return .converted(given) }
+        if lost > votes.count - needed { return .lost }
+        guard missing == 0 else { return nil }
+        guard given.count + places.count >= needed, !places.isEmpty else {
+            return .failed(
+                LockError(
+                    .storeUnavailable,
+                    "\(given.count + places.count + lost) of \(votes.count) Redis servers can say whether the mode may "
+                        + "change, and \(needed) are needed\(silence.map { "; \($0.message)" } ?? "")"
+                )
+            )
+        }
+        let holders = StatusMerge.holders(places.map(\.place.blockers), needed: 1)
+        return .blocked(
+            AcquireReply.Waiting(
+                position: 0,
+                checkAfter: places.map(\.place.checkAfter).min() ?? .zero,
+                blockers: holders
+            ),
+            waits: places.contains { $0.waits }
+        )
+    }
+
+    /// See ``LockStore/waits(of:for:)``.
+    ///
+    /// Two round trips to all servers at once: what each remembers, and what a majority says of that.
+    ///
+    /// - Parameters:
+    ///   - owner: The owner.
+    ///   - resource: One that it waits for.
+    /// - Returns: The resources, at most ``Limits/maximumWaitGraph``.
+    /// - Throws: ``LockError``.
+    public func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
+        let answers = try await self.askAll(self.nodes[0].commands.waits(of: owner, for: resource))
+        let found = Set(answers.compactMap(\.self).joined().map(\.resource)).sorted()
+        return try await self.statuses(Array(found.prefix(Limits.maximumWaitGraph)))
+    }
+}
