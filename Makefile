@@ -12,7 +12,7 @@ SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'Holdfas
 	'StoreContractTests\.(?!ZooKeeper)' 'StoreContractTests\.ZooKeeper' \
 	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
-PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools \
+PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools libfaketime \
 	libzookeeper-mt-dev libzookeeper-java libslf4j-java openjdk-17-jdk-headless libcurator-recipes-java python3-kazoo
 
 .PHONY: help bootstrap build demo test lint format bench install clean

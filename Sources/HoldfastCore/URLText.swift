@@ -20,15 +20,19 @@ package enum URLText {
         return decoded
     }
 
-    /// Reads `500ms`, `2s` or a number of seconds, up to a day.
+    /// Reads `500ms`, `2s`, `5m`, `1h` or a number of seconds, up to a day.
     package static func duration(_ text: String) -> Duration? {
         let digits = text.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
         guard let number = Double(digits), number.isFinite, number <= 86_400_000 else { return nil }
+        let scale: Double
         switch text[digits.endIndex...] {
-        case "", "s": return number <= 86_400 ? .milliseconds(Int64(number * 1000)) : nil
-        case "ms": return .milliseconds(Int64(number))
+        case "", "s": scale = 1000
+        case "ms": scale = 1
+        case "m": scale = 60_000
+        case "h": scale = 3_600_000
         default: return nil
         }
+        return number * scale <= 86_400_000 ? .milliseconds(Int64(number * scale)) : nil
     }
 
     private static func nibble(_ digit: UInt8) -> UInt8? {

@@ -21,16 +21,20 @@ public final class RedisServer: Sendable {
 
     private let state: Mutex<State>
     private let arguments: [String]
+    private let hasOwnClock: Bool
     /// The server's private directory.
     public let directory: String
 
     /// Starts a server and waits until it answers.
     ///
-    /// - Parameter arguments: More arguments for `redis-server`, such as `["--maxmemory", "4mb"]`.
-    /// - Throws: ``LockError`` when the program is missing or the server does not come up.
-    public init(arguments: [String] = []) async throws {
+    /// - Parameters:
+    ///   - arguments: More arguments for `redis-server`, such as `["--maxmemory", "4mb"]`.
+    ///   - hasOwnClock: Whether its wall clock can be set with ``setClock(ahead:)``; needs libfaketime.
+    /// - Throws: ``LockError`` when a program is missing or the server does not come up.
+    public init(arguments: [String] = [], hasOwnClock: Bool = false) async throws {
         self.directory = try TemporaryDirectory.make(prefix: "holdfast-redis-")
         self.arguments = arguments
+        self.hasOwnClock = hasOwnClock
         self.state = Mutex(State(child: nil, port: 0))
         // The port is free when it is picked, but another process may be quicker: try a few.
         for attempt in 1... {
@@ -67,9 +71,11 @@ public final class RedisServer: Sendable {
         guard let program = ChildProcess.find("redis-server") else {
             throw LockError(.storeUnavailable, "redis-server not found; run `make bootstrap`")
         }
+        if self.hasOwnClock { try self.setClock(ahead: .zero) }
+        let clock = try self.hasOwnClock ? self.ownClock() + [program] : []
         let child = try ChildProcess(
-            program,
-            [
+            self.hasOwnClock ? "/usr/bin/env" : program,
+            clock + [
                 "--port", "\(port)", "--bind", "127.0.0.1", "--dir", self.directory, "--save", "", "--appendonly",
                 "no", "--logfile", "redis.log", "--daemonize", "no", "--enable-debug-command", "local",
             ] + self.arguments
@@ -90,7 +96,40 @@ public final class RedisServer: Sendable {
     ///
     /// Does nothing when it is down.
     public func kill() {
-        self.state.withLock { $0.child.take() }?.kill()
+        guard let child = self.state.withLock({ $0.child.take() }) else { return }
+        child.kill()
+        // What libfaketime leaves behind of a killed process.
+        if self.hasOwnClock {
+            for name in ["faketime_shm_\(child.pid)", "sem.faketime_sem_\(child.pid)"] { unlink("/dev/shm/\(name)") }
+        }
+    }
+
+    /// Sets the clock of a server that has its own, from one call of the server to the next.
+    ///
+    /// - Parameter offset: How far it is ahead of the machine's clock; negative for behind. Whole milliseconds.
+    /// - Throws: ``LockError`` when the server has no clock of its own.
+    public func setClock(ahead offset: Duration) throws {
+        guard self.hasOwnClock, let file = fopen("\(self.directory)/clock", "w") else {
+            throw LockError(.invalidArgument, "the server has no clock of its own")
+        }
+        let milliseconds = offset.components.seconds * 1000 + offset.components.attoseconds / 1_000_000_000_000_000
+        fputs("\(milliseconds < 0 ? "-" : "+")\(Double(milliseconds.magnitude) / 1000)\n", file)
+        fclose(file)
+    }
+
+    /// What runs a program under a clock that a file sets; libc's allocator goes first, since jemalloc hangs while
+    /// libfaketime starts.
+    private func ownClock() throws -> [String] {
+        let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"]
+        let libraries = places.map { "\($0)/faketime/libfaketimeMT.so.1" }
+        guard let library = libraries.first(where: { access($0, R_OK) == 0 })
+        else {
+            throw LockError(.storeUnavailable, "libfaketime not found; run `make bootstrap`")
+        }
+        return [
+            "LD_PRELOAD=\(library):libc.so.6", "FAKETIME_TIMESTAMP_FILE=\(self.directory)/clock", "FAKETIME_NO_CACHE=1",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        ]
     }
 
     /// Kills the server and starts it again: it comes back without any data.

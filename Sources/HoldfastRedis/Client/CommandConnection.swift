@@ -16,6 +16,7 @@ package final class CommandConnection: RedisLinkDelegate {
     private let link: RedisLink
     private let ledger: Mutex<CommandLedger<CommandTicket>>
     private let failsFast: Bool
+    private let onOpen: @Sendable () -> Void
 
     /// Makes a connection; nothing is sent yet.
     ///
@@ -24,9 +25,16 @@ package final class CommandConnection: RedisLinkDelegate {
     ///   - loop: Where the connection lives.
     ///   - failsFast: Whether commands fail at once while the server is known to be down, and the connection is tried
     ///     again without them.
-    package init(_ configuration: RedisConfiguration, loop: any EventLoop, failsFast: Bool = false) {
+    ///   - onOpen: Called on the event loop when a connection is ready.
+    package init(
+        _ configuration: RedisConfiguration,
+        loop: any EventLoop,
+        failsFast: Bool = false,
+        onOpen: @escaping @Sendable () -> Void = {}
+    ) {
         self.configuration = configuration
         self.failsFast = failsFast
+        self.onOpen = onOpen
         self.link = RedisLink(configuration, loop: loop)
         self.ledger = Mutex(CommandLedger(capacity: configuration.maximumPending))
         self.link.attach(self)
@@ -145,7 +153,10 @@ package final class CommandConnection: RedisLinkDelegate {
 
     var wantsLink: Bool { self.failsFast || self.ledger.withLock { $0.hasUnsent } }
 
-    func linkOpened() { self.flush() }
+    func linkOpened() {
+        self.flush()
+        self.onOpen()
+    }
 
     func linkReceived(_ replies: [RedisReply]) {
         guard let tickets = self.ledger.withLock({ $0.answered(replies.count) }) else {

@@ -24,11 +24,17 @@ final class RedisClient: Sendable {
     ///   - loop: Where the connection lives.
     ///   - isOneOfSeveral: Whether others can stand in for this server: then it is known to be down while it is, and a call
     ///     is tried once.
-    init(_ configuration: RedisConfiguration, loop: any EventLoop, isOneOfSeveral: Bool = false) {
+    ///   - onOpen: Called on the event loop when a connection is ready.
+    init(
+        _ configuration: RedisConfiguration,
+        loop: any EventLoop,
+        isOneOfSeveral: Bool = false,
+        onOpen: @escaping @Sendable () -> Void = {}
+    ) {
         self.configuration = configuration
         self.loop = loop
         self.isOneOfSeveral = isOneOfSeveral
-        self.connection = CommandConnection(configuration, loop: loop, failsFast: isOneOfSeveral)
+        self.connection = CommandConnection(configuration, loop: loop, failsFast: isOneOfSeveral, onOpen: onOpen)
     }
 
     /// The latest time at which the server that is connected may have started; `nil` while none is.

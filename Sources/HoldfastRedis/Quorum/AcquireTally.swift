@@ -82,7 +82,9 @@ package struct AcquireTally: Sendable {
         guard speaking >= needed else {
             // Those who have not answered may make it a majority that does.
             guard speaking + missing < needed else { return nil }
-            return .failed(Self.unreachable(votes.count, speaking: speaking, needed: needed, silence))
+            return .failed(
+                Self.unreachable(votes.count, silent: votes.count - speaking - missing, needed: needed, silence)
+            )
         }
         if finished > 0 { return .finished }
         if places.isEmpty, undoing > 0 {
@@ -95,10 +97,10 @@ package struct AcquireTally: Sendable {
         return Self.place(places, needed: needed, free: grants + young)
     }
 
-    private static func unreachable(_ count: Int, speaking: Int, needed: Int, _ reason: LockError?) -> LockError {
+    private static func unreachable(_ count: Int, silent: Int, needed: Int, _ reason: LockError?) -> LockError {
         let said = reason.map { "; \($0.message)" } ?? ""
         let code = reason?.code == .storeRefused ? LockError.Code.storeRefused : .storeUnavailable
-        return LockError(code, "\(speaking) of \(count) Redis servers answer, and \(needed) are needed\(said)")
+        return LockError(code, "\(silent) of \(count) Redis servers do not answer, and \(needed) must\(said)")
     }
 
     private static func tooYoung(_ count: Int, young: Int) -> LockError {

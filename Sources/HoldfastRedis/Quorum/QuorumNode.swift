@@ -2,6 +2,7 @@
 
 import HoldfastCore
 import NIOCore
+import Synchronization
 
 /// One of several masters.
 final class QuorumNode: Sendable {
@@ -10,6 +11,27 @@ final class QuorumNode: Sendable {
     let commands: LockCommands
     let subscription: Subscription
     private let channel: String
+    private let debts: Debts
+
+    /// Requests that could not be withdrawn, and until when that is worth while.
+    private final class Debts: Sendable {
+        private let open = Mutex<[GrantKey: ContinuousClock.Instant]>([:])
+
+        func add(_ key: GrantKey, until end: ContinuousClock.Instant) {
+            self.open.withLock { open in
+                // What is dropped ends with its lease.
+                if open.count >= Limits.rememberedRequests { open = open.filter { $0.value > .now } }
+                if open.count < Limits.rememberedRequests { open[key] = end }
+            }
+        }
+
+        func take() -> [GrantKey: ContinuousClock.Instant] {
+            self.open.withLock { open in
+                defer { open = [:] }
+                return open.filter { $0.value > .now }
+            }
+        }
+    }
 
     init(
         _ configuration: RedisConfiguration,
@@ -18,10 +40,13 @@ final class QuorumNode: Sendable {
         onEvent: @escaping @Sendable (Subscription.Event) -> Void
     ) {
         self.configuration = configuration
-        self.client = RedisClient(configuration, loop: loop, isOneOfSeveral: true)
+        let ear = Ear<QuorumNode>()
+        self.client = RedisClient(configuration, loop: loop, isOneOfSeveral: true) { ear.owner?.pay() }
         self.commands = LockCommands(prefix: configuration.prefix)
+        self.debts = Debts()
         self.subscription = Subscription(configuration, channel: channel, loop: loop, onEvent: onEvent)
         self.channel = channel
+        ear.set(self)
     }
 
     /// `host:port`.
@@ -66,6 +91,49 @@ final class QuorumNode: Sendable {
     /// Gives up what a request holds here; it waits again.
     func yield(_ request: LockRequest, _ done: @escaping @Sendable () -> Void) {
         self.run(self.commands.yield(request, channel: self.waitingChannel)) { _ in done() }
+    }
+
+    /// Gives up a request wherever it is; if the server cannot be reached, then when it is back.
+    ///
+    /// - Parameters:
+    ///   - key: The request.
+    ///   - time: For how long it may hold something there.
+    ///   - done: Told what the server said, or that it did not.
+    func withdraw(
+        _ key: GrantKey,
+        within time: Duration,
+        _ done: @escaping @Sendable (Result<WithdrawReply, LockError>) -> Void = { _ in }
+    ) {
+        self.withdraw(key, until: .now.advanced(by: time), done)
+    }
+
+    private func withdraw(
+        _ key: GrantKey,
+        until end: ContinuousClock.Instant,
+        _ done: @escaping @Sendable (Result<WithdrawReply, LockError>) -> Void
+    ) {
+        self.run(self.commands.withdraw(key)) { outcome in
+            if case .failure = outcome { self.debts.add(key, until: end) }
+            done(outcome)
+        }
+    }
+
+    /// Gives a grant back; if the server cannot be reached, then when it is back.
+    func release(
+        _ key: GrantKey,
+        within time: Duration,
+        _ done: @escaping @Sendable (Result<ReleaseReply, LockError>) -> Void
+    ) {
+        let end = ContinuousClock.now.advanced(by: time)
+        self.run(self.commands.release(key)) { outcome in
+            if case .failure = outcome { self.debts.add(key, until: end) }
+            done(outcome)
+        }
+    }
+
+    /// Withdraws what could not be withdrawn while the server was away.
+    private func pay() {
+        for (key, end) in self.debts.take() { self.withdraw(key, until: end) { _ in } }
     }
 
     /// Changes the mode of a grant.

@@ -136,7 +136,7 @@ extension RedisQuorumLockStore {
         if request.contention == .queue {
             node.yield(request, done)
         } else {
-            node.run(node.commands.withdraw(request.key)) { _ in done() }
+            node.withdraw(request.key, within: request.lease) { _ in done() }
         }
     }
 
@@ -189,12 +189,12 @@ extension RedisQuorumLockStore {
         var request = entry.request
         request.contention = .fail
         let node = self.nodes[number]
-        let key = request.key
+        let (key, lease) = (request.key, request.lease)
         node.acquire(request, floor: Int64(clamping: entry.token.rawValue)) { outcome in
             let isTaken = if case .success(.granted) = outcome { true } else { false }
             // Released meanwhile: what came too late must not stay.
             if !self.book.withLock({ $0.healed(id, on: number, isTaken) }) {
-                node.run(node.commands.withdraw(key)) { _ in }
+                node.withdraw(key, within: lease)
             }
         }
     }

@@ -58,11 +58,12 @@ extension RedisQuorumLockStore {
         let entry = self.book.withLock { $0.remove(grant.id) }
         let total = self.nodes.count
         let (needed, waitsForAll) = (self.needed, self.configuration.waitsForAll)
+        let time = entry?.request.lease ?? Self.debtTime
         let outcome = await Canvass.run(total) { number, done in
             let node = self.nodes[number]
-            guard let entry, !entry.nodes.contains(number) else { return node.run(node.commands.release(grant), done) }
+            guard let entry, !entry.nodes.contains(number) else { return node.release(grant, within: time, done) }
             // It may hold it, or be about to.
-            node.run(node.commands.withdraw(grant)) { done($0.map { $0 == .released ? .released : .alreadyLost }) }
+            node.withdraw(grant, within: time) { done($0.map { $0 == .released ? .released : .alreadyLost }) }
         } decide: { (answers: [Result<ReleaseReply, LockError>?]) -> Result<ReleaseReply, LockError>? in
             let replies = answers.compactMap { try? $0?.get() }
             let released = replies.count { $0 == .released }
@@ -89,8 +90,7 @@ extension RedisQuorumLockStore {
         let held = self.book.withLock { $0.remove(request.id) } != nil
         let (needed, waitsForAll) = (self.needed, self.configuration.waitsForAll)
         let outcome = await Canvass.run(self.nodes.count) { number, done in
-            let node = self.nodes[number]
-            node.run(node.commands.withdraw(request), done)
+            self.nodes[number].withdraw(request, within: Self.debtTime, done)
         } decide: { (answers: [Result<WithdrawReply, LockError>?]) -> Result<WithdrawReply, LockError>? in
             let replies = answers.compactMap { try? $0?.get() }
             let isComplete = !answers.contains { $0 == nil }
@@ -107,6 +107,9 @@ extension RedisQuorumLockStore {
         return try outcome.get()
     }
 
+    /// For how long a request of unknown lease may hold something on a server that does not answer.
+    private static let debtTime = RedisQuorumConfiguration.defaultRestartGuard
+
     /// Why too few answered.
     static func silence<Reply>(
         _ answers: [Result<Reply, LockError>?],
@@ -116,7 +119,7 @@ extension RedisQuorumLockStore {
         for case .failure(let error)? in answers {
             return LockError(
                 error.code,
-                "\(answered) of \(answers.count) Redis servers answered, and \(needed) are needed; \(error.message)"
+                "only \(answered) of \(answers.count) Redis servers answered, and \(needed) must; \(error.message)"
             )
         }
         return ScriptReplies.unreadable

@@ -60,11 +60,11 @@ public final class RedisQuorumLockStore: LockStore {
         self.loop = loop
         var generator = SystemRandomNumberGenerator()
         let channel = "hf:c:\(Hex.text(of: generator.next()))"
-        let ear = Ear()
+        let ear = Ear<RedisQuorumLockStore>()
         self.nodes = configuration.servers.enumerated().map { number, server in
             var server = server
             server.asksUptime = configuration.restartGuard != nil
-            return QuorumNode(server, loop: loop, channel: channel) { ear.store?.heard($0, from: number) }
+            return QuorumNode(server, loop: loop, channel: channel) { ear.owner?.heard($0, from: number) }
         }
         ear.set(self)
     }
@@ -204,15 +204,5 @@ public final class RedisQuorumLockStore: LockStore {
             self.handlers.emit(signal)
         case .revokeRequested, .interrupted, .doubted: self.handlers.emit(signal)
         }
-    }
-
-    /// What the connections know of the store, which owns them.
-    private final class Ear: Sendable {
-        private struct Weak: Sendable { weak let store: RedisQuorumLockStore? }
-        private let held = Mutex(Weak(store: nil))
-
-        var store: RedisQuorumLockStore? { self.held.withLock { $0.store } }
-
-        func set(_ store: RedisQuorumLockStore) { self.held.withLock { $0 = Weak(store: store) } }
     }
 }
