@@ -191,6 +191,16 @@ struct QuorumPartsTests {
     }
 
     @Test
+    func `the token that is shown is the one that a majority knows`() {
+        let lists = [5, 9, 5].map { token in
+            var holder = Self.holder("a")
+            holder.fencingToken = FencingToken(rawValue: token)
+            return [holder]
+        }
+        #expect(StatusMerge.holders(lists, needed: 2).first?.fencingToken == FencingToken(rawValue: 5))
+    }
+
+    @Test
     func `a resource rests when so many servers rest that no majority is left`() {
         func resting(_ time: Duration?) -> ResourceStatus {
             ResourceStatus(resource: "x", holders: [], waiters: [], restingFor: time)

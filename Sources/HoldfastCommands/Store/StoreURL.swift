@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HoldfastCore
+import HoldfastRedis
 import HoldfastZooKeeper
 
 /// Where locks live, as a user names it.
 ///
-/// Forms: `memory:`, `sqlite:PATH`, `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`,
+/// Forms: `memory:`, `sqlite:PATH`, `redis://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]…][/DATABASE]`,
 /// `zookeeper://[USER:PASSWORD@]HOST[:PORT],…[/PATH]`. ``description`` never shows the user-info.
 package enum StoreURL: Sendable, Hashable {
     /// One process: for trying things out.
     case memory
     /// A SQLite file; `nil` is the default file of the user.
     case sqlite(path: String?)
-    /// One Redis server; the text is the whole URL with its credentials.
+    /// One Redis server, or several of which a majority decides; the text is the whole URL with its credentials.
     case redis(url: String)
     /// A ZooKeeper ensemble; the text is the whole URL with its credentials.
     case zookeeper(url: String)
@@ -26,7 +27,8 @@ package enum StoreURL: Sendable, Hashable {
     }
 
     /// What a user may write.
-    package static let forms = "memory:, sqlite:PATH, redis://HOST:PORT/DATABASE or zookeeper://HOST,HOST,HOST/PATH"
+    package static let forms =
+        "memory:, sqlite:PATH, redis://HOST:PORT/DATABASE, redis://HOST,HOST,HOST or zookeeper://HOST,HOST,HOST/PATH"
 
     /// Reads a URL.
     ///
@@ -105,10 +107,13 @@ package enum StoreURL: Sendable, Hashable {
                     + "%40, / as %2F, ? as %3F, # as %23 and : as %3A"
             )
         }
-        guard !authority.contains(",") else {
-            throw Problem(description: "this build locks on one Redis server, not on several; name one host")
+        guard RedisQuorumConfiguration.names(severalIn: url) else { return url }
+        do throws(LockError) {
+            _ = try RedisQuorumConfiguration(url: url)
+            return url
+        } catch {
+            throw Problem(description: error.message)
         }
-        return url
     }
 
     /// What follows the host, up to the settings; empty where an unescaped password could show.

@@ -30,6 +30,8 @@ package struct ClockWatch: Sendable {
     private let origin: Instant
     private var readings: [Reading?]
     private var isApart: [Bool]
+    /// How long requests took lately, the slow ones above all.
+    private var latency: Duration = .zero
 
     /// Starts without readings.
     package init(nodes: Int, origin: Instant = .now) {
@@ -72,6 +74,9 @@ package struct ClockWatch: Sendable {
         return (offsets.max() ?? .zero) - (offsets.min() ?? .zero)
     }
 
+    /// Notes how long a request took.
+    package mutating func took(_ time: Duration) { self.latency = max(time, self.latency - self.latency / 64) }
+
     /// A number that a fencing token given now will not be below on any server, unless the lock's last one was higher:
     /// if all servers take it, they need not be told each other's.
     ///
@@ -82,14 +87,10 @@ package struct ClockWatch: Sendable {
     /// - Returns: The number.
     package func floor(at now: Instant) -> Int64 {
         var latest: Duration?
-        var slowest: Duration = .zero
-        for reading in self.readings {
-            guard let reading else { continue }
-            latest = max(latest ?? reading.offset, reading.offset)
-            slowest = max(slowest, reading.roundTrip)
-        }
+        for case let reading? in self.readings { latest = max(latest ?? reading.offset, reading.offset) }
         guard let latest else { return 0 }
-        let guess = latest + self.origin.duration(to: now) + min(slowest, Self.tolerance) + .milliseconds(1)
+        // The clocks go on while the request is under way.
+        let guess = latest + self.origin.duration(to: now) + min(self.latency * 2, Self.tolerance) + .milliseconds(1)
         return max(0, guess.nanoseconds / 1000)
     }
 

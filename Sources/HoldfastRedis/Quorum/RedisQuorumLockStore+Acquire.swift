@@ -30,6 +30,7 @@ extension RedisQuorumLockStore {
         case .granted(let given):
             let token = try await self.agree(request, given, isHeld: known != nil)
             let end = sent.advanced(by: request.lease)
+            self.clocks.withLock { $0.took(sent.duration(to: .now)) }
             let held = self.book.withLock { $0.enter(request, token, on: Set(given.keys), at: sent, until: end) }
             return .granted(held)
         case .finished: return .finished

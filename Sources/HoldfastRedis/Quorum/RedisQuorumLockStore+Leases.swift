@@ -61,9 +61,12 @@ extension RedisQuorumLockStore {
         let time = entry?.request.lease ?? Self.debtTime
         let outcome = await Canvass.run(total) { number, done in
             let node = self.nodes[number]
-            guard let entry, !entry.nodes.contains(number) else { return node.release(grant, within: time, done) }
-            // It may hold it, or be about to.
-            node.withdraw(grant, within: time) { done($0.map { $0 == .released ? .released : .alreadyLost }) }
+            let isSure = entry?.nodes.contains(number) ?? true
+            node.release(grant, within: time) { outcome in
+                // It may wait there, or an acquire that was sent again may come after this.
+                if !isSure, case .success(.alreadyLost) = outcome { node.withdraw(grant, within: time) }
+                done(outcome)
+            }
         } decide: { (answers: [Result<ReleaseReply, LockError>?]) -> Result<ReleaseReply, LockError>? in
             let replies = answers.compactMap { try? $0?.get() }
             let released = replies.count { $0 == .released }

@@ -55,15 +55,17 @@ package enum StatusMerge {
     private static func merge(_ holders: [Holder], needed: Int) -> Holder {
         var result = holders[0]
         for holder in holders.dropFirst() {
-            if holder.fencingToken ?? .zero > result.fencingToken ?? .zero { result.fencingToken = holder.fencingToken }
             if holder.heldFor ?? .zero > result.heldFor ?? .zero { result.heldFor = holder.heldFor }
             // An exclusive holder that still is something less elsewhere is on its way.
             if holder.mode != .exclusive { result.mode = holder.mode }
         }
+        // A majority knows the token; a server that was late gave a higher one to nobody.
+        let tokens = holders.compactMap(\.fencingToken).sorted(by: >)
+        result.fencingToken = tokens.isEmpty ? nil : tokens[min(needed, tokens.count) - 1]
         result.isAccepting = holders.count(where: \.isAccepting) > holders.count - needed
         // It holds for as long as it does on a majority; one without an end holds for ever.
         let ends = holders.map { $0.remaining ?? .seconds(Int64.max / 2) }.sorted(by: >)
-        let end = ends[needed - 1]
+        let end = ends[min(needed, ends.count) - 1]
         result.remaining = end >= .seconds(Int64.max / 2) ? nil : end
         return result
     }
