@@ -8,14 +8,15 @@ PREFIX ?= /usr/local
 FLAGS := --enable-all-traits
 # Tests run in groups: simulations keep every core busy, and suites that talk to real servers in real time suffer from it.
 # Those of ZooKeeper's sessions run one by one: a session of a few seconds ends where a machine is busy.
-SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.' 'HoldfastZooKeeperTests\.' \
-	'StoreContractTests\.(?!ZooKeeper)' 'StoreContractTests\.ZooKeeper' \
+SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.(?!Quorum)' \
+	'HoldfastRedisTests\.Quorum' 'HoldfastZooKeeperTests\.' 'StoreContractTests\.(?!ZooKeeper|RedisQuorum)' \
+	'StoreContractTests\.RedisQuorum' 'StoreContractTests\.ZooKeeper' \
 	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
 PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools libfaketime \
 	libzookeeper-mt-dev libzookeeper-java libslf4j-java openjdk-17-jdk-headless libcurator-recipes-java python3-kazoo
 
-.PHONY: help bootstrap build demo test lint format bench install clean
+.PHONY: count-suites help bootstrap build demo test lint format bench install clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +41,9 @@ test: bootstrap ## Run all tests, with a real Redis and a real ZooKeeper
 	  case "$$suites" in HoldfastZooKeeper*) order=--no-parallel;; *) order=;; esac; \
 	  $(SWIFT) test $(FLAGS) --skip-build $$order --filter "^$$suites" || exit 1; \
 	done
+
+count-suites:
+	@printf '%s\n' $(SUITES) | grep -c .
 
 lint: ## Check format, documentation and house rules
 	@$(SWIFT) format lint --strict --parallel --recursive Sources Tests Package.swift

@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// What becomes of locks on a majority when servers go, forget, hang or have odd clocks: real servers, real faults.
-@Suite("A majority of Redis servers", .timeLimit(.minutes(3)))
+@Suite("A majority of Redis servers", .timeLimit(.minutes(3)), .serialized)
 struct QuorumFaultTests {
     private func servers(_ count: Int, hasOwnClock: Bool = false) async throws -> [RedisServer] {
         var servers: [RedisServer] = []
@@ -20,7 +20,7 @@ struct QuorumFaultTests {
         var configuration = RedisQuorumConfiguration(
             servers: servers.map { server in
                 var configuration = RedisConfiguration(port: Int(server.port))
-                configuration.timeout = .milliseconds(500)
+                configuration.timeout = .seconds(1)
                 return configuration
             }
         )

@@ -192,7 +192,7 @@ struct QuorumPartsTests {
 
     @Test
     func `the token that is shown is the one that a majority knows`() {
-        let lists = [5, 9, 5].map { token in
+        let lists = [5, 9, 5].map { (token: UInt64) in
             var holder = Self.holder("a")
             holder.fencingToken = FencingToken(rawValue: token)
             return [holder]
