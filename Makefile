@@ -13,7 +13,7 @@ SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'Holdfas
 	'StoreContractTests\.RedisQuorum' 'StoreContractTests\.ZooKeeper' \
 	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
-PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools libfaketime \
+PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools libfaketime openssl \
 	libzookeeper-mt-dev libzookeeper-java libslf4j-java openjdk-17-jdk-headless libcurator-recipes-java python3-kazoo
 
 .PHONY: count-suites help bootstrap build demo test lint format bench install clean

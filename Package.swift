@@ -31,6 +31,7 @@ let package = Package(
         .trait(name: "Metrics", description: "MetricsObserver: lock events to swift-metrics."),
         .trait(name: "Tracing", description: "TracingObserver: lock events to swift-distributed-tracing."),
         .trait(name: "ServiceLifecycle", description: "LockService conforms to ServiceLifecycle.Service."),
+        .trait(name: "RedisTLS", description: "rediss:// with swift-nio-ssl, which compiles BoringSSL."),
         .default(enabledTraits: []),
     ],
     dependencies: [
@@ -40,6 +41,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log.git", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-metrics.git", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio.git", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl.git", from: "2.37.6"),
         .package(url: "https://github.com/groue/GRDB.swift.git", from: "7.10.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle.git", from: "2.13.0"),
     ],
@@ -94,6 +96,7 @@ let package = Package(
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl", condition: .when(traits: ["RedisTLS"])),
             ],
             swiftSettings: bridge
         ),

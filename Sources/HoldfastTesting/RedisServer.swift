@@ -54,6 +54,11 @@ public final class RedisServer: Sendable {
         TemporaryDirectory.remove(self.directory)
     }
 
+    /// A port of loopback that nobody uses now, for a second one of a server.
+    ///
+    /// - Throws: ``LockError`` when there is none.
+    public static func freePort() throws -> UInt16 { try LoopbackSocket.freePort() }
+
     /// The port.
     public var port: UInt16 { self.state.withLock { $0.port } }
 

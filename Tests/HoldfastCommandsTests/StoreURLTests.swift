@@ -8,7 +8,7 @@ struct StoreURLTests {
     @Test(arguments: [
         ("memory:", StoreURL.memory), ("sqlite:", .sqlite(path: nil)), ("sqlite:./l.db", .sqlite(path: "./l.db")),
         ("sqlite:/var/l.db", .sqlite(path: "/var/l.db")), ("sqlite:///var/l.db", .sqlite(path: "/var/l.db")),
-        ("SQLite:/x", .sqlite(path: "/x")), ("redis://h:6379/0", .redis(url: "redis://h:6379/0")),
+        ("SQLite:/x", .sqlite(path: "/x")), ("redis://h:6379/0", .redis(url: "redis://h:6379")),
         ("zookeeper://a,b:2182/x", .zookeeper(url: "zookeeper://a,b:2182/x")),
     ])
     func `stores are named by URL`(text: String, url: StoreURL) throws {
@@ -17,7 +17,8 @@ struct StoreURLTests {
 
     @Test(arguments: [
         "", "locks.db", "memory:x", "sqlite://host/x", "redis:h", "redis://", "redis://user:canary@",
-        "rediss://canary@h", "redis://:ca/canary@h:6379/0", "redis://:c@canary/word@h", "redis://:ca?canary@h",
+        "redis+unix://canary@h/s", "redis://a,b?canary", "redis://:ca/canary@h:6379/0", "redis://:c@canary/word@h",
+        "redis://:ca?canary@h",
         "redis://canary@a,b", "zookeeper://canary@h", "http://canary@h", "zookeeper://u:ca/canary@h",
         "zookeeper://u:canary@h?layout=canary", "zookeepers://u:canary@h", "sqlite:/a\0b", "sqlite:canary.db",
         "sqlite:~/canary.db", "canary@h:6379/0", "canary\u{1B}:x",

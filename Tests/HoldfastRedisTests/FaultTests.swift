@@ -123,10 +123,9 @@ struct FaultTests {
     @Test
     func `ten thousand echoes with random deadlines never cross`() async throws {
         let server = try await RedisServer()
-        let connection = CommandConnection(
-            RedisConfiguration(host: "127.0.0.1", port: Int(server.port)),
-            loop: MultiThreadedEventLoopGroup.singleton.any()
-        )
+        let configuration = RedisConfiguration(port: Int(server.port))
+        let loop = MultiThreadedEventLoopGroup.singleton.any()
+        let connection = CommandConnection(try Connector(configuration, loop: loop))
         defer { connection.close() }
         var right = 0
         var failed = 0

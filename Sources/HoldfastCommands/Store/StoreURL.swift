@@ -45,7 +45,12 @@ package enum StoreURL: Sendable, Hashable {
             guard rest.isEmpty else { throw Problem(description: "the memory store takes nothing after `memory:`") }
             self = .memory
         case "sqlite": self = .sqlite(path: try Self.path(String(rest)))
-        case "redis": self = .redis(url: try Self.server(text, after: rest))
+        case "redis+unix", "unix":
+            do throws(LockError) { _ = try RedisConfiguration(url: text) } catch {
+                throw Problem(description: error.message)
+            }
+            self = .redis(url: text)
+        case "redis", "rediss": self = .redis(url: try Self.server(text, after: rest))
         case "zookeeper", "zk", "zookeepers", "zks": self = .zookeeper(url: try Self.ensemble(text))
         default:
             // Anything else before the colon may be a password.
@@ -147,7 +152,11 @@ extension StoreURL: CustomStringConvertible {
         switch self {
         case .memory, .sqlite: self.text
         case .redis(let url):
-            "redis://\(Self.authority(of: url).map(String.init) ?? "")"
+            if let path = (try? RedisConfiguration(url: url))?.socketPath {
+                "redis+unix://\(path)"
+            } else {
+                "\(url.hasPrefix("rediss:") ? "rediss" : "redis")://\(Self.authority(of: url).map(String.init) ?? "")"
+            }
         case .zookeeper(let url):
             "zookeeper://\(Self.authority(of: url).map(String.init) ?? "")\(Self.path(after: url))"
         }

@@ -21,22 +21,20 @@ package final class CommandConnection: RedisLinkDelegate {
     /// Makes a connection; nothing is sent yet.
     ///
     /// - Parameters:
-    ///   - configuration: How the server is reached.
-    ///   - loop: Where the connection lives.
+    ///   - connector: How the server is reached.
     ///   - failsFast: Whether commands fail at once while the server is known to be down, and the connection is tried
     ///     again without them.
     ///   - onOpen: Called on the event loop when a connection is ready.
     package init(
-        _ configuration: RedisConfiguration,
-        loop: any EventLoop,
+        _ connector: Connector,
         failsFast: Bool = false,
         onOpen: @escaping @Sendable () -> Void = {}
     ) {
-        self.configuration = configuration
+        self.configuration = connector.configuration
         self.failsFast = failsFast
         self.onOpen = onOpen
-        self.link = RedisLink(configuration, loop: loop)
-        self.ledger = Mutex(CommandLedger(capacity: configuration.maximumPending))
+        self.link = RedisLink(connector)
+        self.ledger = Mutex(CommandLedger(capacity: connector.configuration.maximumPending))
         self.link.attach(self)
     }
 

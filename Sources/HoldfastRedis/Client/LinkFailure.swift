@@ -12,6 +12,8 @@ package enum LinkFailure: Sendable {
     case closedByServer
     /// The network failed.
     case failed(String)
+    /// Encryption could not be agreed on, or the server is not who it should be.
+    case insecure(String)
     /// What came is not Redis, or too large.
     case unreadable(ReplyReader.Failure)
     /// More replies came than commands were sent.
@@ -21,7 +23,10 @@ package enum LinkFailure: Sendable {
 
     /// Whether another try soon is pointless.
     var isRefusal: Bool {
-        if case .refused = self { true } else { false }
+        switch self {
+        case .refused, .insecure: true
+        case .unreachable, .silent, .closedByServer, .failed, .unreadable, .unasked: false
+        }
     }
 
     /// The error for callers whose commands end with the connection.
@@ -37,6 +42,7 @@ package enum LinkFailure: Sendable {
             )
         case .closedByServer:
             return LockError(.storeUnavailable, "Redis at \(place) closed the connection; the outcome is unknown")
+        case .insecure(let reason): return LockError(.storeRefused, "no TLS with Redis at \(place): \(reason)")
         case .failed(let reason):
             return LockError(.storeUnavailable, "the connection to Redis at \(place) failed (\(reason))")
         case .unreadable(.notRedis):

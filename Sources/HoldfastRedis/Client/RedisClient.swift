@@ -20,21 +20,19 @@ final class RedisClient: Sendable {
     /// Makes a client; nothing is sent yet.
     ///
     /// - Parameters:
-    ///   - configuration: How the server is reached.
-    ///   - loop: Where the connection lives.
+    ///   - connector: How the server is reached.
     ///   - isOneOfSeveral: Whether others can stand in for this server: then it is known to be down while it is, and a call
     ///     is tried once.
     ///   - onOpen: Called on the event loop when a connection is ready.
     init(
-        _ configuration: RedisConfiguration,
-        loop: any EventLoop,
+        _ connector: Connector,
         isOneOfSeveral: Bool = false,
         onOpen: @escaping @Sendable () -> Void = {}
     ) {
-        self.configuration = configuration
-        self.loop = loop
+        self.configuration = connector.configuration
+        self.loop = connector.loop
         self.isOneOfSeveral = isOneOfSeveral
-        self.connection = CommandConnection(configuration, loop: loop, failsFast: isOneOfSeveral, onOpen: onOpen)
+        self.connection = CommandConnection(connector, failsFast: isOneOfSeveral, onOpen: onOpen)
     }
 
     /// The latest time at which the server that is connected may have started; `nil` while none is.

@@ -10,6 +10,10 @@ public struct RedisConfiguration: Sendable, Hashable {
     public var host: String
     /// The port.
     public var port: Int
+    /// The path of a Unix socket; then host and port do not count.
+    public var socketPath: String?
+    /// How the connection is encrypted, or `nil` for in the clear.
+    public var tls: RedisTLS?
     /// The user for `AUTH`, or `nil` for the default user.
     public var user: String?
     /// The password for `AUTH`, or `nil` for none.
@@ -44,6 +48,8 @@ public struct RedisConfiguration: Sendable, Hashable {
     public init(host: String = "127.0.0.1", port: Int = RedisConfiguration.defaultPort) {
         self.host = host
         self.port = port
+        self.socketPath = nil
+        self.tls = nil
         self.user = nil
         self.password = nil
         self.database = 0
@@ -58,6 +64,16 @@ public struct RedisConfiguration: Sendable, Hashable {
     ///
     /// - Throws: ``LockError`` with code ``LockError/Code/invalidArgument``.
     package func check() throws(LockError) {
+        if let path = self.socketPath {
+            // The kernel's limit, its final zero included.
+            guard path.hasPrefix("/"), path.utf8.count < 108, !path.utf8.contains(0) else {
+                throw Self.invalid("the path of a socket must begin with / and have fewer than 108 bytes")
+            }
+            guard self.tls == nil else { throw Self.invalid("a Unix socket is not encrypted") }
+        }
+        if let tls = self.tls, tls.keyFile != nil, tls.certificateFile == nil {
+            throw Self.invalid("it has a key= without a cert=")
+        }
         guard !self.host.isEmpty else { throw Self.invalid("it has no host") }
         guard (1...65_535).contains(self.port) else { throw Self.invalid("port \(self.port) is outside 1 to 65535") }
         guard (0...65_535).contains(self.database) else {
@@ -84,11 +100,16 @@ public struct RedisConfiguration: Sendable, Hashable {
 }
 
 extension RedisConfiguration: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
-    /// `redis://host:port/database`, without user and password.
-    public var description: String { "redis://\(self.place)/\(self.database)" }
+    /// `redis://host:port/database`, `rediss://…` or `redis+unix://path`, without user and password.
+    public var description: String {
+        if let path = self.socketPath { return "redis+unix://\(path)" }
+        return "\(self.tls == nil ? "redis" : "rediss")://\(self.place)/\(self.database)"
+    }
 
-    /// `host:port`.
-    var place: String { self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)" }
+    /// `host:port`, or the path of the socket.
+    var place: String {
+        self.socketPath ?? (self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)")
+    }
 
     /// The same as ``description``.
     public var debugDescription: String { self.description }

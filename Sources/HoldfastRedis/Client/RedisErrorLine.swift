@@ -35,7 +35,23 @@ package struct RedisErrorLine: Sendable, Hashable {
         let (retry, code, advice) = Self.table[kind] ?? (.never, .storeRefused, Self.said(line))
         self.retry = retry
         self.code = code
-        self.advice = advice
+        self.advice = kind == "NOPERM" ? Self.missing(line) ?? advice : advice
+    }
+
+    /// What a user lacks, in the words of a rule.
+    ///
+    /// The names of keys and channels are not in the line; ours have these patterns.
+    private static func missing(_ line: String) -> String? {
+        if line.contains("key") {
+            return "the user may not touch a key of this lock; permit ~NAME (or ~PREFIX*) and ~hf:* (`holdfast doctor` "
+                + "shows the least that is needed)"
+        }
+        if line.contains("channel") { return "the user may not use our channels; permit &hf:c:*" }
+        guard let start = line.firstRange(of: "run the '")?.upperBound else { return nil }
+        let command = line[start...].prefix { $0 != "'" }
+        let isWord = command.utf8.count <= 32 && command.utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == 0x7C }
+        guard isWord, !command.isEmpty else { return nil }
+        return "the user may not run \(command); permit +\(command) (`holdfast doctor` shows the least that is needed)"
     }
 
     /// The error for the caller.

@@ -2,7 +2,6 @@
 
 import HoldfastCore
 import NIOCore
-import NIOPosix
 import Synchronization
 
 /// What a link tells its user; always on the link's event loop.
@@ -41,17 +40,14 @@ final class RedisLink: Sendable {
 
     /// How long a refusal (wrong password, evicting server) is remembered before the server is asked again.
     private static let refusalMemory: TimeAmount = .seconds(1)
-    /// One read from the socket: smaller ones start the next commands earlier, and hiredis is fed as much at once.
-    private static let readSize = 16 * 1024
 
-    let loop: any EventLoop
-    private let configuration: RedisConfiguration
+    private let connector: Connector
     private let state = Mutex(State())
 
-    init(_ configuration: RedisConfiguration, loop: any EventLoop) {
-        self.configuration = configuration
-        self.loop = loop
-    }
+    init(_ connector: Connector) { self.connector = connector }
+
+    var loop: any EventLoop { self.connector.loop }
+    private var configuration: RedisConfiguration { self.connector.configuration }
 
     /// Says whom to tell.
     ///
@@ -123,17 +119,7 @@ final class RedisLink: Sendable {
 
     private func connect(_ attempt: Int) {
         let limit = TimeAmount.nanoseconds(self.configuration.timeout.nanoseconds)
-        let bootstrap = ClientBootstrap(group: self.loop)
-            .connectTimeout(limit)
-            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
-            .channelInitializer { [self] channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(ReplyHandler(link: self, attempt: attempt))
-                }
-            }
-        bootstrap.connect(host: self.configuration.host, port: self.configuration.port).hop(to: self.loop).whenComplete
-        {
+        self.connector.connect { try ReplyHandler(link: self, attempt: attempt) }.whenComplete {
             switch $0 {
             case .success(let channel): self.connected(channel, attempt)
             case .failure(let error): self.ended(.unreachable(String(describing: error)), attempt: attempt)
@@ -214,7 +200,7 @@ final class RedisLink: Sendable {
             case .connecting: break
             case .greeting(let open, _), .ready(let open): channel = open
             }
-            if case .refused(let error) = failure {
+            if failure.isRefusal {
                 state.phase = .refused(error, until: .now() + Self.refusalMemory)
             } else {
                 state.phase = .idle

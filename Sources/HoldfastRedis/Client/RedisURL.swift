@@ -3,17 +3,21 @@
 public import HoldfastCore
 
 extension RedisConfiguration {
-    /// Reads a URL: `redis://[user[:password]@]host[:port][/database][?setting=value&…]`.
+    /// Reads a URL: `redis://[user[:password]@]host[:port][/database][?setting=value&…]`, `rediss://…` for TLS, or
+    /// `redis+unix://[user[:password]@]/path/of/socket[?setting=value&…]`.
     ///
     /// Parts are percent-decoded. As in redis-cli, `redis://:password@host` gives a password without a user. Settings:
-    /// `prefix`, `timeout` (seconds, or with a unit as `500ms`, `2s`), `name`, `eviction=allow`.
+    /// `prefix`, `timeout` (seconds, or with a unit as `500ms`, `2s`), `name`, `eviction=allow`, `db` (as the path); with
+    /// TLS `ca`, `cert` and `key` (PEM files), `sni` (the name to ask for) and `verify` (`full` or `none`).
     ///
     /// - Parameter url: The URL. Errors never quote it, since it may hold a password.
     /// - Throws: ``LockError`` with code ``LockError/Code/invalidArgument`` for a URL that cannot be read, and
     ///   ``LockError/Code/unsupported`` for TLS, Sentinel, Cluster and several hosts.
     public init(url: String) throws(LockError) {
         guard let schemeEnd = url.firstRange(of: "://") else { throw Self.invalid("it has no scheme") }
-        try Self.check(scheme: url[..<schemeEnd.lowerBound].lowercased())
+        let scheme = url[..<schemeEnd.lowerBound].lowercased()
+        try Self.check(scheme: scheme)
+        let isSocket = Self.socketSchemes.contains(scheme)
         var rest = url[schemeEnd.upperBound...]
         guard !rest.contains("#") else { throw Self.invalid("a # must be written as %23") }
 
@@ -29,32 +33,40 @@ extension RedisConfiguration {
             rest = rest[..<slash]
         }
         self.init()
+        if scheme == "rediss" { self.tls = RedisTLS() }
         if let at = rest.lastIndex(of: "@") {
             try self.read(user: rest[..<at])
             rest = rest[rest.index(after: at)...]
         }
-        try self.read(address: rest)
-        if !path.isEmpty {
-            guard let database = Int(path) else {
-                throw Self.invalid("the database must be a number from 0, as in redis://host/2")
-            }
-            self.database = database
+        if isSocket {
+            guard rest.isEmpty else { throw Self.invalid("a Unix socket has no host; write redis+unix:///path") }
+            self.socketPath = try "/" + Self.decoded(path, "the path")
+        } else {
+            try self.read(address: rest)
+            if !path.isEmpty { self.database = try Self.database(path) }
         }
         for setting in query.split(separator: "&") { try self.read(setting: setting) }
         try self.check()
     }
 
+    private static let socketSchemes = ["redis+unix", "unix"]
+
     private static func check(scheme: String) throws(LockError) {
         switch scheme {
-        case "redis": return
-        case "rediss", "redis+tls":
-            throw LockError(.unsupported, "this build has no TLS for Redis; put a TLS proxy such as stunnel before it")
+        case "redis", "rediss", "redis+unix", "unix": return
         case "redis+sentinel", "redis-sentinel":
             throw LockError(.unsupported, "this build has no Redis Sentinel support; give the master's own address")
         case "redis+cluster", "redis-cluster":
             throw LockError(.unsupported, "this build has no Redis Cluster support; give a single server")
-        default: throw Self.invalid("its scheme is not redis://")
+        default: throw Self.invalid("its scheme is not redis://, rediss:// or redis+unix://")
         }
+    }
+
+    private static func database(_ text: some StringProtocol) throws(LockError) -> Int {
+        guard let database = Int(text) else {
+            throw Self.invalid("the database must be a number from 0, as in redis://host/2")
+        }
+        return database
     }
 
     private mutating func read(user info: Substring) throws(LockError) {
@@ -69,7 +81,7 @@ extension RedisConfiguration {
 
     private mutating func read(address: Substring) throws(LockError) {
         guard !address.contains(",") else {
-            throw LockError(.unsupported, "this build has no Redlock over several servers; give one host")
+            throw LockError(.unsupported, "several hosts are for RedisQuorumLockStore; give one")
         }
         var host = address
         var port: Substring?
@@ -106,8 +118,33 @@ extension RedisConfiguration {
                 throw Self.invalid("eviction is either allow or refuse")
             }
             self.allowsEviction = value == "allow"
-        default: throw Self.invalid("it has an unknown setting; known are prefix, timeout, name and eviction")
+        case "db": self.database = try Self.database(value)
+        case "ca", "cert", "key", "sni", "verify":
+            guard let tls = self.tls else { throw Self.invalid("\(name)= is for TLS; write rediss://") }
+            self.tls = try Self.changed(tls, name, value)
+        default:
+            throw Self.invalid(
+                "it has an unknown setting; known are prefix, timeout, name, eviction, db, and with rediss:// ca, cert, "
+                    + "key, sni and verify"
+            )
         }
+    }
+
+    private static func changed(_ tls: RedisTLS, _ name: String, _ value: String) throws(LockError) -> RedisTLS {
+        guard !value.isEmpty else { throw Self.invalid("\(name)= is empty") }
+        var tls = tls
+        switch name {
+        case "ca": tls.authorityFile = value
+        case "cert": tls.certificateFile = value
+        case "key": tls.keyFile = value
+        case "sni": tls.serverName = value
+        default:
+            guard let verification = RedisTLS.Verification(rawValue: value) else {
+                throw Self.invalid("verify is either full or none")
+            }
+            tls.verification = verification
+        }
+        return tls
     }
 
     private static func duration(_ text: String) throws(LockError) -> Duration {

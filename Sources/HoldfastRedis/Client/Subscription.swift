@@ -51,13 +51,12 @@ final class Subscription: RedisLinkDelegate {
     private let state = Mutex(State())
 
     init(
-        _ configuration: RedisConfiguration,
+        _ connector: Connector,
         channel: String,
-        loop: any EventLoop,
         onEvent: @escaping @Sendable (Event) -> Void
     ) {
         self.channel = channel
-        self.link = RedisLink(configuration, loop: loop)
+        self.link = RedisLink(connector)
         self.onEvent = onEvent
         self.link.attach(self)
     }

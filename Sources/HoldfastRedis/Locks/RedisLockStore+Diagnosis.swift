@@ -48,6 +48,7 @@ extension RedisLockStore: DiagnosableStore {
             findings.append(Self.unseen("settings", error, permission: "+info"))
         }
         findings.append(await self.minimumReplicas())
+        findings.append(self.permissions())
         findings.append(await self.messages())
         return findings
     }
@@ -94,6 +95,12 @@ extension RedisLockStore: DiagnosableStore {
         } catch {
             return Self.unseen("clock of the server", error, permission: "+time")
         }
+    }
+
+    /// What a user for Holdfast alone needs; nothing to do for who has it.
+    private func permissions() -> Finding {
+        let rules = RedisPermissions.rules(prefix: self.configuration.prefix).joined(separator: " ")
+        return Finding(name: "least permissions", value: "ACL SETUSER \(self.configuration.user ?? "NAME") \(rules)")
     }
 
     private func minimumReplicas() async -> Finding {

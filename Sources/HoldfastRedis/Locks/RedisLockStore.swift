@@ -17,10 +17,7 @@ import Synchronization
 /// locks, and holders learn it at their next renewal; foreign lockers do not know of our queue or of lock delays.
 /// One connection carries the commands, one the messages; both are made when they are first needed.
 ///
-/// A user of the server needs no more than: `~NAMES ~hf:{NAMES ~hf:o:* &hf:c:* -@all +eval +evalsha +time +get +set
-/// +del +exists +pexpire +pttl +zadd +zrem +zrange +zrank +zcard +zscore +hset +hget +hdel +hgetall +sadd +srem +smembers
-/// +publish +subscribe +ping +scan +client|setname +info`. Without `+info` the eviction policy is not checked, without
-/// `+subscribe` waiters poll. Without `~hf:o:*` deadlocks are not found.
+/// A user of the server needs no more than ``RedisPermissions/rules(prefix:)``; `holdfast doctor` shows them.
 public final class RedisLockStore: LockStore {
     /// How the server is reached.
     public let configuration: RedisConfiguration
@@ -53,9 +50,10 @@ public final class RedisLockStore: LockStore {
         var generator = SystemRandomNumberGenerator()
         self.channel = "hf:c:\(Hex.text(of: generator.next()))"
         self.handlers = handlers
-        self.client = RedisClient(configuration, loop: loop)
+        let connector = try Connector(configuration, loop: loop)
+        self.client = RedisClient(connector)
         self.commands = LockCommands(prefix: configuration.prefix)
-        self.subscription = Subscription(configuration, channel: self.channel, loop: loop) { event in
+        self.subscription = Subscription(connector, channel: self.channel) { event in
             switch event {
             case .message(let payload): if let signal = ScriptReplies.signal(payload) { handlers.emit(signal) }
             case .interrupted: handlers.emit(.interrupted)

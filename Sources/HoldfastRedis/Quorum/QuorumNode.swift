@@ -34,17 +34,16 @@ final class QuorumNode: Sendable {
     }
 
     init(
-        _ configuration: RedisConfiguration,
-        loop: any EventLoop,
+        _ connector: Connector,
         channel: String,
         onEvent: @escaping @Sendable (Subscription.Event) -> Void
     ) {
-        self.configuration = configuration
+        self.configuration = connector.configuration
         let ear = Ear<QuorumNode>()
-        self.client = RedisClient(configuration, loop: loop, isOneOfSeveral: true) { ear.owner?.pay() }
-        self.commands = LockCommands(prefix: configuration.prefix)
+        self.client = RedisClient(connector, isOneOfSeveral: true) { ear.owner?.pay() }
+        self.commands = LockCommands(prefix: connector.configuration.prefix)
         self.debts = Debts()
-        self.subscription = Subscription(configuration, channel: channel, loop: loop, onEvent: onEvent)
+        self.subscription = Subscription(connector, channel: channel, onEvent: onEvent)
         self.channel = channel
         ear.set(self)
     }

@@ -111,7 +111,8 @@ public struct RedisQuorumConfiguration: Sendable, Hashable {
 extension RedisQuorumConfiguration: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
     /// `redis://host:port,host:port,host:port/database`, without user and password.
     public var description: String {
-        "redis://\(self.servers.map(\.place).joined(separator: ","))/\(self.servers.first?.database ?? 0)"
+        let scheme = self.servers.contains { $0.tls == nil } ? "redis" : "rediss"
+        return "\(scheme)://\(self.servers.map(\.place).joined(separator: ","))/\(self.servers.first?.database ?? 0)"
     }
 
     /// The same as ``description``.

@@ -61,10 +61,11 @@ public final class RedisQuorumLockStore: LockStore {
         var generator = SystemRandomNumberGenerator()
         let channel = "hf:c:\(Hex.text(of: generator.next()))"
         let ear = Ear<RedisQuorumLockStore>()
-        self.nodes = configuration.servers.enumerated().map { number, server in
+        self.nodes = try configuration.servers.enumerated().map { number, server in
             var server = server
             server.asksUptime = configuration.restartGuard != nil
-            return QuorumNode(server, loop: loop, channel: channel) { ear.owner?.heard($0, from: number) }
+            let connector = try Connector(server, loop: loop)
+            return QuorumNode(connector, channel: channel) { ear.owner?.heard($0, from: number) }
         }
         ear.set(self)
     }

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package import HoldfastCore
+package import NIOCore
+import NIOPosix
+
+/// Opens connections to one server: by TCP or a Unix socket, in the clear or encrypted.
+package struct Connector: Sendable {
+    /// One read from the socket: smaller ones start the next commands earlier, and hiredis is fed as much at once.
+    private static let readSize = 16 * 1024
+
+    /// How the server is reached.
+    package let configuration: RedisConfiguration
+    /// The event loop that the connections live on.
+    package let loop: any EventLoop
+    private let security: TransportSecurity?
+
+    /// Reads what encryption needs; nothing is sent.
+    ///
+    /// - Parameters:
+    ///   - configuration: How the server is reached.
+    ///   - loop: Where the connections live.
+    /// - Throws: ``LockError`` for files that cannot be read, or when this build has no TLS.
+    package init(_ configuration: RedisConfiguration, loop: any EventLoop) throws(LockError) {
+        self.configuration = configuration
+        self.loop = loop
+        self.security = try configuration.tls.map { tls throws(LockError) in
+            try TransportSecurity(tls, host: configuration.host)
+        }
+    }
+
+    /// Connects within the configured time.
+    ///
+    /// - Parameter handler: Makes the handler of the connection's replies.
+    /// - Returns: The connection.
+    func connect(_ handler: @escaping @Sendable () throws -> ReplyHandler) -> EventLoopFuture<any Channel> {
+        let bootstrap = ClientBootstrap(group: self.loop)
+            .connectTimeout(.nanoseconds(self.configuration.timeout.nanoseconds))
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
+            .channelInitializer { [security] channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try security?.secure(channel)
+                    try channel.pipeline.syncOperations.addHandler(handler())
+                }
+            }
+        if let path = self.configuration.socketPath {
+            return bootstrap.connect(unixDomainSocketPath: path).hop(to: self.loop)
+        }
+        return bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            // A server that is gone without a word is noticed even while nobody asks it anything.
+            .channelOption(.socketOption(.so_keepalive), value: 1)
+            .connect(host: self.configuration.host, port: self.configuration.port).hop(to: self.loop)
+    }
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What a user of a Redis server has to be permitted for locks to work: the least.
+public enum RedisPermissions {
+    /// The commands: scripts and what they call, messages, and what a connection begins with.
+    ///
+    /// Without `info` the eviction policy and the time since a restart are not known, without `subscribe` waiters poll.
+    static let commands = [
+        "eval", "evalsha", "time", "get", "set", "del", "exists", "pexpire", "pttl", "zadd", "zrem", "zrange", "zrank",
+        "zcard", "zscore", "hset", "hget", "hdel", "hgetall", "sadd", "srem", "smembers", "publish", "subscribe",
+        "ping",
+        "scan", "client|setname", "info",
+    ]
+
+    /// The rules for `ACL SETUSER`: keys, channels, commands.
+    ///
+    /// `hf:o:*` is for finding deadlocks. With an empty prefix, all keys: names of locks may be anything.
+    ///
+    /// - Parameter prefix: What the keys of all locks start with; see ``RedisConfiguration/prefix``.
+    /// - Returns: The rules, one word each.
+    public static func rules(prefix: String) -> [String] {
+        // A glob's own characters are meant as they are.
+        let literal = prefix.map { "*?[]\\".contains($0) ? "\\\($0)" : "\($0)" }.joined()
+        let keys = prefix.isEmpty ? ["~*"] : ["~\(literal)*", "~hf:{\(literal)*", "~hf:o:*"]
+        return ["resetkeys"] + keys + ["resetchannels", "&hf:c:*", "-@all"] + Self.commands.map { "+\($0)" }
+    }
+}
