@@ -8,9 +8,10 @@ PREFIX ?= /usr/local
 FLAGS := --enable-all-traits
 # Tests run in groups: simulations keep every core busy, and suites that talk to real servers in real time suffer from it.
 # Those of ZooKeeper's sessions run one by one: a session of a few seconds ends where a machine is busy.
-SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.(?!Quorum)' \
-	'HoldfastRedisTests\.Quorum' 'HoldfastZooKeeperTests\.' 'StoreContractTests\.(?!ZooKeeper|RedisQuorum)' \
-	'StoreContractTests\.RedisQuorum' 'StoreContractTests\.ZooKeeper' \
+SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.(?!Quorum|Sentinel)' \
+	'HoldfastRedisTests\.(Quorum|Sentinel)' 'HoldfastZooKeeperTests\.' \
+	'StoreContractTests\.(?!ZooKeeper|RedisQuorum|RedisSentinel)' \
+	'StoreContractTests\.Redis(Quorum|Sentinel)' 'StoreContractTests\.ZooKeeper' \
 	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
 PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools libfaketime openssl \

@@ -165,8 +165,10 @@ public final class RedisServer: Sendable {
     /// - Returns: The reply; `(nil)` for null, elements of arrays one to a line, errors as the server's error line.
     /// - Throws: ``LockError`` when the server does not answer.
     @discardableResult
-    public func execute(_ command: [String]) throws -> String {
-        var socket = try LoopbackSocket(port: self.port, patience: Self.patience)
+    public func execute(_ command: [String]) throws -> String { try Self.execute(command, port: self.port) }
+
+    package static func execute(_ command: [String], port: UInt16) throws -> String {
+        var socket = try LoopbackSocket(port: port, patience: Self.patience)
         defer { socket.close() }
         var text = "*\(command.count)\r\n"
         for argument in command { text += "$\(argument.utf8.count)\r\n\(argument)\r\n" }

@@ -8,7 +8,10 @@ struct StoreURLTests {
     @Test(arguments: [
         ("memory:", StoreURL.memory), ("sqlite:", .sqlite(path: nil)), ("sqlite:./l.db", .sqlite(path: "./l.db")),
         ("sqlite:/var/l.db", .sqlite(path: "/var/l.db")), ("sqlite:///var/l.db", .sqlite(path: "/var/l.db")),
-        ("SQLite:/x", .sqlite(path: "/x")), ("redis://h:6379/0", .redis(url: "redis://h:6379")),
+        ("SQLite:/x", .sqlite(path: "/x")), ("redis://h:6379/0", .redis(url: "redis://h:6379/0")),
+        ("rediss://h", .redis(url: "rediss://h")),
+        ("redis+unix:///s", .redis(url: "redis+unix:///s")), ("redis://a,b,c", .redis(url: "redis://a,b,c")),
+        ("redis+sentinel://a,b/main", .redis(url: "redis+sentinel://a,b/main")),
         ("zookeeper://a,b:2182/x", .zookeeper(url: "zookeeper://a,b:2182/x")),
     ])
     func `stores are named by URL`(text: String, url: StoreURL) throws {

@@ -305,7 +305,7 @@ struct FaultTests {
         let server = try await RedisServer(arguments: ["--requirepass", "canary"])
         let store = try RedisLockStore(url: "redis://:canary@127.0.0.1:\(server.port)")
         let findings = await store.diagnose()
-        #expect(findings.count == 9)
+        #expect(findings.count == 10)
         #expect(findings.allSatisfy { $0.severity != .problem })
         #expect(!"\(findings)".contains("canary"))
     }

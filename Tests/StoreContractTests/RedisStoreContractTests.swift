@@ -84,6 +84,34 @@ struct RedisQuorumStoreContractTests {
     }
 }
 
+@Suite("RedisLockStore keeps the contract behind Sentinel", .timeLimit(.minutes(2)))
+struct RedisSentinelStoreContractTests {
+    @Test(arguments: StoreContract.cases)
+    func keeps(_ promise: StoreContract.Case) async throws {
+        let url = try await SharedSentinels.shared.url + "?timeout=10s"
+        var generator = SystemRandomNumberGenerator()
+        let prefix = "contract/\(generator.next() as UInt64)/"
+        try await promise.check(
+            StoreContract.Subject(namePrefix: prefix, shortLease: .seconds(3)) { try RedisLockStore(url: url) }
+        )
+    }
+}
+
+/// One master with its replicas for all cases.
+actor SharedSentinels {
+    static let shared = SharedSentinels()
+
+    private var starting: Task<RedisSentinelServers, any Error>?
+
+    var url: String {
+        get async throws {
+            let task = self.starting ?? Task { try await RedisSentinelServers() }
+            self.starting = task
+            return try await task.value.url
+        }
+    }
+}
+
 /// Several servers for all cases: each has names of its own.
 actor SharedRedisQuorum {
     static let three = SharedRedisQuorum(count: 3, down: 0)

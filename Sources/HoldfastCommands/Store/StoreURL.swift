@@ -28,7 +28,7 @@ package enum StoreURL: Sendable, Hashable {
 
     /// What a user may write.
     package static let forms =
-        "memory:, sqlite:PATH, redis://HOST:PORT/DATABASE, redis://HOST,HOST,HOST or zookeeper://HOST,HOST,HOST/PATH"
+        "memory:, sqlite:PATH, redis://HOST:PORT/DATABASE, redis://HOST,HOST,HOST, redis+sentinel://HOST,HOST,HOST/NAME or zookeeper://HOST,HOST,HOST/PATH"
 
     /// Reads a URL.
     ///
@@ -45,7 +45,7 @@ package enum StoreURL: Sendable, Hashable {
             guard rest.isEmpty else { throw Problem(description: "the memory store takes nothing after `memory:`") }
             self = .memory
         case "sqlite": self = .sqlite(path: try Self.path(String(rest)))
-        case "redis+unix", "unix":
+        case "redis+unix", "unix", "redis+sentinel", "redis-sentinel", "rediss+sentinel", "redis+cluster":
             do throws(LockError) { _ = try RedisConfiguration(url: text) } catch {
                 throw Problem(description: error.message)
             }
@@ -152,8 +152,8 @@ extension StoreURL: CustomStringConvertible {
         switch self {
         case .memory, .sqlite: self.text
         case .redis(let url):
-            if let path = (try? RedisConfiguration(url: url))?.socketPath {
-                "redis+unix://\(path)"
+            if let known = try? RedisConfiguration(url: url), known.socketPath != nil || known.sentinels != nil {
+                known.description
             } else {
                 "\(url.hasPrefix("rediss:") ? "rediss" : "redis")://\(Self.authority(of: url).map(String.init) ?? "")"
             }

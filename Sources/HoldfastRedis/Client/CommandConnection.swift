@@ -64,6 +64,38 @@ package final class CommandConnection: RedisLinkDelegate {
         }
     }
 
+    /// Sends two commands on one connection, with nothing in between, and waits for both replies.
+    ///
+    /// - Parameters:
+    ///   - deadline: When to give up; see ``send(by:_:)``.
+    ///   - first: Writes exactly one command.
+    ///   - second: Writes exactly one command.
+    /// - Returns: Both replies.
+    @concurrent
+    func send(
+        by deadline: NIODeadline,
+        _ first: @Sendable (inout CommandEncoder) -> Void,
+        followedBy second: @Sendable (inout CommandEncoder) -> Void
+    ) async -> (Outcome, Outcome) {
+        if let outage = self.outage { return (.failure(outage), .failure(outage)) }
+        let box = Mutex<Outcome>(.failure(LockError(.storeUnavailable, "there was no answer")))
+        let last = unsafe await withUnsafeContinuation { (continuation: UnsafeContinuation<Outcome, Never>) in
+            let tickets = (
+                CommandTicket { outcome in box.withLock { $0 = outcome } }, unsafe CommandTicket(continuation)
+            )
+            let submissions = self.ledger.withLock { ledger in
+                (
+                    ledger.submit(tickets.0, deadline: deadline, first),
+                    ledger.submit(tickets.1, deadline: deadline, second)
+                )
+            }
+            self.settle(submissions.0, tickets.0)
+            self.settle(submissions.1, tickets.1)
+        }
+        // Replies come in order, so the first is there.
+        return (box.withLock { $0 }, last)
+    }
+
     /// Sends one command and hands its reply to a handler, which is called once, on any thread, and must not block.
     ///
     /// - Parameters:
@@ -83,7 +115,11 @@ package final class CommandConnection: RedisLinkDelegate {
     private var outage: LockError? { self.link.refusal ?? (self.failsFast ? self.link.outage : nil) }
 
     private func submit(_ ticket: CommandTicket, by deadline: NIODeadline, _ encode: (inout CommandEncoder) -> Void) {
-        switch self.ledger.withLock({ $0.submit(ticket, deadline: deadline, encode) }) {
+        self.settle(self.ledger.withLock { $0.submit(ticket, deadline: deadline, encode) }, ticket)
+    }
+
+    private func settle(_ submission: CommandLedger<CommandTicket>.Submission, _ ticket: CommandTicket) {
+        switch submission {
         case .queued: break
         case .scheduleBatch: self.link.loop.execute { self.flush() }
         case .full:

@@ -14,6 +14,7 @@ package struct Connector: Sendable {
     /// The event loop that the connections live on.
     package let loop: any EventLoop
     private let security: TransportSecurity?
+    private let finder: MasterFinder?
 
     /// Reads what encryption needs; nothing is sent.
     ///
@@ -27,14 +28,44 @@ package struct Connector: Sendable {
         self.security = try configuration.tls.map { tls throws(LockError) in
             try TransportSecurity(tls, host: configuration.host)
         }
+        self.finder = try configuration.sentinels.map { sentinels throws(LockError) in
+            try MasterFinder(sentinels, for: configuration, loop: loop)
+        }
     }
+
+    /// Says what to do when the connections lead to the wrong server, where there may be another.
+    func watch(_ onSwitch: @escaping @Sendable () -> Void) { self.finder?.watch(onSwitch) }
+
+    /// Stops watching.
+    func close() { self.finder?.close() }
 
     /// Connects within the configured time.
     ///
     /// - Parameter handler: Makes the handler of the connection's replies.
     /// - Returns: The connection.
     func connect(_ handler: @escaping @Sendable () throws -> ReplyHandler) -> EventLoopFuture<any Channel> {
-        let bootstrap = ClientBootstrap(group: self.loop)
+        if let path = self.configuration.socketPath {
+            return self.bootstrap(handler).connect(unixDomainSocketPath: path).hop(to: self.loop)
+        }
+        guard let finder = self.finder else {
+            return self.connect(RedisAddress(host: self.configuration.host, port: self.configuration.port), handler)
+        }
+        return finder.find().flatMap { self.connect($0, handler) }
+    }
+
+    private func connect(
+        _ address: RedisAddress,
+        _ handler: @escaping @Sendable () throws -> ReplyHandler
+    ) -> EventLoopFuture<any Channel> {
+        self.bootstrap(handler)
+            .channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            // A server that is gone without a word is noticed even while nobody asks it anything.
+            .channelOption(.socketOption(.so_keepalive), value: 1)
+            .connect(host: address.host, port: address.port).hop(to: self.loop)
+    }
+
+    private func bootstrap(_ handler: @escaping @Sendable () throws -> ReplyHandler) -> ClientBootstrap {
+        ClientBootstrap(group: self.loop)
             .connectTimeout(.nanoseconds(self.configuration.timeout.nanoseconds))
             .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
             .channelInitializer { [security] channel in
@@ -43,12 +74,5 @@ package struct Connector: Sendable {
                     try channel.pipeline.syncOperations.addHandler(handler())
                 }
             }
-        if let path = self.configuration.socketPath {
-            return bootstrap.connect(unixDomainSocketPath: path).hop(to: self.loop)
-        }
-        return bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            // A server that is gone without a word is noticed even while nobody asks it anything.
-            .channelOption(.socketOption(.so_keepalive), value: 1)
-            .connect(host: self.configuration.host, port: self.configuration.port).hop(to: self.loop)
     }
 }

@@ -4,7 +4,7 @@ package import HoldfastCore
 
 /// What is said before the first command on a connection, and whether the answers will do; a pure value.
 package struct Handshake: Sendable {
-    private enum Step: Sendable { case authenticate, name, select, memory, server }
+    private enum Step: Sendable { case authenticate, name, select, role, memory, server }
 
     private let steps: [Step]
     private let configuration: RedisConfiguration
@@ -16,6 +16,7 @@ package struct Handshake: Sendable {
         var steps: [Step] = configuration.password == nil ? [] : [.authenticate]
         steps.append(.name)
         if configuration.database != 0 { steps.append(.select) }
+        if configuration.sentinels != nil { steps.append(.role) }
         if !configuration.allowsEviction { steps.append(.memory) }
         if configuration.asksUptime { steps.append(.server) }
         self.steps = steps
@@ -34,6 +35,7 @@ package struct Handshake: Sendable {
                 encoder.command(command + [self.configuration.password ?? ""])
             case .name: encoder.command(["CLIENT", "SETNAME", self.configuration.clientName])
             case .select: encoder.command(["SELECT", String(self.configuration.database)])
+            case .role: encoder.command(["ROLE"])
             case .memory: encoder.command(["INFO", "memory"])
             case .server: encoder.command(["INFO", "server"])
             }
@@ -58,12 +60,19 @@ package struct Handshake: Sendable {
             switch step {
             case .authenticate, .select: throw meaning.error
             // A name is a courtesy. Where INFO is not permitted we cannot know, and go on.
-            case .name, .memory, .server:
+            case .name, .role, .memory, .server:
                 if meaning.kind == "NOAUTH" || meaning.kind == "DENIED" { throw meaning.error }
                 // It would have answered but for its state: the question must not be skipped.
                 if meaning.retry == .here { throw meaning.error }
             }
             return
+        }
+        if step == .role, let role = reply.elements?.first?.text, role != "master" {
+            // Sentinels may be late to know, or the server late to obey: both pass.
+            throw LockError(
+                .storeUnavailable,
+                "the Redis server that should be the master is a \(role == "slave" ? "replica" : "Sentinel")"
+            )
         }
         if step == .server, let seconds = Self.field("uptime_in_seconds", of: reply.text ?? "").flatMap({ Int64($0) }) {
             // Whole seconds, rounded either way.

@@ -12,6 +12,8 @@ package enum LinkFailure: Sendable {
     case closedByServer
     /// The network failed.
     case failed(String)
+    /// The server cannot be used at the moment.
+    case unfit(LockError)
     /// Encryption could not be agreed on, or the server is not who it should be.
     case insecure(String)
     /// What came is not Redis, or too large.
@@ -25,7 +27,7 @@ package enum LinkFailure: Sendable {
     var isRefusal: Bool {
         switch self {
         case .refused, .insecure: true
-        case .unreachable, .silent, .closedByServer, .failed, .unreadable, .unasked: false
+        case .unreachable, .silent, .unfit, .closedByServer, .failed, .unreadable, .unasked: false
         }
     }
 
@@ -53,7 +55,7 @@ package enum LinkFailure: Sendable {
             return LockError(.storeUnavailable, "no memory for a reply of Redis at \(place)")
         case .unasked:
             return LockError(.storeUnavailable, "Redis at \(place) sent a reply that nobody asked for")
-        case .refused(let error): return error
+        case .refused(let error), .unfit(let error): return error
         }
     }
 }

@@ -10,6 +10,8 @@ final class RedisClient: Sendable {
     struct Answer: Sendable {
         let reply: RedisReply
         let isRepeat: Bool
+        /// How many replicas have it, if that was asked for.
+        var confirmations = 0
     }
 
     let configuration: RedisConfiguration
@@ -43,6 +45,9 @@ final class RedisClient: Sendable {
 
     func close() { self.connection.close() }
 
+    /// Leaves the server that is connected for the one that it should be; commands under way end with an error.
+    func startAnew() { self.connection.startAnew() }
+
     /// Runs a command of texts.
     func run(_ command: [String]) async throws(LockError) -> RedisReply {
         try await self.send { encoder, _ in encoder.command(command) }.reply
@@ -52,12 +57,14 @@ final class RedisClient: Sendable {
     ///
     /// - Parameters:
     ///   - isRepeatable: Whether the command may be sent again when it is not known what became of it.
+    ///   - confirmations: How many replicas to wait for, and how long.
     ///   - encode: Writes the command; may be called again. The flag says whether the server is believed to know a
     ///     script by its hash.
     /// - Returns: Its reply, never an error line.
     /// - Throws: ``LockError``.
     func send(
         isRepeatable: Bool = true,
+        confirmations: RedisConfiguration? = nil,
         _ encode: @Sendable (inout CommandEncoder, Bool) -> Void
     ) async throws(LockError) -> Answer {
         let deadline = self.deadline
@@ -66,7 +73,8 @@ final class RedisClient: Sendable {
         var isRepeat = false
         while true {
             let failure: LockError
-            switch await self.connection.send(by: deadline, { [isKnown] in encode(&$0, isKnown) }) {
+            let (outcome, confirmed) = await self.ask(by: deadline, confirmations) { [isKnown] in encode(&$0, isKnown) }
+            switch outcome {
             case .success(.error(let line)):
                 let meaning = RedisErrorLine(line)
                 if meaning.kind == "NOSCRIPT", isKnown {
@@ -80,7 +88,7 @@ final class RedisClient: Sendable {
                 }
                 guard meaning.retry == .here, !self.isOneOfSeveral else { throw meaning.error }
                 failure = meaning.error
-            case .success(let reply): return Answer(reply: reply, isRepeat: isRepeat)
+            case .success(let reply): return Answer(reply: reply, isRepeat: isRepeat, confirmations: confirmed)
             case .failure(let error):
                 guard error.code == .storeUnavailable, isRepeatable, !self.isOneOfSeveral else { throw error }
                 isRepeat = true
@@ -93,6 +101,20 @@ final class RedisClient: Sendable {
             guard end < deadline else { throw failure }
             await self.pause(until: end)
         }
+    }
+
+    private func ask(
+        by deadline: NIODeadline,
+        _ confirmations: RedisConfiguration?,
+        _ encode: @Sendable (inout CommandEncoder) -> Void
+    ) async -> (CommandConnection.Outcome, Int) {
+        guard let confirmations else { return (await self.connection.send(by: deadline, encode), 0) }
+        let milliseconds = confirmations.replicaTimeout.millisecondsRoundedUp
+        let (outcome, confirmed) = await self.connection.send(by: deadline, encode) { encoder in
+            encoder.command(["WAIT", String(confirmations.replicas), String(milliseconds)])
+        }
+        guard case .success(let reply) = confirmed, let count = reply.number else { return (outcome, 0) }
+        return (outcome, Int(clamping: count))
     }
 
     /// Sends a command once; a script that the server does not know, a second time.

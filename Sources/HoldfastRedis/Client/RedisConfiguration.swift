@@ -12,6 +12,16 @@ public struct RedisConfiguration: Sendable, Hashable {
     public var port: Int
     /// The path of a Unix socket; then host and port do not count.
     public var socketPath: String?
+    /// The Sentinels that know the master; then host and port do not count.
+    public var sentinels: RedisSentinels?
+    /// How many replicas must have a grant before it counts.
+    ///
+    /// With 0, the default, a master that fails right after a grant takes it along, and the next one gives the lock again.
+    /// What fewer replicas confirm within ``replicaTimeout`` is given back and an error. Halves the speed, and is no
+    /// proof: a replica that is elected may be another.
+    public var replicas: Int
+    /// How long to wait for replicas.
+    public var replicaTimeout: Duration
     /// How the connection is encrypted, or `nil` for in the clear.
     public var tls: RedisTLS?
     /// The user for `AUTH`, or `nil` for the default user.
@@ -49,6 +59,9 @@ public struct RedisConfiguration: Sendable, Hashable {
         self.host = host
         self.port = port
         self.socketPath = nil
+        self.sentinels = nil
+        self.replicas = 0
+        self.replicaTimeout = .milliseconds(100)
         self.tls = nil
         self.user = nil
         self.password = nil
@@ -70,6 +83,20 @@ public struct RedisConfiguration: Sendable, Hashable {
                 throw Self.invalid("the path of a socket must begin with / and have fewer than 108 bytes")
             }
             guard self.tls == nil else { throw Self.invalid("a Unix socket is not encrypted") }
+        }
+        if let sentinels = self.sentinels {
+            guard RedisSentinels.counts.contains(sentinels.addresses.count), !sentinels.name.isEmpty else {
+                throw Self.invalid(
+                    "it names no Sentinel, or not the master; write redis+sentinel://host,host,host/NAME"
+                )
+            }
+            guard sentinels.addresses.allSatisfy({ !$0.host.isEmpty && (1...65_535).contains($0.port) }) else {
+                throw Self.invalid("a Sentinel has no host, or a port outside 1 to 65535")
+            }
+        }
+        guard (0...100).contains(self.replicas) else { throw Self.invalid("replicas must be from 0 to 100") }
+        guard self.replicaTimeout >= .milliseconds(1), self.replicaTimeout <= self.timeout else {
+            throw Self.invalid("replica-timeout must be from 1ms to the timeout of a call, \(self.timeout)")
         }
         if let tls = self.tls, tls.keyFile != nil, tls.certificateFile == nil {
             throw Self.invalid("it has a key= without a cert=")
@@ -103,12 +130,17 @@ extension RedisConfiguration: CustomStringConvertible, CustomDebugStringConverti
     /// `redis://host:port/database`, `rediss://…` or `redis+unix://path`, without user and password.
     public var description: String {
         if let path = self.socketPath { return "redis+unix://\(path)" }
+        if let sentinels = self.sentinels {
+            let hosts = sentinels.addresses.map(\.description).joined(separator: ",")
+            return "\(self.tls == nil ? "redis" : "rediss")+sentinel://\(hosts)/\(sentinels.name)"
+        }
         return "\(self.tls == nil ? "redis" : "rediss")://\(self.place)/\(self.database)"
     }
 
     /// `host:port`, or the path of the socket.
     var place: String {
-        self.socketPath ?? (self.host.contains(":") ? "[\(self.host)]:\(self.port)" : "\(self.host):\(self.port)")
+        if let sentinels = self.sentinels { return "master \(sentinels.name)" }
+        return self.socketPath ?? RedisAddress(host: self.host, port: self.port).description
     }
 
     /// The same as ``description``.

@@ -179,7 +179,7 @@ final class RedisLink: Sendable {
             }
         }
         if let refusal {
-            self.ended(.refused(refusal), attempt: attempt)
+            self.ended(refusal.code == .storeUnavailable ? .unfit(refusal) : .refused(refusal), attempt: attempt)
         } else if hasOpened {
             delegate?.linkOpened()
         } else if self.channel != nil {

@@ -4,12 +4,12 @@
 public enum RedisPermissions {
     /// The commands: scripts and what they call, messages, and what a connection begins with.
     ///
-    /// Without `info` the eviction policy and the time since a restart are not known, without `subscribe` waiters poll.
+    /// Without `role` a replica is only noticed when it refuses a write; `wait` is for ``RedisConfiguration/replicas``. Without `info` the eviction policy and the time since a restart are not known, without `subscribe` waiters poll.
     static let commands = [
         "eval", "evalsha", "time", "get", "set", "del", "exists", "pexpire", "pttl", "zadd", "zrem", "zrange", "zrank",
         "zcard", "zscore", "hset", "hget", "hdel", "hgetall", "sadd", "srem", "smembers", "publish", "subscribe",
         "ping",
-        "scan", "client|setname", "info",
+        "scan", "client|setname", "info", "role", "wait",
     ]
 
     /// The rules for `ACL SETUSER`: keys, channels, commands.

@@ -4,15 +4,17 @@ public import HoldfastCore
 
 extension RedisConfiguration {
     /// Reads a URL: `redis://[user[:password]@]host[:port][/database][?setting=value&…]`, `rediss://…` for TLS, or
-    /// `redis+unix://[user[:password]@]/path/of/socket[?setting=value&…]`.
+    /// `redis+unix://[user[:password]@]/path/of/socket[?setting=value&…]`, or
+    /// `redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/NAME[/database][?setting=value&…]` (and
+    /// `rediss+sentinel://`).
     ///
     /// Parts are percent-decoded. As in redis-cli, `redis://:password@host` gives a password without a user. Settings:
-    /// `prefix`, `timeout` (seconds, or with a unit as `500ms`, `2s`), `name`, `eviction=allow`, `db` (as the path); with
-    /// TLS `ca`, `cert` and `key` (PEM files), `sni` (the name to ask for) and `verify` (`full` or `none`).
+    /// `prefix`, `timeout` (seconds, or with a unit as `500ms`, `2s`), `name`, `eviction=allow`, `db` (as the path),
+    /// `replicas` and `replica-timeout`; with Sentinels `sentinel-user` and `sentinel-password`; with TLS `ca`, `cert` and `key` (PEM files), `sni` (the name to ask for) and `verify` (`full` or `none`).
     ///
     /// - Parameter url: The URL. Errors never quote it, since it may hold a password.
     /// - Throws: ``LockError`` with code ``LockError/Code/invalidArgument`` for a URL that cannot be read, and
-    ///   ``LockError/Code/unsupported`` for TLS, Sentinel, Cluster and several hosts.
+    ///   ``LockError/Code/unsupported`` for Cluster and several hosts.
     public init(url: String) throws(LockError) {
         guard let schemeEnd = url.firstRange(of: "://") else { throw Self.invalid("it has no scheme") }
         let scheme = url[..<schemeEnd.lowerBound].lowercased()
@@ -33,7 +35,7 @@ extension RedisConfiguration {
             rest = rest[..<slash]
         }
         self.init()
-        if scheme == "rediss" { self.tls = RedisTLS() }
+        if scheme.hasPrefix("rediss") { self.tls = RedisTLS() }
         if let at = rest.lastIndex(of: "@") {
             try self.read(user: rest[..<at])
             rest = rest[rest.index(after: at)...]
@@ -41,6 +43,8 @@ extension RedisConfiguration {
         if isSocket {
             guard rest.isEmpty else { throw Self.invalid("a Unix socket has no host; write redis+unix:///path") }
             self.socketPath = try "/" + Self.decoded(path, "the path")
+        } else if scheme.contains("sentinel") {
+            try self.read(sentinels: rest, path)
         } else {
             try self.read(address: rest)
             if !path.isEmpty { self.database = try Self.database(path) }
@@ -53,9 +57,7 @@ extension RedisConfiguration {
 
     private static func check(scheme: String) throws(LockError) {
         switch scheme {
-        case "redis", "rediss", "redis+unix", "unix": return
-        case "redis+sentinel", "redis-sentinel":
-            throw LockError(.unsupported, "this build has no Redis Sentinel support; give the master's own address")
+        case "redis", "rediss", "redis+unix", "unix", "redis+sentinel", "redis-sentinel", "rediss+sentinel": return
         case "redis+cluster", "redis-cluster":
             throw LockError(.unsupported, "this build has no Redis Cluster support; give a single server")
         default: throw Self.invalid("its scheme is not redis://, rediss:// or redis+unix://")
@@ -83,26 +85,46 @@ extension RedisConfiguration {
         guard !address.contains(",") else {
             throw LockError(.unsupported, "several hosts are for RedisQuorumLockStore; give one")
         }
-        var host = address
+        let address = try Self.address(address, defaultPort: Self.defaultPort)
+        self.host = address.host
+        self.port = address.port
+    }
+
+    private mutating func read(sentinels hosts: Substring, _ path: Substring) throws(LockError) {
+        let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+        guard let name = parts.first, parts.count <= 2 else {
+            throw Self.invalid("it does not name the master; write redis+sentinel://host,host,host/NAME")
+        }
+        var addresses: [RedisAddress] = []
+        for host in hosts.split(separator: ",", omittingEmptySubsequences: false) {
+            addresses.append(try Self.address(host, defaultPort: RedisSentinels.defaultPort))
+        }
+        self.sentinels = RedisSentinels(addresses: addresses, name: try Self.decoded(name, "the master's name"))
+        if parts.count == 2 { self.database = try Self.database(parts[1]) }
+    }
+
+    private static func address(_ text: Substring, defaultPort: Int) throws(LockError) -> RedisAddress {
+        var host = text
         var port: Substring?
-        if address.first == "[" {
-            guard let end = address.firstIndex(of: "]") else { throw Self.invalid("an IPv6 address lacks its ]") }
-            host = address[address.index(after: address.startIndex)..<end]
-            let tail = address[address.index(after: end)...]
+        if text.first == "[" {
+            guard let end = text.firstIndex(of: "]") else { throw Self.invalid("an IPv6 address lacks its ]") }
+            host = text[text.index(after: text.startIndex)..<end]
+            let tail = text[text.index(after: end)...]
             guard tail.isEmpty || tail.first == ":" else { throw Self.invalid("text follows the IPv6 address") }
             port = tail.isEmpty ? nil : tail.dropFirst()
-        } else if let colon = address.lastIndex(of: ":") {
-            host = address[..<colon]
-            port = address[address.index(after: colon)...]
+        } else if let colon = text.lastIndex(of: ":") {
+            host = text[..<colon]
+            port = text[text.index(after: colon)...]
             guard !host.contains(":") else { throw Self.invalid("an IPv6 address must be in brackets") }
         }
-        self.host = try Self.decoded(host, "the host")
-        if self.host.isEmpty { self.host = "127.0.0.1" }
-        guard let port else { return }
+        var address = RedisAddress(host: try Self.decoded(host, "the host"), port: defaultPort)
+        if address.host.isEmpty { address.host = "127.0.0.1" }
+        guard let port else { return address }
         guard let number = Int(port), port.utf8.allSatisfy({ (0x30...0x39).contains($0) }) else {
             throw Self.invalid("the port is not a number")
         }
-        self.port = number
+        address.port = number
+        return address
     }
 
     private mutating func read(setting: Substring) throws(LockError) {
@@ -118,14 +140,22 @@ extension RedisConfiguration {
                 throw Self.invalid("eviction is either allow or refuse")
             }
             self.allowsEviction = value == "allow"
+        case "replicas":
+            guard let count = Int(value) else { throw Self.invalid("replicas must be a number") }
+            self.replicas = count
+        case "replica-timeout": self.replicaTimeout = try Self.duration(value)
+        case "sentinel-user", "sentinel-password":
+            guard self.sentinels != nil else { throw Self.invalid("\(name)= is for redis+sentinel://") }
+            if name == "sentinel-user" { self.sentinels?.user = value } else { self.sentinels?.password = value }
         case "db": self.database = try Self.database(value)
         case "ca", "cert", "key", "sni", "verify":
             guard let tls = self.tls else { throw Self.invalid("\(name)= is for TLS; write rediss://") }
             self.tls = try Self.changed(tls, name, value)
         default:
             throw Self.invalid(
-                "it has an unknown setting; known are prefix, timeout, name, eviction, db, and with rediss:// ca, cert, "
-                    + "key, sni and verify"
+                "it has an unknown setting; known are prefix, timeout, name, eviction, db, replicas, "
+                    + "replica-timeout, with rediss:// ca, cert, key, sni and verify, and with redis+sentinel:// "
+                    + "sentinel-user and sentinel-password"
             )
         }
     }

@@ -102,6 +102,9 @@ final class Subscription: RedisLinkDelegate {
         if let answer { done(answer) }
     }
 
+    /// Leaves the server that is connected for the one that it should be.
+    func startAnew() { self.link.loop.execute { self.link.reset(.silent) } }
+
     /// Closes for good.
     func close() {
         self.link.close()

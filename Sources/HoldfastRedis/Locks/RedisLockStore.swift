@@ -22,11 +22,14 @@ public final class RedisLockStore: LockStore {
     /// How the server is reached.
     public let configuration: RedisConfiguration
 
+    private let connector: Connector
     let client: RedisClient
     let commands: LockCommands
     private let subscription: Subscription
     let channel: String
     private let handlers: SignalHandlers
+    /// The highest token that was seen, in µs.
+    private let highest = Mutex<Int64>(0)
     /// Requests that were sent twice and may have been granted.
     private let repeated = Mutex<Set<RequestID>>([])
 
@@ -51,6 +54,7 @@ public final class RedisLockStore: LockStore {
         self.channel = "hf:c:\(Hex.text(of: generator.next()))"
         self.handlers = handlers
         let connector = try Connector(configuration, loop: loop)
+        self.connector = connector
         self.client = RedisClient(connector)
         self.commands = LockCommands(prefix: configuration.prefix)
         self.subscription = Subscription(connector, channel: self.channel) { event in
@@ -59,9 +63,14 @@ public final class RedisLockStore: LockStore {
             case .interrupted: handlers.emit(.interrupted)
             }
         }
+        connector.watch { [weak client = self.client, weak subscription = self.subscription] in
+            client?.startAnew()
+            subscription?.startAnew()
+        }
     }
 
     deinit {
+        self.connector.close()
         self.client.close()
         self.subscription.close()
     }
@@ -112,9 +121,37 @@ public final class RedisLockStore: LockStore {
     }
 
     private func acquire(_ request: LockRequest, queues: Bool, channel: String) async throws -> AcquireReply {
-        let answer = try await self.client.run(self.commands.acquire(request, queues: queues, channel: channel))
+        let floor = self.floor
+        let command = self.commands.acquire(request, queues: queues, channel: channel, floor: floor)
+        let answer = try await self.client.send(
+            isRepeatable: true,
+            confirmations: self.configuration.replicas > 0 ? self.configuration : nil,
+            command.encode
+        )
+        let reply = try command.read(answer).reply
         if answer.isRepeat { self.remember(request.id) }
-        return answer.reply
+        if case .granted(let token) = reply {
+            try await self.confirm(request, answer)
+            if floor != nil { self.highest.withLock { $0 = max($0, Int64(clamping: token.rawValue)) } }
+        }
+        return reply
+    }
+
+    /// Where a master may take over that lost what the last one gave, tokens go on from the highest that was seen here.
+    private var floor: Int64? { self.configuration.sentinels == nil ? nil : self.highest.withLock { $0 } + 1 }
+
+    /// Makes sure that replicas have a grant; gives it back if they have not.
+    private func confirm(_ request: LockRequest, _ answer: RedisClient.Answer) async throws {
+        let needed = self.configuration.replicas
+        guard needed > 0, answer.confirmations < needed else { return }
+        _ = try? await self.withdraw(request.key)
+        throw LockError(
+            .storeUnavailable,
+            """
+            \(answer.confirmations) of \(needed) replicas had the grant within \(self.configuration.replicaTimeout.brief), so \
+            it was given back; look at the replicas of \(self.configuration), or lower replicas=
+            """
+        )
     }
 
     /// Remembers a request that was sent twice: a copy of it may still be under way on a lost connection.

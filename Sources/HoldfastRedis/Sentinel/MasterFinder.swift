@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import NIOCore
+import Synchronization
+
+/// Finds the master by asking Sentinels, and hears from them when another takes over.
+///
+/// Sources: "Redis Sentinel client spec" of the Redis documentation; that the answer with the highest configuration epoch
+/// counts is from its "High availability with Redis Sentinel".
+final class MasterFinder: Sendable {
+    /// Nobody knows the master.
+    struct Unknown: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    /// How often Sentinels are asked even if they say nothing.
+    private static let interval: TimeAmount = .seconds(1)
+
+    private struct State {
+        var current: RedisAddress?
+        var onSwitch: (@Sendable () -> Void)?
+        /// What was announced last.
+        var announced: RedisAddress?
+        var isWatching = false
+        var isClosed = false
+    }
+
+    private let sentinels: RedisSentinels
+    private let loop: any EventLoop
+    private let clients: [RedisClient]
+    private let subscriptions: [Subscription]
+    private let state = Mutex(State())
+
+    init(_ sentinels: RedisSentinels, for configuration: RedisConfiguration, loop: any EventLoop) throws(LockError) {
+        self.sentinels = sentinels
+        self.loop = loop
+        var clients: [RedisClient] = []
+        var subscriptions: [Subscription] = []
+        let ear = Ear<MasterFinder>()
+        for address in sentinels.addresses {
+            var own = RedisConfiguration(host: address.host, port: address.port)
+            own.user = sentinels.user
+            own.password = sentinels.password
+            own.tls = configuration.tls
+            own.timeout = configuration.timeout
+            own.clientName = configuration.clientName
+            // It keeps no keys.
+            own.allowsEviction = true
+            let connector = try Connector(own, loop: loop)
+            clients.append(RedisClient(connector, isOneOfSeveral: true))
+            subscriptions.append(
+                Subscription(connector, channel: "+switch-master") { event in
+                    guard let finder = ear.owner else { return }
+                    switch event {
+                    case .message(let payload): finder.heard(payload)
+                    case .interrupted: finder.look()
+                    }
+                }
+            )
+        }
+        self.clients = clients
+        self.subscriptions = subscriptions
+        ear.set(self)
+    }
+
+    /// Says what to do when the master is not the one that was found last.
+    func watch(_ onSwitch: @escaping @Sendable () -> Void) { self.state.withLock { $0.onSwitch = onSwitch } }
+
+    private func startWatching() {
+        let isNew = self.state.withLock { state in
+            defer { state.isWatching = true }
+            return !state.isWatching
+        }
+        guard isNew else { return }
+        for subscription in self.subscriptions { subscription.start() }
+        self.lookLater()
+    }
+
+    func close() {
+        self.state.withLock { $0.isClosed = true }
+        for client in self.clients { client.close() }
+        for subscription in self.subscriptions { subscription.close() }
+    }
+
+    /// Asks all Sentinels at once where the master is; the first time begins to watch for another.
+    func find() -> EventLoopFuture<RedisAddress> {
+        self.startWatching()
+        let promise = self.loop.makePromise(of: RedisAddress.self)
+        self.ask { report in
+            guard let report else {
+                let count = self.clients.count
+                return promise.fail(
+                    Unknown(description: "none of \(count) Sentinels knows a master named \(self.sentinels.name)")
+                )
+            }
+            self.state.withLock { $0.current = report.address }
+            promise.succeed(report.address)
+        }
+        return promise.futureResult
+    }
+
+    private func ask(_ done: @escaping @Sendable (MasterReport?) -> Void) {
+        let name = self.sentinels.name
+        let command = LockCommand<MasterReport?> { encoder, _ in
+            encoder.command(["SENTINEL", "MASTER", name])
+        } read: { answer throws(LockError) in
+            MasterReport(answer.reply)
+        }
+        let announced = self.state.withLock { $0.announced }
+        let ballot = Ballot(count: self.clients.count, announced, done)
+        for (index, client) in self.clients.enumerated() {
+            client.run(command) { ballot.put((try? $0.get()) ?? nil, at: index) }
+        }
+    }
+
+    /// Sees whether the master is another by now.
+    private func look() {
+        self.ask { report in
+            guard let report else { return }
+            let onSwitch = self.state.withLock { state -> (@Sendable () -> Void)? in
+                guard let current = state.current, current != report.address else { return nil }
+                state.current = report.address
+                return state.onSwitch
+            }
+            onSwitch?()
+        }
+    }
+
+    private func lookLater() {
+        self.loop.scheduleTask(in: Self.interval) { [weak self] in
+            guard let self, !self.state.withLock({ $0.isClosed }) else { return }
+            self.look()
+            self.lookLater()
+        }
+    }
+
+    /// A message is `name old-host old-port new-host new-port`.
+    private func heard(_ payload: [UInt8]) {
+        let words = String(decoding: payload, as: UTF8.self).split(separator: " ")
+        guard words.count == 5, words[0] == self.sentinels.name, let port = Int(words[4]) else { return }
+        self.state.withLock { $0.announced = RedisAddress(host: String(words[3]), port: port) }
+        self.look()
+    }
+
+    /// Collects reports until they suffice.
+    private final class Ballot: Sendable {
+        private let state: Mutex<(reports: [MasterReport??], done: (@Sendable (MasterReport?) -> Void)?)>
+
+        private let announced: RedisAddress?
+
+        init(count: Int, _ announced: RedisAddress?, _ done: @escaping @Sendable (MasterReport?) -> Void) {
+            self.announced = announced
+            self.state = Mutex((Array(repeating: nil, count: count), done))
+        }
+
+        func put(_ report: MasterReport?, at index: Int) {
+            let (choice, done) = self.state.withLock { state -> (MasterReport?, (@Sendable (MasterReport?) -> Void)?) in
+                state.reports[index] = .some(report)
+                guard state.done != nil, let choice = MasterReport.choice(state.reports, self.announced) else {
+                    return (nil, nil)
+                }
+                defer { state.done = nil }
+                return (choice, state.done)
+            }
+            done?(choice)
+        }
+    }
+}
