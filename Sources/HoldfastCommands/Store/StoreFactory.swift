@@ -18,8 +18,15 @@ package enum StoreFactory {
         case .memory: return MemoryStore()
         case .sqlite(let path): return SQLiteLockStore(path: path)
         case .redis(let url):
-            return RedisQuorumConfiguration.names(severalIn: url)
-                ? try RedisQuorumLockStore(url: url) : try RedisLockStore(url: url)
+            guard RedisQuorumConfiguration.names(severalIn: url) else { return try RedisLockStore(url: url) }
+            let store = try RedisQuorumLockStore(url: url)
+            store.onClockAlarm { alarm in
+                let what = alarm.isJump ? "jumped by" : "is away from the others' by"
+                Output.note(
+                    "the clock of Redis server \(alarm.server) \(what) \(alarm.by.brief); leases there end at other times"
+                )
+            }
+            return store
         case .zookeeper(let url): return try ZooKeeperLockStore(url: url)
         }
     }

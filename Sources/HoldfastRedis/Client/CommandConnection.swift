@@ -64,36 +64,31 @@ package final class CommandConnection: RedisLinkDelegate {
         }
     }
 
-    /// Sends two commands on one connection, with nothing in between, and waits for both replies.
+    /// Sends several commands on one connection, with nothing in between, and waits for all replies.
     ///
     /// - Parameters:
     ///   - deadline: When to give up; see ``send(by:_:)``.
-    ///   - first: Writes exactly one command.
-    ///   - second: Writes exactly one command.
-    /// - Returns: Both replies.
+    ///   - commands: Each writes exactly one command; at least one.
+    /// - Returns: A reply for each.
     @concurrent
     func send(
         by deadline: NIODeadline,
-        _ first: @Sendable (inout CommandEncoder) -> Void,
-        followedBy second: @Sendable (inout CommandEncoder) -> Void
-    ) async -> (Outcome, Outcome) {
-        if let outage = self.outage { return (.failure(outage), .failure(outage)) }
-        let box = Mutex<Outcome>(.failure(LockError(.storeUnavailable, "there was no answer")))
+        all commands: [@Sendable (inout CommandEncoder) -> Void]
+    ) async -> [Outcome] {
+        if let outage = self.outage { return commands.map { _ in .failure(outage) } }
+        let outcomes = Mutex<[Outcome]>([])
+        // Replies come in order, so when the last is there, all are.
         let last = unsafe await withUnsafeContinuation { (continuation: UnsafeContinuation<Outcome, Never>) in
-            let tickets = (
-                CommandTicket { outcome in box.withLock { $0 = outcome } }, unsafe CommandTicket(continuation)
-            )
-            let submissions = self.ledger.withLock { ledger in
-                (
-                    ledger.submit(tickets.0, deadline: deadline, first),
-                    ledger.submit(tickets.1, deadline: deadline, second)
-                )
+            var tickets = commands.dropLast().map { _ in
+                CommandTicket { outcome in outcomes.withLock { $0.append(outcome) } }
             }
-            self.settle(submissions.0, tickets.0)
-            self.settle(submissions.1, tickets.1)
+            tickets.append(unsafe CommandTicket(continuation))
+            let submissions = self.ledger.withLock { ledger in
+                zip(tickets, commands).map { ledger.submit($0, deadline: deadline, $1) }
+            }
+            for (submission, ticket) in zip(submissions, tickets) { self.settle(submission, ticket) }
         }
-        // Replies come in order, so the first is there.
-        return (box.withLock { $0 }, last)
+        return outcomes.withLock { $0 } + [last]
     }
 
     /// Sends one command and hands its reply to a handler, which is called once, on any thread, and must not block.

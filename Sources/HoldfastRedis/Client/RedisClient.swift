@@ -16,7 +16,7 @@ final class RedisClient: Sendable {
 
     let configuration: RedisConfiguration
     let loop: any EventLoop
-    private let connection: CommandConnection
+    let connection: CommandConnection
     private let isOneOfSeveral: Bool
 
     /// Makes a client; nothing is sent yet.
@@ -65,7 +65,7 @@ final class RedisClient: Sendable {
     func send(
         isRepeatable: Bool = true,
         confirmations: RedisConfiguration? = nil,
-        _ encode: @Sendable (inout CommandEncoder, Bool) -> Void
+        _ encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void
     ) async throws(LockError) -> Answer {
         let deadline = self.deadline
         var schedule: RetrySchedule?
@@ -106,15 +106,16 @@ final class RedisClient: Sendable {
     private func ask(
         by deadline: NIODeadline,
         _ confirmations: RedisConfiguration?,
-        _ encode: @Sendable (inout CommandEncoder) -> Void
+        _ encode: @escaping @Sendable (inout CommandEncoder) -> Void
     ) async -> (CommandConnection.Outcome, Int) {
         guard let confirmations else { return (await self.connection.send(by: deadline, encode), 0) }
         let milliseconds = confirmations.replicaTimeout.millisecondsRoundedUp
-        let (outcome, confirmed) = await self.connection.send(by: deadline, encode) { encoder in
+        let wait = { @Sendable (encoder: inout CommandEncoder) in
             encoder.command(["WAIT", String(confirmations.replicas), String(milliseconds)])
         }
-        guard case .success(let reply) = confirmed, let count = reply.number else { return (outcome, 0) }
-        return (outcome, Int(clamping: count))
+        let outcomes = await self.connection.send(by: deadline, all: [encode, wait])
+        guard case .success(let reply) = outcomes[1], let count = reply.number else { return (outcomes[0], 0) }
+        return (outcomes[0], Int(clamping: count))
     }
 
     /// Sends a command once; a script that the server does not know, a second time.

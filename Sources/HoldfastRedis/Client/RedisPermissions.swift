@@ -4,12 +4,13 @@
 public enum RedisPermissions {
     /// The commands: scripts and what they call, messages, and what a connection begins with.
     ///
-    /// Without `role` a replica is only noticed when it refuses a write; `wait` is for ``RedisConfiguration/replicas``. Without `info` the eviction policy and the time since a restart are not known, without `subscribe` waiters poll.
+    /// Without `role` a replica is only noticed when it refuses a write; `wait` is for ``RedisConfiguration/replicas``. Without `info` the eviction policy and the time since a restart are not known, without `subscribe` waiters poll, and
+    /// without `client|id`, `client|tracking` and `client|caching` those who wait for holders of other libraries do.
     static let commands = [
         "eval", "evalsha", "time", "get", "set", "del", "exists", "pexpire", "pttl", "zadd", "zrem", "zrange", "zrank",
         "zcard", "zscore", "hset", "hget", "hdel", "hgetall", "sadd", "srem", "smembers", "publish", "subscribe",
         "ping",
-        "scan", "client|setname", "info", "role", "wait",
+        "scan", "client|setname", "client|id", "client|tracking", "client|caching", "info", "role", "wait",
     ]
 
     /// The rules for `ACL SETUSER`: keys, channels, commands.
@@ -22,6 +23,7 @@ public enum RedisPermissions {
         // A glob's own characters are meant as they are.
         let literal = prefix.map { "*?[]\\".contains($0) ? "\\\($0)" : "\($0)" }.joined()
         let keys = prefix.isEmpty ? ["~*"] : ["~\(literal)*", "~hf:{\(literal)*", "~hf:o:*"]
-        return ["resetkeys"] + keys + ["resetchannels", "&hf:c:*", "-@all"] + Self.commands.map { "+\($0)" }
+        return ["resetkeys"] + keys + ["resetchannels", "&hf:c:*", "&__redis__:invalidate", "-@all"]
+            + Self.commands.map { "+\($0)" }
     }
 }

@@ -14,6 +14,8 @@ final class Subscription: RedisLinkDelegate {
         case message([UInt8])
         /// The connection was lost and is back: messages in between did not come.
         case interrupted
+        /// Keys that somebody asked to be told of changed; `nil` for all.
+        case changed([String]?)
     }
 
     /// How far a subscription is.
@@ -32,6 +34,11 @@ final class Subscription: RedisLinkDelegate {
         var isWanted = false
         var isListening = false
         var isForbidden = false
+        /// The number of the connection, by which the server knows it.
+        var number: Int64?
+        var asksNumber = false
+        /// Whether messages about keys come too.
+        var hearsOfKeys = false
         var wasListening = false
         var isPingDue = false
         var hasHeard = false
@@ -45,7 +52,11 @@ final class Subscription: RedisLinkDelegate {
     /// How often a silent connection is asked whether it is alive; twice as long makes it dead.
     private static let heartbeat: TimeAmount = .seconds(5)
 
+    /// Where Redis says which keys changed, to connections of RESP2.
+    private static let keyChannel = "__redis__:invalidate"
+
     private let channel: String
+    private let hearsOfKeys: Bool
     private let link: RedisLink
     private let onEvent: @Sendable (Event) -> Void
     private let state = Mutex(State())
@@ -53,9 +64,11 @@ final class Subscription: RedisLinkDelegate {
     init(
         _ connector: Connector,
         channel: String,
+        hearsOfKeys: Bool = false,
         onEvent: @escaping @Sendable (Event) -> Void
     ) {
         self.channel = channel
+        self.hearsOfKeys = hearsOfKeys
         self.link = RedisLink(connector)
         self.onEvent = onEvent
         self.link.attach(self)
@@ -65,6 +78,12 @@ final class Subscription: RedisLinkDelegate {
     var settled: Standing? {
         self.state.withLock { $0.isListening ? .listening : $0.isForbidden ? .forbidden : nil }
     }
+
+    /// The number of this connection, for the server to send changes of keys to; `nil` while it cannot.
+    var tracker: Int64? { self.state.withLock { $0.isListening && $0.hearsOfKeys ? $0.number : nil } }
+
+    /// Notes that the server does not tell of keys, until the connection is another.
+    func giveUpTracking() { self.state.withLock { $0.hearsOfKeys = false } }
 
     /// Starts to listen, and goes on until closed.
     ///
@@ -149,12 +168,12 @@ final class Subscription: RedisLinkDelegate {
     }
 
     private func received(_ reply: RedisReply) {
-        guard let parts = reply.elements else {
-            if case .error(let line) = reply { self.refused(RedisErrorLine(line)) }
-            return
-        }
-        guard parts.count == 3, case .string(let kind) = parts[0] else { return }
-        if kind == Array("message".utf8), case .string(let payload) = parts[2] {
+        guard let parts = reply.elements else { return self.receivedAnswer(reply) }
+        guard parts.count == 3, case .string(let kind) = parts[0], case .string(let channel) = parts[1] else { return }
+        if channel == Array(Self.keyChannel.utf8) {
+            if kind == Array("subscribe".utf8) { self.state.withLock { $0.hearsOfKeys = $0.number != nil } }
+            if kind == Array("message".utf8) { self.onEvent(.changed(parts[2].elements?.compactMap(\.text))) }
+        } else if kind == Array("message".utf8), case .string(let payload) = parts[2] {
             self.onEvent(.message(payload))
         } else if kind == Array("subscribe".utf8) {
             let hasMissed = self.state.withLock { $0.wasListening }
@@ -168,6 +187,18 @@ final class Subscription: RedisLinkDelegate {
             if hasMissed { self.onEvent(.interrupted) }
             self.beatLater(self.state.withLock { $0.epoch })
         }
+    }
+
+    private func receivedAnswer(_ reply: RedisReply) {
+        let isNumber = self.state.withLock { state in
+            defer { state.asksNumber = false }
+            if state.asksNumber, case .integer(let number) = reply { state.number = number }
+            return state.asksNumber
+        }
+        guard !isNumber, case .error(let line) = reply else { return }
+        // Not to hear of keys is no reason not to hear of locks.
+        if self.state.withLock({ $0.isListening }) { return }
+        self.refused(RedisErrorLine(line))
     }
 
     /// The server did not let us subscribe.
@@ -188,7 +219,17 @@ final class Subscription: RedisLinkDelegate {
             state.epoch += 1
             return state.epoch
         }
+        if self.hearsOfKeys {
+            self.state.withLock { state in
+                state.number = nil
+                state.hearsOfKeys = false
+                state.asksNumber = true
+            }
+            // Once subscribed, a connection may not ask.
+            self.send(["CLIENT", "ID"])
+        }
         self.send(["SUBSCRIBE", self.channel])
+        if self.hearsOfKeys { self.send(["SUBSCRIBE", Self.keyChannel]) }
         self.link.loop.scheduleTask(in: Self.heartbeat) { [weak self] in
             guard let self else { return }
             let isUnanswered = self.state.withLock { $0.epoch == epoch && !$0.isListening && !$0.isForbidden }

@@ -25,9 +25,11 @@ public final class RedisLockStore: LockStore {
     private let connector: Connector
     let client: RedisClient
     let commands: LockCommands
-    private let subscription: Subscription
+    let subscription: Subscription
     let channel: String
-    private let handlers: SignalHandlers
+    let handlers: SignalHandlers
+    /// Who waits for foreign holders of which keys.
+    let foreign = Mutex<[String: Set<RequestID>]>([:])
     /// The highest token that was seen, in µs.
     private let highest = Mutex<Int64>(0)
     /// Requests that were sent twice and may have been granted.
@@ -57,16 +59,19 @@ public final class RedisLockStore: LockStore {
         self.connector = connector
         self.client = RedisClient(connector)
         self.commands = LockCommands(prefix: configuration.prefix)
-        self.subscription = Subscription(connector, channel: self.channel) { event in
+        let ear = Ear<RedisLockStore>()
+        self.subscription = Subscription(connector, channel: self.channel, hearsOfKeys: true) { event in
             switch event {
             case .message(let payload): if let signal = ScriptReplies.signal(payload) { handlers.emit(signal) }
             case .interrupted: handlers.emit(.interrupted)
+            case .changed(let keys): ear.owner?.changed(keys)
             }
         }
         connector.watch { [weak client = self.client, weak subscription = self.subscription] in
             client?.startAnew()
             subscription?.startAnew()
         }
+        ear.set(self)
     }
 
     deinit {
@@ -109,7 +114,9 @@ public final class RedisLockStore: LockStore {
 
     private func acquire(_ request: LockRequest, _ standing: Subscription.Standing) async throws -> AcquireReply {
         switch standing {
-        case .listening: return try await self.acquire(request, queues: true, channel: self.channel)
+        case .listening:
+            let reply = try await self.acquire(request, queues: true, channel: self.channel)
+            return await self.watchingForeign(reply, to: request)
         // Without a channel, the server hands over all the same, and the waiter asks often.
         case .forbidden: return try await self.acquire(request, queues: true, channel: "")
         case .late, .refused:
@@ -131,6 +138,7 @@ public final class RedisLockStore: LockStore {
         let reply = try command.read(answer).reply
         if answer.isRepeat { self.remember(request.id) }
         if case .granted(let token) = reply {
+            self.forgetForeign(request.key)
             try await self.confirm(request, answer)
             if floor != nil { self.highest.withLock { $0 = max($0, Int64(clamping: token.rawValue)) } }
         }
@@ -199,7 +207,8 @@ public final class RedisLockStore: LockStore {
     /// - Returns: What became of it.
     /// - Throws: ``LockError``; the place in the queue then ends at its wait limit or its acceptance time.
     public func withdraw(_ request: GrantKey) async throws -> WithdrawReply {
-        try await self.client.run(self.commands.withdraw(request))
+        self.forgetForeign(request)
+        return try await self.client.run(self.commands.withdraw(request))
     }
 
     /// Whether it is known how far the messages are; if not, they are started.

@@ -35,6 +35,10 @@ package struct QuorumBook: Sendable {
         let isLoss: Bool
     }
 
+    /// From how many grants on those that are over are looked for.
+    private static let manyGrants = 8192
+    private var pruneAt = Self.manyGrants
+
     /// Starts empty.
     package init() {}
 
@@ -97,6 +101,11 @@ package struct QuorumBook: Sendable {
             entry.validUntil = max(entry.validUntil, end)
             self.entries[request.id] = entry
             return entry.token
+        }
+        if self.entries.count >= self.pruneAt {
+            // Grants that were handed to others are not given back by us.
+            self.entries = self.entries.filter { $0.value.validUntil > now }
+            self.pruneAt = max(Self.manyGrants, 2 * self.entries.count)
         }
         self.entries[request.id] = Entry(request: request, token: token, nodes: nodes, validUntil: end)
         return token

@@ -33,7 +33,9 @@ extension RedisQuorumLockStore {
             self.clocks.withLock { $0.took(sent.duration(to: .now)) }
             let held = self.book.withLock { $0.enter(request, token, on: Set(given.keys), at: sent, until: end) }
             return .granted(held)
-        case .finished: return .finished
+        case .finished:
+            self.book.withLock { $0.forget(request.id) }
+            return .finished
         case .failed(let error): throw error
         case .blocked(let place, let isSplit):
             guard request.contention == .queue else { return .busy(blockers: place.blockers) }
@@ -51,16 +53,21 @@ extension RedisQuorumLockStore {
 
     private func check(_ request: LockRequest) throws(LockError) {
         if request.mode.isPermit { throw Self.noPermits }
-        guard request.lease <= self.capabilities.maximumLease else {
-            throw LockError(
-                .invalidArgument,
-                """
-                a lease of \(request.lease.brief) is longer than a restarted server is kept out, \
-                \(self.capabilities.maximumLease.brief); raise guard= in the store's URL
-                """
-            )
-        }
+        // A rest is forgotten in a restart as a lease is.
+        try self.check(lease: request.lease + request.lockDelay)
         try self.capabilities.check(request)
+    }
+
+    /// Refuses what would outlast the time for which a restarted server is kept out.
+    func check(lease: Duration) throws(LockError) {
+        guard let time = self.configuration.restartGuard, lease > time else { return }
+        throw LockError(
+            .invalidArgument,
+            """
+            a lease (with its lock delay) of \(lease.brief) is longer than a restarted server is kept out, \(time.brief); \
+            raise guard= in the store's URL
+            """
+        )
     }
 
     static let noPermits = LockError(
@@ -95,8 +102,13 @@ extension RedisQuorumLockStore {
                 guard case .granted = vote else { return }
                 self.book.withLock { $0.update(request.id) { $0.nodes.insert(number) } }
             } else if known == nil {
-                guard Self.mayHold(vote) else { return self.book.withLock { $0.undone(request.id, on: number) } }
-                self.giveUp(request, on: number)
+                switch vote {
+                case .granted, .silent: self.giveUp(request, on: number)
+                // It was marked if it had not answered yet.
+                case .blocked, .finished: self.book.withLock { $0.undone(request.id, on: number) }
+                // The try before this one says when it is done.
+                case .undoing: break
+                }
             }
         }
     }

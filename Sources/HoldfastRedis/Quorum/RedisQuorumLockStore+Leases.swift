@@ -17,6 +17,7 @@ extension RedisQuorumLockStore {
         guard renewals.count <= Limits.maximumRenewalBatch else {
             throw LockError(.invalidArgument, "at most \(Limits.maximumRenewalBatch) grants can be renewed at once")
         }
+        for renewal in renewals { try self.check(lease: renewal.lease) }
         let sent = ContinuousClock.now
         let total = self.nodes.count
         let command = self.nodes[0].commands.renew(renewals)

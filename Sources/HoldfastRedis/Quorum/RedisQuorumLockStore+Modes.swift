@@ -114,7 +114,9 @@ extension RedisQuorumLockStore {
         }
         if counting >= needed { return .converted(given) }
         if lost > votes.count - needed { return .lost }
-        guard missing == 0 else { return nil }
+        // Those that are missing cannot make it a majority; that most can say is all that has to be known.
+        let isBlocked = counting + missing < needed && !places.isEmpty && given.count + places.count >= needed
+        guard missing == 0 || isBlocked else { return nil }
         guard given.count + places.count >= needed, !places.isEmpty else {
             return .failed(
                 LockError(

@@ -181,7 +181,10 @@ public final class RedisQuorumLockStore: LockStore {
     private static let hintPause: ClosedRange<Int64> = 2...8
 
     private func heard(_ event: Subscription.Event, from node: Int) {
-        guard case .message(let payload) = event else { return self.handlers.emit(.interrupted) }
+        guard case .message(let payload) = event else {
+            if case .interrupted = event { self.handlers.emit(.interrupted) }
+            return
+        }
         guard let signal = ScriptReplies.signal(payload) else { return }
         switch signal {
         case .granted(let id), .check(let id, after: .zero):

@@ -55,6 +55,7 @@ final class MasterFinder: Sendable {
                     switch event {
                     case .message(let payload): finder.heard(payload)
                     case .interrupted: finder.look()
+                    case .changed: break
                     }
                 }
             )
