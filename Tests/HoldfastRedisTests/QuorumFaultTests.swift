@@ -29,7 +29,7 @@ struct QuorumFaultTests {
     }
 
     private func eventually(_ what: Comment, _ holds: () async throws -> Bool) async throws {
-        for _ in 0..<500 {
+        for _ in 0..<1000 {
             if try await holds() { return }
             try await Task.sleep(for: .milliseconds(10))
         }
@@ -183,6 +183,28 @@ struct QuorumFaultTests {
                 for store in [a, b] { _ = try await store.release(probe.key) }
                 return isThere
             }
+        }
+    }
+
+    @Test
+    func `a request that was tried while servers were away is granted when they are back`() async throws {
+        let servers = try await self.servers(5)
+        let store = try self.store(servers)
+        _ = try #require(try await store.acquire(Make.request("warm")).token)
+        for round in 0..<3 {
+            // Those asked first fail at once, and decide before the others are asked.
+            for server in servers.prefix(3) { server.kill() }
+            let request = Make.request("x")
+            for _ in 0..<20 {
+                await #expect(throws: LockError.self) { try await store.acquire(request) }
+                try await Task.sleep(for: .milliseconds(5))
+            }
+            try await servers[2].start()
+            try await self.eventually("it is not granted, round \(round)") {
+                (try? await store.acquire(request).token) != nil
+            }
+            #expect(try await store.release(request.key) == .released)
+            for server in servers.prefix(2) { try await server.start() }
         }
     }
 

@@ -51,8 +51,8 @@ package struct QuorumBook: Sendable {
 
     // MARK: - Requests
 
-    /// Whether a server's word counts for a try that begins now.
-    package func isReady(_ id: RequestID, on node: Int) -> Bool { self.undoing[id]?.contains(node) != true }
+    /// The servers whose word does not count for a try that begins now.
+    package func unready(_ id: RequestID) -> Set<Int> { self.undoing[id] ?? [] }
 
     /// Notes that a try is being given up on some servers.
     package mutating func undo(_ id: RequestID, on nodes: Set<Int>) {

@@ -86,7 +86,10 @@ extension RedisQuorumLockStore {
         floor: Int64
     ) async -> AcquireTally.Outcome {
         let waitsForAll = self.configuration.waitsForAll
-        return await Canvass.run(self.nodes.count) { number, done in
+        // As it is before anybody is asked: answers may decide, and mark others, while the rest is still to be asked.
+        let undoing = self.book.withLock { $0.unready(request.id) }
+        return await Canvass.run(self.nodes.count) { (number, done: @escaping @Sendable (AcquireTally.Vote) -> Void) in
+            guard !undoing.contains(number) else { return done(.undoing) }
             self.vote(request, on: number, floor: floor, done)
         } decide: { votes -> AcquireTally.Outcome? in
             if waitsForAll, votes.contains(where: { $0 == nil }) { return nil }
@@ -119,7 +122,6 @@ extension RedisQuorumLockStore {
         floor: Int64,
         _ done: @escaping @Sendable (AcquireTally.Vote) -> Void
     ) {
-        guard self.book.withLock({ $0.isReady(request.id, on: number) }) else { return done(.undoing) }
         let node = self.nodes[number]
         let time = self.configuration.restartGuard
         node.acquire(request, floor: floor) { outcome in
