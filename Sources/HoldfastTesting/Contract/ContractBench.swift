@@ -127,8 +127,8 @@ final class ContractBench: Sendable {
         line: Int = #line,
         where fits: (StoreSignal) -> Bool
     ) async throws {
-        // About 5 s: signals may take a while on a busy machine.
-        for _ in 0..<500 {
+        // About 30 s: the last of a hundred has to wait for all others, perhaps on a busy machine.
+        for _ in 0..<3000 {
             if client.signals.contains(where: fits) { return }
             try await self.subject.pass(.milliseconds(10))
         }
