@@ -324,8 +324,10 @@ struct QuorumFaultTests {
         #expect(counter.value == 100)
         #expect(counter.refused == 0)
         for server in servers {
-            try await self.eventually("something is left") {
-                try ["counter", "hf:{counter}:q"].allSatisfy { try server.execute("EXISTS", $0) == "0" }
+            for key in ["counter", "hf:{counter}:q"] {
+                try await self.eventually("\(key) is left on server \(server.port)") {
+                    try server.execute("EXISTS", key) == "0"
+                }
             }
         }
     }

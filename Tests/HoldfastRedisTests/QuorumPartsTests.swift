@@ -125,6 +125,14 @@ struct QuorumPartsTests {
         }
     }
 
+    @Test
+    func `a server that this try does not ask is not marked by it, since nobody would take the mark away`() {
+        let votes: [Vote?] = [nil, Self.granted(1), Self.silent, Self.blocked("a"), nil]
+        #expect(AcquireTally.mayHold(votes, unasked: []) == [0, 1, 2, 4])
+        #expect(AcquireTally.mayHold(votes, unasked: [4]) == [0, 1, 2])
+        #expect(AcquireTally.mayHold(votes, unasked: [0, 4]) == [1, 2])
+    }
+
     // MARK: - Renewing
 
     @Test
@@ -256,6 +264,22 @@ struct QuorumPartsTests {
         #expect(step13 == nil)
         let step14 = book.healed(request.id, on: 0, true)
         #expect(!step14)
+        #expect(book.count == (0, 0))
+    }
+
+    @Test
+    func `a try that is given up after the request's end does not wait again`() {
+        var book = QuorumBook()
+        let request = Make.request("x")
+        let now = ContinuousClock.now
+        book.undo(request.id, on: [2])
+        #expect(!book.isOver(request.id))
+        _ = book.enter(request, FencingToken(rawValue: 7), on: [0, 1], at: now, until: now + .seconds(1))
+        #expect(!book.isOver(request.id))
+        _ = book.remove(request.id)
+        #expect(book.isOver(request.id))
+        book.undone(request.id, on: 2)
+        #expect(!book.isOver(request.id))
         #expect(book.count == (0, 0))
     }
 

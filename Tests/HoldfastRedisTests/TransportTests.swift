@@ -138,7 +138,7 @@ struct TransportTests {
             // Those that let time pass need no command that others do not.
             guard prefix == "lk:" || !promise.description.contains("lease") else { continue }
             try await promise.check(
-                StoreContract.Subject(namePrefix: name, shortLease: .milliseconds(300)) { try RedisLockStore(url: url) }
+                StoreContract.Subject(namePrefix: name, shortLease: .milliseconds(600)) { try RedisLockStore(url: url) }
             )
         }
         #expect(try server.execute("ACL", "LOG") == "", "something was refused")

@@ -59,6 +59,21 @@ package struct AcquireTally: Sendable {
         return Self.refusal(votes, needed: needed)
     }
 
+    /// The servers that may have given the lock to a try that won no majority.
+    ///
+    /// - Parameters:
+    ///   - votes: The votes when that was decided.
+    ///   - unasked: Servers that this try does not ask, since the one before it is still being given up there. The one
+    ///     before may have come to its end by now: a mark that this try made nobody would take away.
+    package static func mayHold(_ votes: [Vote?], unasked: Set<Int>) -> Set<Int> {
+        Set(votes.indices).subtracting(unasked).filter { node in
+            switch votes[node] {
+            case nil, .granted, .silent: true
+            case .blocked, .undoing, .finished: false
+            }
+        }
+    }
+
     private static func refusal(_ votes: [Vote?], needed: Int) -> Outcome? {
         var places: [AcquireReply.Waiting] = []
         var grants = 0

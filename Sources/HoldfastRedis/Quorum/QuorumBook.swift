@@ -25,6 +25,8 @@ package struct QuorumBook: Sendable {
     private var entries: [RequestID: Entry] = [:]
     /// Where a try of a request is still being given up: such a server's word does not count for the next try.
     private var undoing: [RequestID: Set<Int>] = [:]
+    /// Requests that ended while a try of them is still being given up somewhere.
+    private var ended: Set<RequestID> = []
     /// How many tries of a request were split between several.
     private var splits: [RequestID: Int] = [:]
     /// Which servers told of what.
@@ -46,7 +48,7 @@ package struct QuorumBook: Sendable {
 
     /// How many grants are known, and how much else is remembered.
     package var count: (grants: Int, rest: Int) {
-        (self.entries.count, self.undoing.count + self.splits.count + self.told.count)
+        (self.entries.count, self.undoing.count + self.ended.count + self.splits.count + self.told.count)
     }
 
     // MARK: - Requests
@@ -63,8 +65,13 @@ package struct QuorumBook: Sendable {
     /// Notes that it was given up there.
     package mutating func undone(_ id: RequestID, on node: Int) {
         self.undoing[id]?.remove(node)
-        if self.undoing[id]?.isEmpty == true { self.undoing[id] = nil }
+        guard self.undoing[id]?.isEmpty == true else { return }
+        self.undoing[id] = nil
+        self.ended.remove(id)
     }
+
+    /// Whether a try that is being given up belongs to a request that ended meanwhile: it must not wait there again.
+    package func isOver(_ id: RequestID) -> Bool { self.ended.contains(id) }
 
     /// Counts tries that were split.
     ///
@@ -74,8 +81,9 @@ package struct QuorumBook: Sendable {
         return self.splits[id, default: 0]
     }
 
-    /// Notes that a request came to an end without a grant.
+    /// Notes that a request came to an end.
     package mutating func forget(_ id: RequestID) {
+        if self.undoing[id] != nil { self.ended.insert(id) }
         self.entries[id] = nil
         self.splits[id] = nil
         self.told[Word(id: id, isLoss: false)] = nil

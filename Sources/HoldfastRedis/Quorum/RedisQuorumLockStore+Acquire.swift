@@ -97,8 +97,8 @@ extension RedisQuorumLockStore {
         } onDecision: { votes, outcome in
             // What is held goes on being held when a majority is out of reach for a moment.
             guard known == nil, !outcome.isGranted else { return }
-            let open = votes.indices.filter { Self.mayHold(votes[$0]) }
-            self.book.withLock { $0.undo(request.id, on: Set(open)) }
+            let open = AcquireTally.mayHold(votes, unasked: undoing)
+            self.book.withLock { $0.undo(request.id, on: open) }
         } afterwards: { number, vote, outcome in
             if outcome.isGranted {
                 // Late, but another server that stands for the grant.
@@ -136,19 +136,11 @@ extension RedisQuorumLockStore {
         }
     }
 
-    /// Whether a server may have given the lock.
-    private static func mayHold(_ vote: AcquireTally.Vote?) -> Bool {
-        switch vote {
-        case nil, .granted, .silent: true
-        case .blocked, .undoing, .finished: false
-        }
-    }
-
-    /// Gives up what a try may have won on one server; a place in its queue stays.
+    /// Gives up what a try may have won on one server; a place in its queue stays unless the request is over.
     private func giveUp(_ request: LockRequest, on number: Int) {
         let node = self.nodes[number]
         let done = { @Sendable in self.book.withLock { $0.undone(request.id, on: number) } }
-        if request.contention == .queue {
+        if request.contention == .queue, !self.book.withLock({ $0.isOver(request.id) }) {
             node.yield(request, done)
         } else {
             node.withdraw(request.key, within: request.lease) { _ in done() }
@@ -168,8 +160,9 @@ extension RedisQuorumLockStore {
         guard !behind.isEmpty, given.count - behind.count < self.needed else { return token }
         let isKnown = await self.lift(request.key, to: token, on: behind, knowing: given.count - behind.count)
         guard !isKnown, !isHeld else { return token }
-        self.book.withLock { $0.undo(request.id, on: Set(given.keys)) }
-        for number in given.keys { self.giveUp(request, on: number) }
+        // Also where the answer is still on its way: what it gives is given up behind it.
+        self.book.withLock { $0.undo(request.id, on: Set(self.nodes.indices)) }
+        for number in self.nodes.indices { self.giveUp(request, on: number) }
         throw LockError(
             .storeUnavailable,
             "a majority of the Redis servers gave the lock, and stopped answering before they knew its token"
