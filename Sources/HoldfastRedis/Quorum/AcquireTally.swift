@@ -65,6 +65,7 @@ package struct AcquireTally: Sendable {
     ///   - votes: The votes when that was decided.
     ///   - unasked: Servers that this try does not ask, since the one before it is still being given up there. The one
     ///     before may have come to its end by now: a mark that this try made nobody would take away.
+    /// - Returns: Their numbers.
     package static func mayHold(_ votes: [Vote?], unasked: Set<Int>) -> Set<Int> {
         Set(votes.indices).subtracting(unasked).filter { node in
             switch votes[node] {
