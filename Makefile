@@ -8,9 +8,10 @@ PREFIX ?= /usr/local
 FLAGS := --enable-all-traits
 # Tests run in groups: simulations keep every core busy, and suites that talk to real servers in real time suffer from it.
 # Those of ZooKeeper's sessions run one by one: a session of a few seconds ends where a machine is busy.
-SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.(?!Quorum|Sentinel)' \
-	'HoldfastRedisTests\.(Quorum|Sentinel)' 'HoldfastZooKeeperTests\.' \
-	'StoreContractTests\.(?!ZooKeeper|RedisQuorum|RedisSentinel)' \
+SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.(?!Quorum|Sentinel|Cluster)' \
+	'HoldfastRedisTests\.(Quorum|Sentinel)' '(HoldfastRedisTests|StoreContractTests\.Redis)\.?Cluster' \
+	'HoldfastZooKeeperTests\.' \
+	'StoreContractTests\.(?!ZooKeeper|RedisQuorum|RedisSentinel|RedisCluster)' \
 	'StoreContractTests\.Redis(Quorum|Sentinel)' 'StoreContractTests\.ZooKeeper' \
 	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'

@@ -28,7 +28,7 @@ public final class RedisSentinelServers: Sendable {
         for _ in 0..<2 { servers.append(try await RedisServer(arguments: common + follow)) }
         self.servers = servers
         self.directory = try TemporaryDirectory.make(prefix: "holdfast-sentinel-")
-        try await Self.until("the replicas follow") {
+        try await RedisServer.until("the replicas follow") {
             try master.execute("INFO", "replication").contains("connected_slaves:2")
                 && servers.dropFirst().allSatisfy { try $0.execute("INFO", "replication").contains("link_status:up") }
         }
@@ -60,7 +60,7 @@ public final class RedisSentinelServers: Sendable {
         }
         self.sentinels = sentinels
         let ports = sentinels.map(\.port)
-        try await Self.until("the Sentinels know of each other") {
+        try await RedisServer.until("the Sentinels know of each other") {
             try ports.allSatisfy { port in
                 let facts = try Self.ask(port, "SENTINEL", "MASTER", Self.name)
                 return facts.contains("num-slaves\n2\n") && facts.contains("num-other-sentinels\n2\n")
@@ -94,13 +94,5 @@ public final class RedisSentinelServers: Sendable {
 
     private static func ask(_ port: UInt16, _ command: String...) throws -> String {
         try RedisServer.execute(command, port: port)
-    }
-
-    private static func until(_ what: String, _ holds: () throws -> Bool) async throws {
-        for _ in 0..<3000 {
-            if (try? holds()) == true { return }
-            try await Task.sleep(for: .milliseconds(10))
-        }
-        throw LockError(.storeUnavailable, "after 30 s it was not so that \(what)")
     }
 }

@@ -176,6 +176,15 @@ public final class RedisServer: Sendable {
         return try Self.reply(from: &socket)
     }
 
+    /// Waits, at most 30 s, until something holds that servers of ours agree on among themselves.
+    static func until(_ what: String, _ holds: () throws -> Bool) async throws {
+        for _ in 0..<3000 {
+            if (try? holds()) == true { return }
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        throw LockError(.storeUnavailable, "after 30 s it was not so that \(what)")
+    }
+
     private static func reply(from socket: inout LoopbackSocket) throws -> String {
         let line = try socket.line()
         let rest = String(line.dropFirst())

@@ -85,7 +85,7 @@ struct ClientPartsTests {
         #expect(error?.description.contains("canary") == false)
     }
 
-    @Test(arguments: ["redis+cluster://h", "redis://a,b,c", "redis://a:1,b:2"])
+    @Test(arguments: ["redis://a,b,c", "redis://a:1,b:2"])
     func `what this build has not is said so`(url: String) {
         let error = #expect(throws: LockError.self) { try RedisConfiguration(url: url) }
         #expect(error?.code == .unsupported)

@@ -47,6 +47,12 @@ struct PrimitivesOnStoresTests {
         try await Self.check("primitives/") { try RedisLockStore(url: url) }
     }
 
+    @Test("Redis cluster")
+    func cluster() async throws {
+        let url = try await SharedCluster.shared.url + "?timeout=10s"
+        try await Self.check("primitives/") { try RedisLockStore(url: url) }
+    }
+
     @Test("ZooKeeper", arguments: ["", "?sharing=no", "?sharing=no&layout=kazoo", "?sharing=no&layout=curator-rw"])
     func zookeeper(settings: String) async throws {
         let url = try await SharedZooKeeper.shared.url + settings

@@ -97,6 +97,50 @@ struct RedisSentinelStoreContractTests {
     }
 }
 
+@Suite("RedisLockStore keeps the contract on a cluster", .timeLimit(.minutes(3)))
+struct RedisClusterStoreContractTests {
+    @Test(arguments: StoreContract.cases)
+    func keeps(_ promise: StoreContract.Case) async throws {
+        let url = try await SharedCluster.shared.url + "?timeout=10s"
+        var generator = SystemRandomNumberGenerator()
+        let prefix = "contract/\(generator.next() as UInt64)/"
+        try await promise.check(
+            StoreContract.Subject(namePrefix: prefix, shortLease: .seconds(3)) { try RedisLockStore(url: url) }
+        )
+    }
+
+    @Test("Random commands get the replies of LockTable", arguments: 0..<10 as Range<UInt64>)
+    func model(block: UInt64) async throws {
+        let url = try await SharedCluster.shared.url + "?timeout=10s"
+        let subject = StoreContract.Subject(namePrefix: "model/") { try RedisLockStore(url: url) }
+        try await ModelRun(commands: 15).check(subject, seeds: block * 200..<(block + 1) * 200)
+    }
+
+    @Test("Random commands get the replies of LockTable while leases run out", arguments: 0..<4 as Range<UInt64>)
+    func modelInTime(seed: UInt64) async throws {
+        let url = try await SharedCluster.shared.url + "?timeout=10s"
+        let subject = StoreContract.Subject(namePrefix: "timed/", shortLease: .seconds(4)) {
+            try RedisLockStore(url: url)
+        }
+        try await ModelRun(commands: 30, passesTime: true).check(subject, seeds: seed..<seed + 1)
+    }
+}
+
+/// A cluster for all cases.
+actor SharedCluster {
+    static let shared = SharedCluster()
+
+    private var starting: Task<RedisClusterServers, any Error>?
+
+    var url: String {
+        get async throws {
+            let task = self.starting ?? Task { try await RedisClusterServers() }
+            self.starting = task
+            return try await task.value.url
+        }
+    }
+}
+
 /// One master with its replicas for all cases.
 actor SharedSentinels {
     static let shared = SharedSentinels()

@@ -13,7 +13,7 @@ package enum StoreURL: Sendable, Hashable {
     case memory
     /// A SQLite file; `nil` is the default file of the user.
     case sqlite(path: String?)
-    /// One Redis server, or several of which a majority decides; the text is the whole URL with its credentials.
+    /// One Redis server, several of which a majority decides, or a cluster; the text is the whole URL with its credentials.
     case redis(url: String)
     /// A ZooKeeper ensemble; the text is the whole URL with its credentials.
     case zookeeper(url: String)
@@ -28,7 +28,7 @@ package enum StoreURL: Sendable, Hashable {
 
     /// What a user may write.
     package static let forms =
-        "memory:, sqlite:PATH, redis://HOST:PORT/DATABASE, redis://HOST,HOST,HOST, redis+sentinel://HOST,HOST,HOST/NAME or zookeeper://HOST,HOST,HOST/PATH"
+        "memory:, sqlite:PATH, redis://HOST:PORT/DATABASE, redis://HOST,HOST,HOST, redis+sentinel://HOST,HOST,HOST/NAME, redis+cluster://HOST,HOST or zookeeper://HOST,HOST,HOST/PATH"
 
     /// Reads a URL.
     ///
@@ -45,7 +45,8 @@ package enum StoreURL: Sendable, Hashable {
             guard rest.isEmpty else { throw Problem(description: "the memory store takes nothing after `memory:`") }
             self = .memory
         case "sqlite": self = .sqlite(path: try Self.path(String(rest)))
-        case "redis+unix", "unix", "redis+sentinel", "redis-sentinel", "rediss+sentinel", "redis+cluster":
+        case "redis+unix", "unix", "redis+sentinel", "redis-sentinel", "rediss+sentinel", "redis+cluster",
+            "redis-cluster", "rediss+cluster":
             do throws(LockError) { _ = try RedisConfiguration(url: text) } catch {
                 throw Problem(description: error.message)
             }
@@ -152,7 +153,9 @@ extension StoreURL: CustomStringConvertible {
         switch self {
         case .memory, .sqlite: self.text
         case .redis(let url):
-            if let known = try? RedisConfiguration(url: url), known.socketPath != nil || known.sentinels != nil {
+            if let known = try? RedisConfiguration(url: url),
+                known.socketPath != nil || known.sentinels != nil || known.cluster != nil
+            {
                 known.description
             } else {
                 "\(url.hasPrefix("rediss:") ? "rediss" : "redis")://\(Self.authority(of: url).map(String.init) ?? "")"

@@ -38,6 +38,9 @@ package final class CommandConnection: RedisLinkDelegate {
         self.link.attach(self)
     }
 
+    /// Where the server is.
+    var address: RedisAddress { RedisAddress(host: self.configuration.host, port: self.configuration.port) }
+
     /// The event loop that the connection lives on.
     var loop: any EventLoop { self.link.loop }
 

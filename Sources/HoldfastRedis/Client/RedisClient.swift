@@ -14,48 +14,73 @@ final class RedisClient: Sendable {
         var confirmations = 0
     }
 
-    let configuration: RedisConfiguration
-    let loop: any EventLoop
-    let connection: CommandConnection
-    private let isOneOfSeveral: Bool
+    /// Who a command is for, on a cluster.
+    enum Place: Sendable {
+        /// Any master.
+        case any
+        /// Whoever has the keys of a lock.
+        case lock(LockKeys)
+        /// Whoever has a slot.
+        case slot(RedisSlot)
+        /// This one.
+        case master(RedisMaster)
 
-    /// Makes a client; nothing is sent yet.
-    ///
-    /// - Parameters:
-    ///   - connector: How the server is reached.
-    ///   - isOneOfSeveral: Whether others can stand in for this server: then it is known to be down while it is, and a call
-    ///     is tried once.
-    ///   - onOpen: Called on the event loop when a connection is ready.
-    init(
-        _ connector: Connector,
-        isOneOfSeveral: Bool = false,
-        onOpen: @escaping @Sendable () -> Void = {}
-    ) {
-        self.configuration = connector.configuration
-        self.loop = connector.loop
-        self.isOneOfSeveral = isOneOfSeveral
-        self.connection = CommandConnection(connector, failsFast: isOneOfSeveral, onOpen: onOpen)
+        /// The slot, computed from the keys.
+        var slot: RedisSlot? {
+            switch self {
+            case .any, .master: nil
+            case .lock(let keys): keys.slot
+            case .slot(let slot): slot
+            }
+        }
     }
 
-    /// The latest time at which the server that is connected may have started; `nil` while none is.
-    var startedBy: ContinuousClock.Instant? { self.connection.serverStartedBy }
+    private enum Route: Sendable {
+        case server(CommandConnection)
+        case cluster(RedisCluster)
+    }
+
+    /// How often a command follows redirections before it waits a little.
+    private static let maximumHops = 5
+
+    let configuration: RedisConfiguration
+    private let loop: any EventLoop
+    private let route: Route
+    private let isOneOfSeveral: Bool
+
+    /// Makes a client of one server.
+    ///
+    /// - Parameters:
+    ///   - connection: The connection.
+    ///   - configuration: How the server is reached.
+    ///   - isOneOfSeveral: Whether others can stand in for this server: then a call is tried once.
+    init(_ connection: CommandConnection, _ configuration: RedisConfiguration, isOneOfSeveral: Bool = false) {
+        self.configuration = configuration
+        self.loop = connection.loop
+        self.route = .server(connection)
+        self.isOneOfSeveral = isOneOfSeveral
+    }
+
+    /// Makes a client of a cluster.
+    init(_ cluster: RedisCluster, _ configuration: RedisConfiguration, loop: any EventLoop) {
+        self.configuration = configuration
+        self.loop = loop
+        self.route = .cluster(cluster)
+        self.isOneOfSeveral = false
+    }
 
     /// When a call that starts now must end.
     var deadline: NIODeadline { .now() + .nanoseconds(self.configuration.timeout.nanoseconds) }
 
-    func close() { self.connection.close() }
-
-    /// Leaves the server that is connected for the one that it should be; commands under way end with an error.
-    func startAnew() { self.connection.startAnew() }
-
     /// Runs a command of texts.
-    func run(_ command: [String]) async throws(LockError) -> RedisReply {
-        try await self.send { encoder, _ in encoder.command(command) }.reply
+    func run(_ command: [String], on place: Place = .any) async throws(LockError) -> RedisReply {
+        try await self.send(to: place) { encoder, _ in encoder.command(command) }.reply
     }
 
     /// Runs a command.
     ///
     /// - Parameters:
+    ///   - place: Who it is for, on a cluster.
     ///   - isRepeatable: Whether the command may be sent again when it is not known what became of it.
     ///   - confirmations: How many replicas to wait for, and how long.
     ///   - encode: Writes the command; may be called again. The flag says whether the server is believed to know a
@@ -63,6 +88,7 @@ final class RedisClient: Sendable {
     /// - Returns: Its reply, never an error line.
     /// - Throws: ``LockError``.
     func send(
+        to place: Place,
         isRepeatable: Bool = true,
         confirmations: RedisConfiguration? = nil,
         _ encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void
@@ -71,9 +97,22 @@ final class RedisClient: Sendable {
         var schedule: RetrySchedule?
         var isKnown = true
         var isRepeat = false
+        var redirect: ClusterRedirect?
+        var hops = 0
         while true {
             let failure: LockError
-            let (outcome, confirmed) = await self.ask(by: deadline, confirmations) { [isKnown] in encode(&$0, isKnown) }
+            let target: CommandConnection
+            do {
+                target = try await self.target(of: place, redirect)
+            } catch {
+                guard error.code == .storeUnavailable else { throw error }
+                guard let next = self.pause(after: &schedule), next < deadline else { throw error }
+                await self.pause(until: next)
+                continue
+            }
+            let (outcome, confirmed) = await self.ask(target, by: deadline, isGuest: redirect != nil, confirmations) {
+                [isKnown] in encode(&$0, isKnown)
+            }
             switch outcome {
             case .success(.error(let line)):
                 let meaning = RedisErrorLine(line)
@@ -82,70 +121,91 @@ final class RedisClient: Sendable {
                     isKnown = false
                     continue
                 }
-                if meaning.retry == .elsewhere {
-                    // The name may lead to another server by now; this connection never will.
-                    self.connection.startAnew()
+                redirect = nil
+                if let next = self.follow(line, from: target) {
+                    hops += 1
+                    if next.isOnce { redirect = next }
+                    if hops <= Self.maximumHops { continue }
+                    redirect = nil
                 }
-                guard meaning.retry == .here, !self.isOneOfSeveral else { throw meaning.error }
-                failure = meaning.error
+                failure = try await self.reconsider(meaning, target)
             case .success(let reply): return Answer(reply: reply, isRepeat: isRepeat, confirmations: confirmed)
             case .failure(let error):
                 guard error.code == .storeUnavailable, isRepeatable, !self.isOneOfSeveral else { throw error }
                 isRepeat = true
+                redirect = nil
                 failure = error
+                // Another may have taken its slots over.
+                if case .cluster(let cluster) = self.route { _ = await cluster.look() }
             }
-            var next = schedule ?? RetrySchedule(base: .milliseconds(5), cap: .milliseconds(200))
-            var generator = SystemRandomNumberGenerator()
-            let end = NIODeadline.now() + .nanoseconds(next.next(using: &generator).nanoseconds)
-            schedule = next
-            guard end < deadline else { throw failure }
-            await self.pause(until: end)
+            guard let next = self.pause(after: &schedule), next < deadline else { throw failure }
+            await self.pause(until: next)
         }
+    }
+
+    private func target(of place: Place, _ redirect: ClusterRedirect?) async throws(LockError) -> CommandConnection {
+        switch self.route {
+        case .server(let connection): return connection
+        case .cluster(let cluster):
+            if let redirect { return try cluster.node(at: redirect.address).connection }
+            if case .master(let master) = place { return master.connection }
+            return try await cluster.master(of: place.slot).connection
+        }
+    }
+
+    /// Where else a node says that a command belongs.
+    private func follow(_ line: String, from target: CommandConnection) -> ClusterRedirect? {
+        guard case .cluster(let cluster) = self.route, let redirect = ClusterRedirect(line, from: target.address) else {
+            return nil
+        }
+        if !redirect.isOnce { cluster.moved(redirect) }
+        return redirect
+    }
+
+    /// What to do about an error that is an answer: throws it, or says that another try is worth while.
+    private func reconsider(
+        _ meaning: RedisErrorLine,
+        _ target: CommandConnection
+    ) async throws(LockError) -> LockError {
+        switch self.route {
+        case .server:
+            // The name may lead to another server by now; this connection never will.
+            if meaning.retry == .elsewhere { target.startAnew() }
+            guard meaning.retry == .here, !self.isOneOfSeveral else { throw meaning.error }
+        case .cluster(let cluster):
+            guard meaning.retry != .never else { throw meaning.error }
+            if meaning.kind != "TRYAGAIN" { _ = await cluster.look() }
+        }
+        return meaning.error
     }
 
     private func ask(
+        _ connection: CommandConnection,
         by deadline: NIODeadline,
+        isGuest: Bool,
         _ confirmations: RedisConfiguration?,
         _ encode: @escaping @Sendable (inout CommandEncoder) -> Void
     ) async -> (CommandConnection.Outcome, Int) {
-        guard let confirmations else { return (await self.connection.send(by: deadline, encode), 0) }
-        let milliseconds = confirmations.replicaTimeout.millisecondsRoundedUp
-        let wait = { @Sendable (encoder: inout CommandEncoder) in
-            encoder.command(["WAIT", String(confirmations.replicas), String(milliseconds)])
+        guard isGuest || confirmations != nil else { return (await connection.send(by: deadline, encode), 0) }
+        var commands = [encode]
+        if isGuest { commands.insert({ $0.command(["ASKING"]) }, at: 0) }
+        if let confirmations {
+            let milliseconds = confirmations.replicaTimeout.millisecondsRoundedUp
+            commands.append { $0.command(["WAIT", String(confirmations.replicas), String(milliseconds)]) }
         }
-        let outcomes = await self.connection.send(by: deadline, all: [encode, wait])
-        guard case .success(let reply) = outcomes[1], let count = reply.number else { return (outcomes[0], 0) }
-        return (outcomes[0], Int(clamping: count))
+        let outcomes = await connection.send(by: deadline, all: commands)
+        let own = outcomes[isGuest ? 1 : 0]
+        guard confirmations != nil, case .success(let reply)? = outcomes.last, let count = reply.number else {
+            return (own, 0)
+        }
+        return (own, Int(clamping: count))
     }
 
-    /// Sends a command once; a script that the server does not know, a second time.
-    ///
-    /// - Parameters:
-    ///   - encode: As for ``send(isRepeatable:_:)``.
-    ///   - done: Called once with its reply, never an error line, or why there is none; on any thread.
-    func submit(
-        _ encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void,
-        _ done: @escaping @Sendable (Result<RedisReply, LockError>) -> Void
-    ) {
-        self.submit(encode, isKnown: true, by: self.deadline, done)
-    }
-
-    private func submit(
-        _ encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void,
-        isKnown: Bool,
-        by deadline: NIODeadline,
-        _ done: @escaping @Sendable (Result<RedisReply, LockError>) -> Void
-    ) {
-        let encodeOnce = { (encoder: inout CommandEncoder) in encode(&encoder, isKnown) }
-        self.connection.submit(by: deadline, encodeOnce) { outcome in
-            guard case .success(.error(let line)) = outcome else { return done(outcome) }
-            let meaning = RedisErrorLine(line)
-            if meaning.kind == "NOSCRIPT", isKnown {
-                return self.submit(encode, isKnown: false, by: deadline, done)
-            }
-            if meaning.retry == .elsewhere { self.connection.startAnew() }
-            done(.failure(meaning.error))
-        }
+    private func pause(after schedule: inout RetrySchedule?) -> NIODeadline? {
+        var next = schedule ?? RetrySchedule(base: .milliseconds(5), cap: .milliseconds(200))
+        var generator = SystemRandomNumberGenerator()
+        defer { schedule = next }
+        return .now() + .nanoseconds(next.next(using: &generator).nanoseconds)
     }
 
     /// Waits, whatever becomes of the caller's task.

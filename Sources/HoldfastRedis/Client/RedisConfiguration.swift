@@ -14,6 +14,8 @@ public struct RedisConfiguration: Sendable, Hashable {
     public var socketPath: String?
     /// The Sentinels that know the master; then host and port do not count.
     public var sentinels: RedisSentinels?
+    /// Nodes of a Redis Cluster to begin with; then host and port do not count.
+    public var cluster: [RedisAddress]?
     /// How many replicas must have a grant before it counts.
     ///
     /// With 0, the default, a master that fails right after a grant takes it along, and the next one gives the lock again.
@@ -47,6 +49,8 @@ public struct RedisConfiguration: Sendable, Hashable {
     public static let defaultPort = 6379
     /// How long a call may take unless set otherwise.
     public static let defaultTimeout: Duration = .seconds(1)
+    /// How many nodes of a cluster may be named; the others are found by asking these.
+    public static let clusterNodes = 1...100
     /// The range of ``timeout``.
     public static let timeouts: ClosedRange<Duration> = .milliseconds(10) ... .seconds(60)
 
@@ -60,6 +64,7 @@ public struct RedisConfiguration: Sendable, Hashable {
         self.port = port
         self.socketPath = nil
         self.sentinels = nil
+        self.cluster = nil
         self.replicas = 0
         self.replicaTimeout = .milliseconds(100)
         self.tls = nil
@@ -94,6 +99,12 @@ public struct RedisConfiguration: Sendable, Hashable {
                 throw Self.invalid("a Sentinel has no host, or a port outside 1 to 65535")
             }
         }
+        if let nodes = self.cluster {
+            guard Self.clusterNodes.contains(nodes.count),
+                nodes.allSatisfy({ !$0.host.isEmpty && (1...65_535).contains($0.port) })
+            else { throw Self.invalid("it names no node of the cluster, or one with a port outside 1 to 65535") }
+            guard self.database == 0 else { throw Self.invalid("a cluster has no database but 0") }
+        }
         guard (0...100).contains(self.replicas) else { throw Self.invalid("replicas must be from 0 to 100") }
         guard self.replicaTimeout >= .milliseconds(1), self.replicaTimeout <= self.timeout else {
             throw Self.invalid("replica-timeout must be from 1ms to the timeout of a call, \(self.timeout)")
@@ -127,12 +138,16 @@ public struct RedisConfiguration: Sendable, Hashable {
 }
 
 extension RedisConfiguration: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
-    /// `redis://host:port/database`, `rediss://…` or `redis+unix://path`, without user and password.
+    /// `redis://host:port/database`, `rediss://…`, `redis+sentinel://…/NAME`, `redis+cluster://…` or `redis+unix://path`, without user and password.
     public var description: String {
         if let path = self.socketPath { return "redis+unix://\(path)" }
         if let sentinels = self.sentinels {
             let hosts = sentinels.addresses.map(\.description).joined(separator: ",")
             return "\(self.tls == nil ? "redis" : "rediss")+sentinel://\(hosts)/\(sentinels.name)"
+        }
+        if let nodes = self.cluster {
+            let hosts = nodes.map(\.description).joined(separator: ",")
+            return "\(self.tls == nil ? "redis" : "rediss")+cluster://\(hosts)"
         }
         return "\(self.tls == nil ? "redis" : "rediss")://\(self.place)/\(self.database)"
     }

@@ -6,7 +6,8 @@ extension RedisConfiguration {
     /// Reads a URL: `redis://[user[:password]@]host[:port][/database][?setting=value&…]`, `rediss://…` for TLS, or
     /// `redis+unix://[user[:password]@]/path/of/socket[?setting=value&…]`, or
     /// `redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/NAME[/database][?setting=value&…]` (and
-    /// `rediss+sentinel://`).
+    /// `rediss+sentinel://`), or `redis+cluster://[user[:password]@]host[:port][,host[:port]…][?setting=value&…]` (and
+    /// `rediss+cluster://`).
     ///
     /// Parts are percent-decoded. As in redis-cli, `redis://:password@host` gives a password without a user. Settings:
     /// `prefix`, `timeout` (seconds, or with a unit as `500ms`, `2s`), `name`, `eviction=allow`, `db` (as the path),
@@ -14,7 +15,7 @@ extension RedisConfiguration {
     ///
     /// - Parameter url: The URL. Errors never quote it, since it may hold a password.
     /// - Throws: ``LockError`` with code ``LockError/Code/invalidArgument`` for a URL that cannot be read, and
-    ///   ``LockError/Code/unsupported`` for Cluster and several hosts.
+    ///   ``LockError/Code/unsupported`` for several hosts.
     public init(url: String) throws(LockError) {
         guard let schemeEnd = url.firstRange(of: "://") else { throw Self.invalid("it has no scheme") }
         let scheme = url[..<schemeEnd.lowerBound].lowercased()
@@ -45,6 +46,9 @@ extension RedisConfiguration {
             self.socketPath = try "/" + Self.decoded(path, "the path")
         } else if scheme.contains("sentinel") {
             try self.read(sentinels: rest, path)
+        } else if scheme.contains("cluster") {
+            self.cluster = try Self.addresses(rest, defaultPort: Self.defaultPort)
+            if !path.isEmpty { self.database = try Self.database(path) }
         } else {
             try self.read(address: rest)
             if !path.isEmpty { self.database = try Self.database(path) }
@@ -58,8 +62,7 @@ extension RedisConfiguration {
     private static func check(scheme: String) throws(LockError) {
         switch scheme {
         case "redis", "rediss", "redis+unix", "unix", "redis+sentinel", "redis-sentinel", "rediss+sentinel": return
-        case "redis+cluster", "redis-cluster":
-            throw LockError(.unsupported, "this build has no Redis Cluster support; give a single server")
+        case "redis+cluster", "redis-cluster", "rediss+cluster": return
         default: throw Self.invalid("its scheme is not redis://, rediss:// or redis+unix://")
         }
     }
@@ -95,12 +98,17 @@ extension RedisConfiguration {
         guard let name = parts.first, parts.count <= 2 else {
             throw Self.invalid("it does not name the master; write redis+sentinel://host,host,host/NAME")
         }
-        var addresses: [RedisAddress] = []
-        for host in hosts.split(separator: ",", omittingEmptySubsequences: false) {
-            addresses.append(try Self.address(host, defaultPort: RedisSentinels.defaultPort))
-        }
+        let addresses = try Self.addresses(hosts, defaultPort: RedisSentinels.defaultPort)
         self.sentinels = RedisSentinels(addresses: addresses, name: try Self.decoded(name, "the master's name"))
         if parts.count == 2 { self.database = try Self.database(parts[1]) }
+    }
+
+    private static func addresses(_ hosts: Substring, defaultPort: Int) throws(LockError) -> [RedisAddress] {
+        var addresses: [RedisAddress] = []
+        for host in hosts.split(separator: ",", omittingEmptySubsequences: false) {
+            addresses.append(try Self.address(host, defaultPort: defaultPort))
+        }
+        return addresses
     }
 
     private static func address(_ text: Substring, defaultPort: Int) throws(LockError) -> RedisAddress {

@@ -16,6 +16,8 @@ final class Subscription: RedisLinkDelegate {
         case interrupted
         /// Keys that somebody asked to be told of changed; `nil` for all.
         case changed([String]?)
+        /// The connection was lost, and is tried again.
+        case lost
     }
 
     /// How far a subscription is.
@@ -40,6 +42,10 @@ final class Subscription: RedisLinkDelegate {
         /// Whether messages about keys come too.
         var hearsOfKeys = false
         var wasListening = false
+        /// The channel in a slot of this server, once messages come from there too.
+        var sharded: String?
+        /// Whether the next error is about that.
+        var asksShard = false
         var isPingDue = false
         var hasHeard = false
         var epoch = 0
@@ -56,18 +62,30 @@ final class Subscription: RedisLinkDelegate {
     private static let keyChannel = "__redis__:invalidate"
 
     private let channel: String
+    private let shard: (@Sendable () -> String?)?
     private let hearsOfKeys: Bool
     private let link: RedisLink
     private let onEvent: @Sendable (Event) -> Void
     private let state = Mutex(State())
 
+    /// Makes a subscription; nothing is sent yet.
+    ///
+    /// - Parameters:
+    ///   - connector: How the server is reached.
+    ///   - channel: What to listen to.
+    ///   - hearsOfKeys: Whether the server may be asked to tell of keys.
+    ///   - shard: On a cluster, names a channel that this server has a slot for: messages there reach nobody else's
+    ///     nodes (`SSUBSCRIBE`, Redis 7).
+    ///   - onEvent: Told of what comes, on the event loop.
     init(
         _ connector: Connector,
         channel: String,
         hearsOfKeys: Bool = false,
+        shard: (@Sendable () -> String?)? = nil,
         onEvent: @escaping @Sendable (Event) -> Void
     ) {
         self.channel = channel
+        self.shard = shard
         self.hearsOfKeys = hearsOfKeys
         self.link = RedisLink(connector)
         self.onEvent = onEvent
@@ -78,6 +96,12 @@ final class Subscription: RedisLinkDelegate {
     var settled: Standing? {
         self.state.withLock { $0.isListening ? .listening : $0.isForbidden ? .forbidden : nil }
     }
+
+    /// Where to send messages.
+    var messages: String { self.state.withLock { $0.sharded } ?? self.channel }
+
+    /// Whether it listens, or tries to.
+    var isStarted: Bool { self.state.withLock { $0.isWanted } }
 
     /// The number of this connection, for the server to send changes of keys to; `nil` while it cannot.
     var tracker: Int64? { self.state.withLock { $0.isListening && $0.hearsOfKeys ? $0.number : nil } }
@@ -173,8 +197,17 @@ final class Subscription: RedisLinkDelegate {
         if channel == Array(Self.keyChannel.utf8) {
             if kind == Array("subscribe".utf8) { self.state.withLock { $0.hearsOfKeys = $0.number != nil } }
             if kind == Array("message".utf8) { self.onEvent(.changed(parts[2].elements?.compactMap(\.text))) }
-        } else if kind == Array("message".utf8), case .string(let payload) = parts[2] {
+        } else if kind == Array("message".utf8) || kind == Array("smessage".utf8), case .string(let payload) = parts[2]
+        {
             self.onEvent(.message(payload))
+        } else if kind == Array("ssubscribe".utf8) {
+            self.state.withLock { state in
+                state.sharded = String(decoding: channel, as: UTF8.self)
+                state.asksShard = false
+            }
+        } else if kind == Array("sunsubscribe".utf8) {
+            // Its slot went elsewhere.
+            self.state.withLock { $0.sharded = nil }
         } else if kind == Array("subscribe".utf8) {
             let hasMissed = self.state.withLock { $0.wasListening }
             self.answer(.listening) { state in
@@ -190,12 +223,17 @@ final class Subscription: RedisLinkDelegate {
     }
 
     private func receivedAnswer(_ reply: RedisReply) {
-        let isNumber = self.state.withLock { state in
-            defer { state.asksNumber = false }
-            if state.asksNumber, case .integer(let number) = reply { state.number = number }
-            return state.asksNumber
+        let isExpected = self.state.withLock { state in
+            if state.asksNumber {
+                state.asksNumber = false
+                if case .integer(let number) = reply { state.number = number }
+                return true
+            }
+            // Then messages come by the other channel only.
+            defer { state.asksShard = false }
+            return state.asksShard
         }
-        guard !isNumber, case .error(let line) = reply else { return }
+        guard !isExpected, case .error(let line) = reply else { return }
         // Not to hear of keys is no reason not to hear of locks.
         if self.state.withLock({ $0.isListening }) { return }
         self.refused(RedisErrorLine(line))
@@ -228,12 +266,29 @@ final class Subscription: RedisLinkDelegate {
             // Once subscribed, a connection may not ask.
             self.send(["CLIENT", "ID"])
         }
+        self.state.withLock { $0.sharded = nil }
+        self.askShard()
         self.send(["SUBSCRIBE", self.channel])
         if self.hearsOfKeys { self.send(["SUBSCRIBE", Self.keyChannel]) }
         self.link.loop.scheduleTask(in: Self.heartbeat) { [weak self] in
             guard let self else { return }
             let isUnanswered = self.state.withLock { $0.epoch == epoch && !$0.isListening && !$0.isForbidden }
             if isUnanswered { self.link.reset(.silent) }
+        }
+    }
+
+    private func askShard() {
+        guard let name = self.shard?() else { return }
+        self.state.withLock { $0.asksShard = true }
+        self.send(["SSUBSCRIBE", name])
+    }
+
+    /// Listens to the channel that stays with the server, where that is not so: slots may have come.
+    ///
+    /// Any thread.
+    func joinShard() {
+        self.link.loop.execute {
+            if self.state.withLock({ $0.isListening && $0.sharded == nil && !$0.asksShard }) { self.askShard() }
         }
     }
 
@@ -249,10 +304,11 @@ final class Subscription: RedisLinkDelegate {
     }
 
     func linkLost(_ error: LockError, isRefusal: Bool) {
-        if isRefusal {
-            self.answer(.refused) { $0.isListening = false }
-        } else {
-            self.state.withLock { $0.isListening = false }
+        let wasListening = self.state.withLock { state in
+            defer { (state.isListening, state.sharded, state.asksShard) = (false, nil, false) }
+            return state.isListening
         }
+        if isRefusal { self.answer(.refused) { _ in } }
+        if wasListening { self.onEvent(.lost) }
     }
 }

@@ -59,6 +59,7 @@ struct LockCommands: Sendable {
         let manner = LockModeText.manner(of: request, queues: queues)
         let headStart = LockScripts.headStart * Int64(request.priority)
         return LockCommand(
+            place: .lock(keys),
             encode: { encoder, isKnown in
                 script.begin(&encoder, isKnown: isKnown)
                 keys.encode(&encoder)
@@ -81,7 +82,7 @@ struct LockCommands: Sendable {
     /// Gives up a request wherever it is.
     func withdraw(_ request: GrantKey) -> LockCommand<WithdrawReply> {
         let keys = LockKeys(self.prefix, request.resource)
-        return LockCommand { encoder, isKnown in
+        return LockCommand(place: .lock(keys)) { encoder, isKnown in
             LockScripts.withdraw.begin(&encoder, isKnown: isKnown)
             keys.encode(&encoder)
             keys.encodeTombstone(of: request.id, &encoder)
@@ -97,10 +98,10 @@ struct LockCommands: Sendable {
 
     // MARK: - Grants
 
-    /// Renews grants.
+    /// Renews grants; on a cluster, of one slot.
     func renew(_ renewals: [Renewal]) -> LockCommand<[RenewReply]> {
         let prefix = self.prefix
-        return LockCommand { encoder, isKnown in
+        return LockCommand(place: self.place(of: renewals.first?.key.resource)) { encoder, isKnown in
             LockScripts.renew.begin(&encoder, groups: renewals.count, isKnown: isKnown)
             for renewal in renewals { LockKeys(prefix, renewal.key.resource).encode(&encoder) }
             for renewal in renewals {
@@ -186,10 +187,10 @@ struct LockCommands: Sendable {
         return command
     }
 
-    /// Describes resources, at least one, in the order they are given.
+    /// Describes resources, at least one, in the order they are given; on a cluster, of one slot.
     func statuses(_ resources: [Resource]) -> LockCommand<[ResourceStatus]> {
         let prefix = self.prefix
-        return LockCommand { encoder, isKnown in
+        return LockCommand(place: self.place(of: resources.first)) { encoder, isKnown in
             LockScripts.status.begin(&encoder, groups: resources.count, isKnown: isKnown)
             for resource in resources { LockKeys(prefix, resource).encode(&encoder) }
         } read: { answer throws(LockError) in
@@ -210,11 +211,16 @@ struct LockCommands: Sendable {
     /// - Parameters:
     ///   - pattern: Which resources.
     ///   - position: Where to go on; 0 to begin.
+    ///   - place: Whose keys, on a cluster.
     /// - Returns: The command.
-    func scan(_ pattern: ResourcePattern, from position: UInt64) -> LockCommand<ScanPage> {
+    func scan(
+        _ pattern: ResourcePattern,
+        from position: UInt64,
+        on place: RedisClient.Place = .any
+    ) -> LockCommand<ScanPage> {
         let prefix = self.prefix
         let glob = LockKeys.recordGlob(pattern, prefix: prefix)
-        return LockCommand { encoder, _ in
+        return LockCommand(place: place) { encoder, _ in
             encoder.command(["SCAN", String(position), "MATCH", glob, "COUNT", String(Self.keysPerScan)])
         } read: { answer throws(LockError) in
             let parts = try ScriptReplies.elements(answer.reply, atLeast: 2)
@@ -247,6 +253,10 @@ struct LockCommands: Sendable {
         }
     }
 
+    private func place(of resource: Resource?) -> RedisClient.Place {
+        resource.map { .lock(LockKeys(self.prefix, $0)) } ?? .any
+    }
+
     /// A script for one resource.
     private func single<Reply>(
         _ script: LockScript,
@@ -256,6 +266,7 @@ struct LockCommands: Sendable {
     ) -> LockCommand<Reply> {
         let keys = LockKeys(self.prefix, resource)
         return LockCommand(
+            place: .lock(keys),
             encode: { encoder, isKnown in
                 script.begin(&encoder, isKnown: isKnown)
                 keys.encode(&encoder)
@@ -276,17 +287,19 @@ extension RedisClient {
     ///   - commands: What to ask.
     ///   - pattern: Which resources.
     ///   - position: Where to go on; 0 to begin.
+    ///   - place: Whose keys, on a cluster.
     /// - Returns: Resources that have a record, each once, and where to go on; 0 at the end.
     /// - Throws: ``LockError``.
     func scan(
         _ commands: LockCommands,
         _ pattern: ResourcePattern,
-        from position: UInt64
+        from position: UInt64,
+        on place: Place = .any
     ) async throws(LockError) -> LockCommands.ScanPage {
         var position = position
         var found: Set<Resource> = []
         for _ in 0..<Self.scansPerPage {
-            let page = try await self.run(commands.scan(pattern, from: position))
+            let page = try await self.run(commands.scan(pattern, from: position, on: place))
             found.formUnion(page.found)
             position = page.next
             if position == 0 || found.count >= Limits.maximumSurveyPage / 2 { break }

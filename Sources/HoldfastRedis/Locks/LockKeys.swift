@@ -12,6 +12,9 @@ struct LockKeys: Sendable {
         self.name = resource.name
     }
 
+    /// The slot of all of them, on a cluster: neither names nor prefixes have braces.
+    var slot: RedisSlot { RedisSlot(of: self.prefix + self.name) }
+
     /// Lock, record, queue and waiters, as all scripts want them.
     func encode(_ encoder: inout CommandEncoder) {
         encoder.part(self.prefix, self.name, "", "")

@@ -83,6 +83,14 @@ extension LockScripts {
         end
         -- How many were told; an error is no reason to stop half-way, since nothing is rolled back.
         local function tell(ch, message)
+          -- On a cluster: to who listens on this shard, or through all nodes, which count nobody but their own.
+          local all = string.match(ch, '^([^{]*~)')
+          if all then
+            local here = all ~= ch and redis.pcall('SPUBLISH', ch, message)
+            if type(here) == 'number' and here > 0 then return here end
+            redis.pcall('PUBLISH', all, message)
+            return type(here) == 'number' and 0 or -1
+          end
           local answer = redis.pcall('PUBLISH', ch, message)
           return type(answer) == 'number' and answer or -1
         end

@@ -19,12 +19,22 @@ extension RedisLockStore: DiagnosableStore {
     /// Nothing depends on it but tokens after a failover.
     private static var largestClockOffset: Duration { .seconds(1) }
 
+    private static var leastPermissions: String { "least permissions" }
+
     /// See ``DiagnosableStore/diagnose()``.
     ///
-    /// About ten round trips. What the server does not permit to look at is said so and is no problem.
+    /// About ten round trips, to each master of a cluster. What the server does not permit to look at is said so and is
+    /// no problem.
     ///
     /// - Returns: What was found, the most basic things first.
     public func diagnose() async -> [Finding] {
+        switch self.servers {
+        case .one(let master): await self.diagnose(master)
+        case .cluster(let cluster): await self.diagnose(cluster)
+        }
+    }
+
+    private func diagnose(_ master: RedisMaster) async -> [Finding] {
         let server = Finding(name: "server", value: self.configuration.description)
         let latency: Duration
         do {
@@ -49,7 +59,43 @@ extension RedisLockStore: DiagnosableStore {
         }
         findings.append(await self.minimumReplicas())
         findings.append(self.permissions())
-        findings.append(await self.messages())
+        findings.append(await self.messages(master))
+        return findings
+    }
+
+    /// Of the whole first, then of each master.
+    private func diagnose(_ cluster: RedisCluster) async -> [Finding] {
+        let masters: [RedisMaster]
+        do {
+            masters = try await cluster.masters()
+        } catch {
+            return [
+                Finding(
+                    name: "cluster",
+                    value: self.configuration.description,
+                    severity: .problem,
+                    advice: error.message
+                )
+            ]
+        }
+        let isWhole = cluster.covered == RedisSlot.count
+        var findings = [
+            Finding(
+                name: "cluster",
+                value: "\(masters.count) masters, \(cluster.covered) of \(RedisSlot.count) slots",
+                severity: isWhole ? .ok : .problem,
+                advice: isWhole ? nil : "locks of the other slots fail; see redis-cli --cluster check"
+            )
+        ]
+        findings.append(self.permissions())
+        for master in masters {
+            guard let store = try? RedisLockStore(configuration: master.configuration) else { continue }
+            findings += await store.diagnose().filter { $0.name != Self.leastPermissions }.map { finding in
+                var finding = finding
+                finding.name = "\(master.address) \(finding.name)"
+                return finding
+            }
+        }
         return findings
     }
 
@@ -99,8 +145,14 @@ extension RedisLockStore: DiagnosableStore {
 
     /// What a user for Holdfast alone needs; nothing to do for who has it.
     private func permissions() -> Finding {
-        let rules = RedisPermissions.rules(prefix: self.configuration.prefix).joined(separator: " ")
-        return Finding(name: "least permissions", value: "ACL SETUSER \(self.configuration.user ?? "NAME") \(rules)")
+        let rules = RedisPermissions.rules(
+            prefix: self.configuration.prefix,
+            isCluster: self.configuration.cluster != nil
+        )
+        return Finding(
+            name: Self.leastPermissions,
+            value: "ACL SETUSER \(self.configuration.user ?? "NAME") \(rules.joined(separator: " "))"
+        )
     }
 
     private func minimumReplicas() async -> Finding {
@@ -130,8 +182,8 @@ extension RedisLockStore: DiagnosableStore {
         }
     }
 
-    private func messages() async -> Finding {
-        switch await self.standing() {
+    private func messages(_ master: RedisMaster) async -> Finding {
+        switch await self.standing(master) {
         case .listening: await self.publishing()
         case .forbidden:
             Finding(

@@ -12,15 +12,15 @@ extension RedisLockStore {
     ///
     /// One round trip more, for such requests only. Where the server has no tracking, or the user may not use it, the
     /// request asks ten times a second, as the reply says.
-    func watchingForeign(_ reply: AcquireReply, to request: LockRequest) async -> AcquireReply {
+    func watchingForeign(_ reply: AcquireReply, to request: LockRequest, on master: RedisMaster) async -> AcquireReply {
         guard case .waiting(var place) = reply, place.position == 0, let holder = place.blockers.first,
-            holder.reference == nil, holder.mode == .exclusive, let listener = self.subscription.tracker
+            holder.reference == nil, holder.mode == .exclusive, let listener = master.subscription.tracker
         else { return reply }
         let key = self.configuration.prefix + request.resource.name
         self.foreign.withLock { _ = $0[key, default: []].insert(request.id) }
-        switch await self.client.track(key, for: listener) {
+        switch await master.track(key, for: listener, by: self.client.deadline) {
         case .none:
-            self.subscription.giveUpTracking()
+            master.subscription.giveUpTracking()
             self.forgetForeign(request.key)
             return reply
         // It is gone already.
@@ -54,32 +54,6 @@ extension RedisLockStore {
             let key = self.configuration.prefix + request.resource.name
             foreign[key]?.remove(request.id)
             if foreign[key]?.isEmpty == true { foreign[key] = nil }
-        }
-    }
-}
-
-extension RedisClient {
-    /// Has the server tell another connection when a key changes.
-    ///
-    /// - Parameters:
-    ///   - key: The key.
-    ///   - listener: The number of the connection that is told.
-    /// - Returns: Whether the key is there now; `nil` when that cannot be done.
-    func track(_ key: String, for listener: Int64) async -> Bool? {
-        let outcomes = await self.connection.send(
-            by: self.deadline,
-            all: [
-                { $0.command(["CLIENT", "TRACKING", "ON", "REDIRECT", String(listener), "OPTIN"]) },
-                { $0.command(["CLIENT", "CACHING", "YES"]) },
-                { $0.command(["GET", key]) },
-            ]
-        )
-        for case .success(.error) in outcomes.dropLast() { return nil }
-        switch outcomes.last {
-        case .success(.null): return false
-        case .success(.string): return true
-        // Another type of key, or no connection: asking will tell.
-        default: return nil
         }
     }
 }

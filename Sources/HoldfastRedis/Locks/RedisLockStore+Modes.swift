@@ -18,11 +18,12 @@ extension RedisLockStore {
         guard conversion.contention == .queue else {
             return try await self.client.run(self.commands.convert(conversion, .none))
         }
-        if !self.isListeningSettled {
+        if let master = self.knownMaster(of: conversion.key.resource), master.subscription.settled == nil {
+            master.subscription.start()
             let reply = try await self.client.run(self.commands.convert(conversion, .none))
             guard case .busy = reply else { return reply }
         }
-        switch await self.standing() {
+        switch await self.standing(try await self.master(of: conversion.key.resource)) {
         case .listening: return try await self.client.run(self.commands.convert(conversion, .listening))
         case .forbidden: return try await self.client.run(self.commands.convert(conversion, .polling))
         case .late, .refused:
@@ -35,8 +36,9 @@ extension RedisLockStore {
 
     /// See ``LockStore/waits(of:for:)``.
     ///
-    /// One round trip, and one step on the server, which follows at most 5,000 holders and waiters. Knows of waits for
-    /// which this was asked within a day, by stores of the same prefix.
+    /// One round trip, and one step on the server, which follows at most 5,000 holders and waiters; on a cluster some for
+    /// each owner in the way, so that waits may end while others are read. Knows of waits for which this was asked within
+    /// a day, by stores of the same prefix.
     ///
     /// - Parameters:
     ///   - owner: The owner.
@@ -44,6 +46,9 @@ extension RedisLockStore {
     /// - Returns: The resources, at most ``Limits/maximumWaitGraph``.
     /// - Throws: ``LockError``.
     public func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus] {
-        try await self.client.run(self.commands.waits(of: owner, for: resource))
+        guard case .cluster = self.servers else {
+            return try await self.client.run(self.commands.waits(of: owner, for: resource))
+        }
+        return try await self.followWaits(of: owner, for: resource)
     }
 }

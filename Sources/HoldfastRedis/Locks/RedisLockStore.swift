@@ -5,7 +5,7 @@ import NIOCore
 import NIOPosix
 import Synchronization
 
-/// Locks on one Redis server (6.2 or later), of all modes.
+/// Locks on one Redis server (6.2 or later), behind Sentinel, or on a cluster, of all modes.
 ///
 /// Resource `x` is held exactly while the string key `x` exists, with the exclusive holder's secret as its value:
 /// redis-py, redsync, node-redlock and other plain Redlock libraries exclude ours on the same names, and ours theirs.
@@ -15,9 +15,10 @@ import Synchronization
 ///
 /// What it does not promise: a server that loses its memory (a restart without persistence, a failover) loses the
 /// locks, and holders learn it at their next renewal; foreign lockers do not know of our queue or of lock delays.
-/// One connection carries the commands, one the messages; both are made when they are first needed.
+/// One connection carries the commands, one the messages; both are made when they are first needed. On a cluster, each
+/// master that has locks of ours has such a pair, and each lock's keys are in one slot.
 ///
-/// A user of the server needs no more than ``RedisPermissions/rules(prefix:)``; `holdfast doctor` shows them.
+/// A user of the server needs no more than ``RedisPermissions/rules(prefix:isCluster:)``; `holdfast doctor` shows them.
 public final class RedisLockStore: LockStore {
     /// How the server is reached.
     public let configuration: RedisConfiguration
@@ -25,7 +26,8 @@ public final class RedisLockStore: LockStore {
     private let connector: Connector
     let client: RedisClient
     let commands: LockCommands
-    let subscription: Subscription
+    let servers: Servers
+    /// Where messages come, whatever the server.
     let channel: String
     let handlers: SignalHandlers
     /// Who waits for foreign holders of which keys.
@@ -34,6 +36,12 @@ public final class RedisLockStore: LockStore {
     private let highest = Mutex<Int64>(0)
     /// Requests that were sent twice and may have been granted.
     private let repeated = Mutex<Set<RequestID>>([])
+
+    /// One master, or those of a cluster.
+    enum Servers: Sendable {
+        case one(RedisMaster)
+        case cluster(RedisCluster)
+    }
 
     /// Makes a store from a URL; nothing is sent yet.
     ///
@@ -53,31 +61,51 @@ public final class RedisLockStore: LockStore {
         let loop = MultiThreadedEventLoopGroup.singleton.any()
         let handlers = SignalHandlers()
         var generator = SystemRandomNumberGenerator()
-        self.channel = "hf:c:\(Hex.text(of: generator.next()))"
+        let isCluster = configuration.cluster != nil
+        // The scripts know channels of a cluster by the last character.
+        self.channel = "hf:c:\(Hex.text(of: generator.next()))\(isCluster ? "~" : "")"
         self.handlers = handlers
+        self.commands = LockCommands(prefix: configuration.prefix)
         let connector = try Connector(configuration, loop: loop)
         self.connector = connector
-        self.client = RedisClient(connector)
-        self.commands = LockCommands(prefix: configuration.prefix)
         let ear = Ear<RedisLockStore>()
-        self.subscription = Subscription(connector, channel: self.channel, hearsOfKeys: true) { event in
+        let onEvent = { @Sendable (event: Subscription.Event) in
             switch event {
             case .message(let payload): if let signal = ScriptReplies.signal(payload) { handlers.emit(signal) }
             case .interrupted: handlers.emit(.interrupted)
             case .changed(let keys): ear.owner?.changed(keys)
+            case .lost: break
             }
         }
-        connector.watch { [weak client = self.client, weak subscription = self.subscription] in
-            client?.startAnew()
-            subscription?.startAnew()
+        if let seeds = configuration.cluster {
+            let cluster = try RedisCluster(
+                configuration,
+                seeds: seeds,
+                loop: loop,
+                channel: self.channel,
+                onEvent: onEvent
+            )
+            self.client = RedisClient(cluster, configuration, loop: loop)
+            self.servers = .cluster(cluster)
+        } else {
+            let master = RedisMaster(
+                configuration,
+                CommandConnection(connector),
+                Subscription(connector, channel: self.channel, hearsOfKeys: true, onEvent: onEvent)
+            )
+            self.client = RedisClient(master.connection, configuration)
+            self.servers = .one(master)
+            connector.watch { [weak master] in master?.startAnew() }
         }
         ear.set(self)
     }
 
     deinit {
         self.connector.close()
-        self.client.close()
-        self.subscription.close()
+        switch self.servers {
+        case .one(let master): master.close()
+        case .cluster(let cluster): cluster.close()
+        }
     }
 
     /// All modes, conversions, a queue, lock delays, and a view of waits.
@@ -101,22 +129,27 @@ public final class RedisLockStore: LockStore {
     /// - Throws: ``LockError``; whether the request took effect is then unknown unless the message says so.
     public func acquire(_ request: LockRequest) async throws -> AcquireReply {
         try Self.capabilities.check(request)
-        guard request.contention == .queue else {
-            return try await self.acquire(request, queues: false, channel: self.channel)
+        if request.contention == .queue, let master = self.knownMaster(of: request.resource) {
+            if let standing = master.subscription.settled { return try await self.acquire(request, master, standing) }
+            // Nobody could tell us of a hand-over yet. Most locks are free: look before waiting for the messages.
+            master.subscription.start()
         }
-        if let standing = self.subscription.settled { return try await self.acquire(request, standing) }
-        // Nobody could tell us of a hand-over yet. Most locks are free: look before waiting for the messages.
-        self.subscription.start()
-        let reply = try await self.acquire(request, queues: false, channel: self.channel)
-        guard case .busy = reply else { return reply }
-        return try await self.acquire(request, await self.standing())
+        let channel = self.knownMaster(of: request.resource)?.channel ?? self.channel
+        let reply = try await self.acquire(request, queues: false, channel: channel)
+        guard request.contention == .queue, case .busy = reply else { return reply }
+        let master = try await self.master(of: request.resource)
+        return try await self.acquire(request, master, await self.standing(master))
     }
 
-    private func acquire(_ request: LockRequest, _ standing: Subscription.Standing) async throws -> AcquireReply {
+    private func acquire(
+        _ request: LockRequest,
+        _ master: RedisMaster,
+        _ standing: Subscription.Standing
+    ) async throws -> AcquireReply {
         switch standing {
         case .listening:
-            let reply = try await self.acquire(request, queues: true, channel: self.channel)
-            return await self.watchingForeign(reply, to: request)
+            let reply = try await self.acquire(request, queues: true, channel: master.channel)
+            return await self.watchingForeign(reply, to: request, on: master)
         // Without a channel, the server hands over all the same, and the waiter asks often.
         case .forbidden: return try await self.acquire(request, queues: true, channel: "")
         case .late, .refused:
@@ -131,6 +164,7 @@ public final class RedisLockStore: LockStore {
         let floor = self.floor
         let command = self.commands.acquire(request, queues: queues, channel: channel, floor: floor)
         let answer = try await self.client.send(
+            to: command.place,
             isRepeatable: true,
             confirmations: self.configuration.replicas > 0 ? self.configuration : nil,
             command.encode
@@ -146,7 +180,10 @@ public final class RedisLockStore: LockStore {
     }
 
     /// Where a master may take over that lost what the last one gave, tokens go on from the highest that was seen here.
-    private var floor: Int64? { self.configuration.sentinels == nil ? nil : self.highest.withLock { $0 } + 1 }
+    private var floor: Int64? {
+        let isAlone = self.configuration.sentinels == nil && self.configuration.cluster == nil
+        return isAlone ? nil : self.highest.withLock { $0 } + 1
+    }
 
     /// Makes sure that replicas have a grant; gives it back if they have not.
     private func confirm(_ request: LockRequest, _ answer: RedisClient.Answer) async throws {
@@ -173,7 +210,7 @@ public final class RedisLockStore: LockStore {
 
     /// See ``LockStore/renew(_:)``.
     ///
-    /// One round trip.
+    /// One round trip; on a cluster to each master at once, with a command for each slot.
     ///
     /// - Parameter renewals: At most ``Limits/maximumRenewalBatch`` grants.
     /// - Returns: An answer for each, in the same order.
@@ -183,7 +220,7 @@ public final class RedisLockStore: LockStore {
         guard renewals.count <= Limits.maximumRenewalBatch else {
             throw LockError(.invalidArgument, "at most \(Limits.maximumRenewalBatch) grants can be renewed at once")
         }
-        return try await self.client.run(self.commands.renew(renewals))
+        return try await self.perSlot(renewals, \.key.resource, orElse: .unknown) { self.commands.renew($0) }
     }
 
     /// See ``LockStore/release(_:)``.
@@ -211,16 +248,6 @@ public final class RedisLockStore: LockStore {
         return try await self.client.run(self.commands.withdraw(request))
     }
 
-    /// Whether it is known how far the messages are; if not, they are started.
-    var isListeningSettled: Bool {
-        if self.subscription.settled != nil { return true }
-        self.subscription.start()
-        return false
-    }
-
-    /// How far the messages are, within a call's time.
-    func standing() async -> Subscription.Standing { await self.subscription.standing(by: self.client.deadline) }
-
     /// See ``LockStore/subscribe(_:)``.
     ///
     /// The handler runs on the event loop of the store's connections.
@@ -238,7 +265,10 @@ public final class RedisLockStore: LockStore {
     /// - Throws: ``LockError`` with code ``LockError/Code/storeRefused`` for a wrong password, a missing permission to
     ///   connect, or a server that evicts keys.
     public func run() async throws {
-        self.subscription.start()
+        switch self.servers {
+        case .one(let master): master.subscription.start()
+        case .cluster(let cluster): cluster.listen()
+        }
         do {
             _ = try await self.client.run(["PING"])
         } catch  where error.code == .storeRefused {

@@ -8,6 +8,7 @@ import Synchronization
 final class QuorumNode: Sendable {
     let configuration: RedisConfiguration
     let client: RedisClient
+    private let connection: CommandConnection
     let commands: LockCommands
     let subscription: Subscription
     private let channel: String
@@ -40,7 +41,8 @@ final class QuorumNode: Sendable {
     ) {
         self.configuration = connector.configuration
         let ear = Ear<QuorumNode>()
-        self.client = RedisClient(connector, isOneOfSeveral: true) { ear.owner?.pay() }
+        self.connection = CommandConnection(connector, failsFast: true) { ear.owner?.pay() }
+        self.client = RedisClient(self.connection, connector.configuration, isOneOfSeveral: true)
         self.commands = LockCommands(prefix: connector.configuration.prefix)
         self.debts = Debts()
         self.subscription = Subscription(connector, channel: channel, onEvent: onEvent)
@@ -53,7 +55,7 @@ final class QuorumNode: Sendable {
 
     /// Sends a command once.
     func run<Reply>(_ command: LockCommand<Reply>, _ done: @escaping @Sendable (Result<Reply, LockError>) -> Void) {
-        self.client.run(command, done)
+        self.connection.run(command, by: self.client.deadline, done)
     }
 
     /// Asks for a lock.
@@ -151,7 +153,7 @@ final class QuorumNode: Sendable {
     /// Whether the server has been up for so long; `nil` asks for nothing.
     func hasBeenUp(for time: Duration?) -> Bool {
         guard let time else { return true }
-        return self.client.startedBy.map { $0.duration(to: .now) > time } ?? false
+        return self.connection.serverStartedBy.map { $0.duration(to: .now) > time } ?? false
     }
 
     /// Reads the server's clock, since 1970.
@@ -172,7 +174,7 @@ final class QuorumNode: Sendable {
     }
 
     func close() {
-        self.client.close()
+        self.connection.close()
         self.subscription.close()
     }
 }

@@ -69,7 +69,11 @@ public struct RedisQuorumConfiguration: Sendable, Hashable {
 
     /// Whether a URL names several masters.
     package static func names(severalIn url: String) -> Bool {
-        guard let parts = try? Self.split(url) else { return false }
+        // Sentinels and the nodes of a cluster are several too, but of one store.
+        guard let parts = try? Self.split(url), ["redis", "rediss"].contains(url.prefix { $0 != ":" }.lowercased())
+        else {
+            return false
+        }
         return parts.hosts.count > 1
     }
 

@@ -27,15 +27,17 @@ final class MasterFinder: Sendable {
     }
 
     private let sentinels: RedisSentinels
+    private let timeout: Duration
     private let loop: any EventLoop
-    private let clients: [RedisClient]
+    private let connections: [CommandConnection]
     private let subscriptions: [Subscription]
     private let state = Mutex(State())
 
     init(_ sentinels: RedisSentinels, for configuration: RedisConfiguration, loop: any EventLoop) throws(LockError) {
         self.sentinels = sentinels
+        self.timeout = configuration.timeout
         self.loop = loop
-        var clients: [RedisClient] = []
+        var connections: [CommandConnection] = []
         var subscriptions: [Subscription] = []
         let ear = Ear<MasterFinder>()
         for address in sentinels.addresses {
@@ -48,19 +50,19 @@ final class MasterFinder: Sendable {
             // It keeps no keys.
             own.allowsEviction = true
             let connector = try Connector(own, loop: loop)
-            clients.append(RedisClient(connector, isOneOfSeveral: true))
+            connections.append(CommandConnection(connector, failsFast: true))
             subscriptions.append(
                 Subscription(connector, channel: "+switch-master") { event in
                     guard let finder = ear.owner else { return }
                     switch event {
                     case .message(let payload): finder.heard(payload)
                     case .interrupted: finder.look()
-                    case .changed: break
+                    case .changed, .lost: break
                     }
                 }
             )
         }
-        self.clients = clients
+        self.connections = connections
         self.subscriptions = subscriptions
         ear.set(self)
     }
@@ -80,7 +82,7 @@ final class MasterFinder: Sendable {
 
     func close() {
         self.state.withLock { $0.isClosed = true }
-        for client in self.clients { client.close() }
+        for connection in self.connections { connection.close() }
         for subscription in self.subscriptions { subscription.close() }
     }
 
@@ -90,7 +92,7 @@ final class MasterFinder: Sendable {
         let promise = self.loop.makePromise(of: RedisAddress.self)
         self.ask { report in
             guard let report else {
-                let count = self.clients.count
+                let count = self.connections.count
                 return promise.fail(
                     Unknown(description: "none of \(count) Sentinels knows a master named \(self.sentinels.name)")
                 )
@@ -109,9 +111,10 @@ final class MasterFinder: Sendable {
             MasterReport(answer.reply)
         }
         let announced = self.state.withLock { $0.announced }
-        let ballot = Ballot(count: self.clients.count, announced, done)
-        for (index, client) in self.clients.enumerated() {
-            client.run(command) { ballot.put((try? $0.get()) ?? nil, at: index) }
+        let ballot = Ballot(count: self.connections.count, announced, done)
+        let deadline = NIODeadline.now() + .nanoseconds(self.timeout.nanoseconds)
+        for (index, connection) in self.connections.enumerated() {
+            connection.run(command, by: deadline) { ballot.put((try? $0.get()) ?? nil, at: index) }
         }
     }
 

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import NIOCore
+
+/// A master and our two connections to it: one for commands, and one for messages, which is made when somebody waits.
+final class RedisMaster: Sendable {
+    /// How it is reached.
+    let configuration: RedisConfiguration
+    let connection: CommandConnection
+    let subscription: Subscription
+
+    init(_ configuration: RedisConfiguration, _ connection: CommandConnection, _ subscription: Subscription) {
+        self.configuration = configuration
+        self.connection = connection
+        self.subscription = subscription
+    }
+
+    /// Where it is.
+    var address: RedisAddress { RedisAddress(host: self.configuration.host, port: self.configuration.port) }
+
+    /// Where to send messages to us.
+    var channel: String { self.subscription.messages }
+
+    /// Leaves the server that is connected for the one that it should be.
+    func startAnew() {
+        self.connection.startAnew()
+        self.subscription.startAnew()
+    }
+
+    /// Closes for good.
+    func close() {
+        self.connection.close()
+        self.subscription.close()
+    }
+
+    /// Has the server tell the connection for messages when a key changes.
+    ///
+    /// - Parameters:
+    ///   - key: The key.
+    ///   - listener: The number of the connection that is told.
+    ///   - deadline: When to give up.
+    /// - Returns: Whether the key is there now; `nil` when that cannot be done.
+    func track(_ key: String, for listener: Int64, by deadline: NIODeadline) async -> Bool? {
+        let outcomes = await self.connection.send(
+            by: deadline,
+            all: [
+                { $0.command(["CLIENT", "TRACKING", "ON", "REDIRECT", String(listener), "OPTIN"]) },
+                { $0.command(["CLIENT", "CACHING", "YES"]) },
+                { $0.command(["GET", key]) },
+            ]
+        )
+        for case .success(.error) in outcomes.dropLast() { return nil }
+        switch outcomes.last {
+        case .success(.null): return false
+        case .success(.string): return true
+        // Another type of key, elsewhere, or no connection: asking will tell.
+        default: return nil
+        }
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+
+/// Which server is asked.
+extension RedisLockStore {
+    /// The master that has a lock.
+    func master(of resource: Resource) async throws(LockError) -> RedisMaster {
+        switch self.servers {
+        case .one(let master): return master
+        case .cluster(let cluster):
+            // Those who wait ask nobody, so somebody else has to.
+            cluster.watch()
+            return try await cluster.master(of: LockKeys(self.configuration.prefix, resource).slot)
+        }
+    }
+
+    /// The same, if it is known.
+    func knownMaster(of resource: Resource) -> RedisMaster? {
+        switch self.servers {
+        case .one(let master): master
+        case .cluster(let cluster): cluster.known(LockKeys(self.configuration.prefix, resource).slot)
+        }
+    }
+
+    /// All masters.
+    func masters() async throws(LockError) -> [RedisMaster] {
+        switch self.servers {
+        case .one(let master): [master]
+        case .cluster(let cluster): try await cluster.masters()
+        }
+    }
+
+    /// How far a master's messages are, within a call's time.
+    func standing(_ master: RedisMaster) async -> Subscription.Standing {
+        await master.subscription.standing(by: self.client.deadline)
+    }
+
+    /// Runs a command for several locks: on a cluster one for each slot, all at once, on one server for all together.
+    ///
+    /// - Parameters:
+    ///   - items: What it is for, at least one.
+    ///   - resource: The lock of each.
+    ///   - unknown: The answer where a command fails while others do not; `nil` to fail altogether.
+    ///   - command: Makes the command for some of them; it answers for each.
+    /// - Returns: An answer for each.
+    /// - Throws: ``LockError``.
+    func perSlot<Item: Sendable, Reply: Sendable>(
+        _ items: [Item],
+        _ resource: (Item) -> Resource,
+        orElse unknown: Reply? = nil,
+        _ command: ([Item]) -> LockCommand<[Reply]>
+    ) async throws(LockError) -> [Reply] {
+        guard case .cluster = self.servers else { return try await self.client.run(command(items)) }
+        var groups: [RedisSlot: [Int]] = [:]
+        for (index, item) in items.enumerated() {
+            groups[LockKeys(self.configuration.prefix, resource(item)).slot, default: []].append(index)
+        }
+        let commands = groups.values.map { indices in (indices, command(indices.map { items[$0] })) }
+        let outcomes = await withTaskGroup(of: ([Int], Result<[Reply], LockError>).self) {
+            [client = self.client] group in
+            for (indices, command) in commands {
+                group.addTask {
+                    do throws(LockError) {
+                        return (indices, .success(try await client.run(command)))
+                    } catch {
+                        return (indices, .failure(error))
+                    }
+                }
+            }
+            return await group.reduce(into: []) { $0.append($1) }
+        }
+        var replies = [Reply?](repeating: nil, count: items.count)
+        let isAnswered = outcomes.contains { if case .success = $0.1 { true } else { false } }
+        for (indices, outcome) in outcomes {
+            switch outcome {
+            case .success(let some): for (index, reply) in zip(indices, some) { replies[index] = reply }
+            case .failure(let error):
+                guard isAnswered, let unknown else { throw error }
+                for index in indices { replies[index] = unknown }
+            }
+        }
+        let complete = replies.compactMap(\.self)
+        guard complete.count == items.count else { throw ScriptReplies.unreadable }
+        return complete
+    }
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import HoldfastRedis
+import HoldfastTesting
+import Synchronization
+import Testing
+
+/// On a cluster: real nodes, real failovers, slots that move.
+@Suite("Cluster", .timeLimit(.minutes(4)), .serialized)
+struct ClusterTests {
+    private func eventually(_ what: Comment, within limit: Duration, _ holds: () async throws -> Bool) async throws {
+        let end = ContinuousClock.now.advanced(by: limit)
+        while ContinuousClock.now < end {
+            if try await holds() { return }
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        Issue.record(what)
+    }
+
+    private func store(_ servers: RedisClusterServers, _ settings: String = "") throws -> RedisLockStore {
+        try RedisLockStore(url: "\(servers.url)?timeout=3s&\(settings)")
+    }
+
+    private func another(than server: RedisServer, _ servers: RedisClusterServers) throws -> RedisServer {
+        // Their slots do not move.
+        try #require(["0", "1", "2", "3"].compactMap { try servers.owner(of: $0) }.first { $0 !== server })
+    }
+
+    // MARK: - Whole clusters
+
+    @Test
+    func `locks are spread over all masters, listed, renewed in one call, and their waiters told`() async throws {
+        let servers = try await RedisClusterServers()
+        let (a, b) = (try self.store(servers), try self.store(servers))
+        let names = (0..<60).map { "many/\($0)" }
+        var held: [LockRequest] = []
+        for name in names {
+            let request = Make.request(try Resource(name), lease: .seconds(60))
+            #expect(try await a.acquire(request).token != nil)
+            held.append(request)
+        }
+        let owners = try names.map { try #require(try servers.owner(of: $0)).port }
+        #expect(Set(owners).count == 3)
+        // Keys of one lock are in one slot.
+        for (name, port) in zip(names, owners) {
+            let owner = try #require(servers.servers.first { $0.port == port })
+            #expect(try owner.execute("EXISTS", name, "hf:{\(name)}:h") == "2")
+        }
+        let renewals = held.map { Renewal(key: $0.key, lease: .seconds(50)) }
+        let replies = try await a.renew(renewals)
+        #expect(replies == Array(repeating: .renewed(revokeRequested: false), count: 60))
+
+        var found: Set<String> = []
+        var cursor: SurveyPage.Cursor?
+        repeat {
+            let page = try await b.survey("many/*", after: cursor)
+            found.formUnion(page.resources.map(\.resource.name))
+            cursor = page.next
+        } while cursor != nil
+        #expect(found == Set(names))
+
+        let signals = Signals(of: b)
+        let waiters = held.map { Make.request($0.resource, lease: .seconds(60)) }
+        for waiter in waiters { #expect(try await b.acquire(waiter).place != nil) }
+        for request in held { #expect(try await a.release(request.key) == .released) }
+        let missing = Mutex(Set(waiters.map(\.id)))
+        _ = await signals.first { signal in
+            missing.withLock { missing in
+                if case .granted(let id) = signal { missing.remove(id) }
+                return missing.isEmpty
+            }
+        }
+        #expect(missing.withLock { $0.count } == 0, "were not told")
+    }
+
+    @Test
+    func `what a slot's new master says is followed, and nobody fails meanwhile`() async throws {
+        let servers = try await RedisClusterServers()
+        let (a, b) = (try self.store(servers), try self.store(servers))
+        let held = Make.request("x", lease: .seconds(60))
+        let token = try #require(try await a.acquire(held).token)
+        let waiter = Make.request("x", lease: .seconds(60))
+        #expect(try await b.acquire(waiter).place != nil)
+        let signals = Signals(of: b)
+        let old = try #require(try servers.owner(of: "x"))
+        let target = try self.another(than: old, servers)
+        try await servers.move(slotOf: "x", to: target) {
+            // Some keys of the slot are here and others not: the lock's are, so it goes on.
+            let replies = try await a.renew([Renewal(key: held.key, lease: .seconds(60))])
+            #expect(replies == [.renewed(revokeRequested: false)])
+        }
+        #expect(try old.execute("GET", "x").hasPrefix("MOVED"))
+        #expect(try await a.renew([Renewal(key: held.key, lease: .seconds(60))]) == [.renewed(revokeRequested: false)])
+        #expect(try await a.release(held.key) == .released)
+        // The waiter's place came along, and the message finds it.
+        let told = await signals.first(within: .seconds(5)) { signal in
+            if case .granted(let id) = signal { id == waiter.id } else { false }
+        }
+        #expect(told != nil)
+        #expect(try #require(try await b.acquire(waiter).token) > token)
+    }
+
+    @Test
+    func `a request for a slot that is on its way waits for it, within the call's time`() async throws {
+        let servers = try await RedisClusterServers()
+        let store = try self.store(servers)
+        // It knows the map.
+        #expect(try await store.acquire(Make.request("other")).token != nil)
+        let old = try #require(try servers.owner(of: "x"))
+        let target = try self.another(than: old, servers)
+        let request = Make.request("x", lease: .seconds(60))
+        let asked = Mutex(Task<AcquireReply, any Error>?.none)
+        try await servers.move(slotOf: "x", to: target) {
+            // The old master says ASK, the new one TRYAGAIN, since scripts have several keys.
+            asked.withLock { $0 = Task { try await store.acquire(request) } }
+            try await Task.sleep(for: .milliseconds(300))
+        }
+        let reply = try await #require(asked.withLock { $0 }).value
+        #expect(reply.token != nil)
+        #expect(try target.execute("EXISTS", "x") == "1")
+        #expect(try await store.release(request.key) == .released)
+    }
+
+    @Test
+    func `services contend while slots move, and nobody meets another`() async throws {
+        let servers = try await RedisClusterServers()
+        let counted = Counted()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<3 {
+                let store = try self.store(servers)
+                group.addTask {
+                    try await withLockService(store: store) { locks in
+                        try await withThrowingTaskGroup(of: Void.self) { inner in
+                            for name in ["x", "a", "b"] {
+                                inner.addTask {
+                                    for _ in 0..<150 {
+                                        try await locks.withLock(try Resource(name), lease: .seconds(20)) { lease in
+                                            try await counted.visit(name, lease.fencingToken)
+                                        }
+                                    }
+                                }
+                            }
+                            try await inner.waitForAll()
+                        }
+                    }
+                }
+            }
+            group.addTask {
+                for number in 0..<12 {
+                    let key = ["x", "a", "b"][number % 3]
+                    let owner = try #require(try servers.owner(of: key))
+                    try await servers.move(slotOf: key, to: try self.another(than: owner, servers))
+                    try await Task.sleep(for: .milliseconds(50))
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(counted.visits == 3 * 3 * 150)
+        #expect(counted.overlaps == 0)
+        #expect(counted.wentBack == 0)
+    }
+
+    // MARK: - Failovers
+
+    @Test
+    func `a master that dies: locks of its slots go on with its replica within twice the node timeout and 2 s`()
+        async throws
+    {
+        let servers = try await RedisClusterServers()
+        let (a, b) = (try self.store(servers), try self.store(servers))
+        let held = Make.request("x", lease: .seconds(60))
+        let token = try #require(try await a.acquire(held).token)
+        let waiter = Make.request("x", lease: .seconds(60))
+        #expect(try await b.acquire(waiter).place != nil)
+        let old = try #require(try servers.owner(of: "x"))
+        let elsewhere = try #require(["a", "b", "c"].first { try servers.owner(of: $0) !== old })
+        try await Task.sleep(for: .milliseconds(100))
+        let start = ContinuousClock.now
+        old.kill()
+        // Others are not held up.
+        let other = Make.request(try Resource(elsewhere))
+        #expect(try await a.acquire(other).token != nil)
+        #expect(start.duration(to: .now) < .seconds(1))
+        let limit = RedisClusterServers.nodeTimeout * 2 + .seconds(2)
+        for store in [a, b] {
+            try await self.eventually("it does not go on", within: limit - start.duration(to: .now)) {
+                let request = Make.request("x", contention: .fail)
+                return (try? await store.acquire(request)) != nil
+            }
+        }
+        #expect(try servers.owner(of: "x") !== old)
+        #expect(try await a.renew([Renewal(key: held.key, lease: .seconds(60))]) == [.renewed(revokeRequested: false)])
+        #expect(try await a.release(held.key) == .released)
+        try await self.eventually("the waiter waits for ever", within: .seconds(5)) {
+            guard let next = try? await b.acquire(waiter).token else { return false }
+            #expect(next > token)
+            return true
+        }
+    }
+
+    @Test
+    func `a failover that was asked for loses nothing, and a waiter is told on the new master`() async throws {
+        let servers = try await RedisClusterServers()
+        let (a, b) = (try self.store(servers), try self.store(servers))
+        let held = Make.request("x", lease: .seconds(60))
+        #expect(try await a.acquire(held).token != nil)
+        let waiter = Make.request("x", lease: .seconds(60), acceptance: .seconds(5))
+        #expect(try await b.acquire(waiter).place != nil)
+        let signals = Signals(of: b)
+        let old = try #require(try servers.owner(of: "x"))
+        let replica = try #require(servers.replica(of: old))
+        #expect(try replica.execute("CLUSTER", "FAILOVER") == "OK")
+        try await self.eventually("no failover", within: .seconds(10)) { try servers.owner(of: "x") === replica }
+        #expect(try await a.release(held.key) == .released)
+        let told = await signals.first(within: .seconds(2)) { signal in
+            if case .granted(let id) = signal { id == waiter.id } else { false }
+        }
+        #expect(told != nil)
+        #expect(try await b.acquire(waiter).token != nil)
+    }
+
+    @Test
+    func `when no node answers it says so, and goes on when they are back`() async throws {
+        let servers = try await RedisClusterServers()
+        let store = try RedisLockStore(url: servers.url + "?timeout=500ms")
+        let request = Make.request("x")
+        #expect(try await store.acquire(request).token != nil)
+        for server in servers.servers { server.pause() }
+        let error = await #expect(throws: LockError.self) { try await store.acquire(Make.request("y")) }
+        #expect(error?.code == .storeUnavailable)
+        for server in servers.servers { server.resume() }
+        try await self.eventually("it does not go on", within: .seconds(10)) {
+            (try? await store.release(request.key)) == .released
+        }
+    }
+
+    // MARK: - What is said
+
+    @Test
+    func `the least permissions suffice on a cluster`() async throws {
+        let servers = try await RedisClusterServers()
+        for server in servers.servers {
+            let rules = RedisPermissions.rules(prefix: "lk:", isCluster: true)
+            #expect(try server.execute(["ACL", "SETUSER", "locks", "on", ">secret"] + rules) == "OK")
+            try server.execute("ACL", "LOG", "RESET")
+        }
+        let url = servers.url.replacing("://", with: "://locks:secret@") + "?prefix=lk:&timeout=5s"
+        for promise in StoreContract.cases where !promise.description.contains("lease") {
+            let name = "\(promise.description.utf8.reduce(0) { ($0 &* 31 &+ Int($1)) & 0xFFFF_FFFF })/"
+            try await promise.check(StoreContract.Subject(namePrefix: name) { try RedisLockStore(url: url) })
+        }
+        for server in servers.servers { #expect(try server.execute("ACL", "LOG") == "", "something was refused") }
+        for server in servers.servers.prefix(3) {
+            let calls = try server.execute("INFO", "commandstats").split(whereSeparator: \.isNewline)
+            for command in ["ssubscribe", "spublish"] {
+                let line = calls.first { $0.hasPrefix("cmdstat_\(command):") } ?? ""
+                // In shards, too: on Redis 7 and later nothing goes to nodes that do not care.
+                #expect(line.contains("rejected_calls=0,failed_calls=0"), "\(command): \(line)")
+            }
+        }
+    }
+
+    @Test
+    func `a server for one is not a cluster, and a node of a cluster no server for one`() async throws {
+        let single = try await RedisServer()
+        let no = try RedisLockStore(url: "redis+cluster://127.0.0.1:\(single.port)")
+        let error = await #expect(throws: LockError.self) { try await no.acquire(Make.request("x")) }
+        #expect(error?.code == .storeRefused)
+        #expect(error?.message.contains("write redis://127.0.0.1:\(single.port)") == true, "\(error?.message ?? "")")
+
+        let servers = try await RedisClusterServers()
+        let owner = try servers.owner(of: "x")
+        let wrong = try #require(servers.servers.first { $0 !== owner })
+        let node = try RedisLockStore(url: wrong.url)
+        let moved = await #expect(throws: LockError.self) { try await node.acquire(Make.request("x")) }
+        #expect(moved?.code == .storeRefused && moved?.message.contains("redis+cluster://") == true)
+
+        // Doctor tells of the whole and of each.
+        let findings = await (try self.store(servers)).diagnose()
+        #expect(findings.first?.value == "3 masters, 16384 of 16384 slots")
+        #expect(findings.count { $0.name.hasSuffix(" round trip") } == 3)
+        #expect(findings.count { $0.name == "least permissions" && $0.value.contains("+asking") } == 1)
+        #expect(findings.allSatisfy { $0.severity != .problem }, "\(findings)")
+    }
+}
+
+/// Counts who is in a room at once, and tokens that went back.
+private final class Counted: Sendable {
+    private struct State {
+        var inside: [String: Int] = [:]
+        var last: [String: FencingToken] = [:]
+        var visits = 0
+        var overlaps = 0
+        var wentBack = 0
+    }
+
+    private let state = Mutex(State())
+
+    var visits: Int { self.state.withLock { $0.visits } }
+    var overlaps: Int { self.state.withLock { $0.overlaps } }
+    var wentBack: Int { self.state.withLock { $0.wentBack } }
+
+    func visit(_ room: String, _ token: FencingToken) async throws {
+        self.state.withLock { state in
+            state.visits += 1
+            state.inside[room, default: 0] += 1
+            if state.inside[room] != 1 { state.overlaps += 1 }
+            if let last = state.last[room], token <= last { state.wentBack += 1 }
+            state.last[room] = token
+        }
+        await Task.yield()
+        self.state.withLock { $0.inside[room, default: 0] -= 1 }
+    }
+}
