@@ -10,9 +10,21 @@ struct LockCommands: Sendable {
     private static let keysPerScan = 500
 
     let prefix: String
+    private let isCluster: Bool
     private let owners = OwnerText()
 
-    init(prefix: String) { self.prefix = prefix }
+    /// Makes commands.
+    ///
+    /// - Parameters:
+    ///   - prefix: What all keys of locks start with.
+    ///   - isCluster: Whether they are for nodes of a cluster.
+    init(prefix: String, isCluster: Bool = false) {
+        self.prefix = prefix
+        self.isCluster = isCluster
+    }
+
+    /// The keys of a lock.
+    func keys(of resource: Resource) -> LockKeys { LockKeys(self.prefix, resource, isCluster: self.isCluster) }
 
     // MARK: - Requests
 
@@ -54,25 +66,19 @@ struct LockCommands: Sendable {
         _ floor: Int64?,
         _ read: @escaping @Sendable (RedisClient.Answer) throws(LockError) -> Reply
     ) -> LockCommand<Reply> {
-        let keys = LockKeys(self.prefix, request.resource)
+        let keys = self.keys(of: request.resource)
         let owner = self.owners.text(of: request.owner)
         let manner = LockModeText.manner(of: request, queues: queues)
-        let headStart = LockScripts.headStart * Int64(request.priority)
+        let lease = request.lease.millisecondsRoundedUp
         return LockCommand(
             place: .lock(keys),
             encode: { encoder, isKnown in
-                script.begin(&encoder, isKnown: isKnown)
+                script.begin(&encoder, isKnown: isKnown, isCluster: keys.isCluster)
                 keys.encode(&encoder)
-                keys.encodeTombstone(of: request.id, &encoder)
                 encoder.part(request.id)
-                encoder.part(request.lease.millisecondsRoundedUp)
+                encoder.part(lease)
+                encoder.part("|\(lease)|\(request.lockDelay.millisecondsRoundedUp)|", channel, "|", owner)
                 encoder.part(manner)
-                encoder.part(request.waitLimit.map { max(1, $0.millisecondsRoundedUp) } ?? 0)
-                encoder.part(max(1, request.acceptance.millisecondsRoundedUp))
-                encoder.part(request.lockDelay.millisecondsRoundedUp)
-                encoder.part(headStart)
-                encoder.part(channel)
-                encoder.part(owner)
                 if let floor { encoder.part(floor) }
             },
             read: read
@@ -81,11 +87,10 @@ struct LockCommands: Sendable {
 
     /// Gives up a request wherever it is.
     func withdraw(_ request: GrantKey) -> LockCommand<WithdrawReply> {
-        let keys = LockKeys(self.prefix, request.resource)
+        let keys = self.keys(of: request.resource)
         return LockCommand(place: .lock(keys)) { encoder, isKnown in
-            LockScripts.withdraw.begin(&encoder, isKnown: isKnown)
+            LockScripts.withdraw.begin(&encoder, isKnown: isKnown, isCluster: keys.isCluster)
             keys.encode(&encoder)
-            keys.encodeTombstone(of: request.id, &encoder)
             encoder.part(request.id)
         } read: { answer throws(LockError) in
             switch try ScriptReplies.number(answer.reply) {
@@ -100,10 +105,9 @@ struct LockCommands: Sendable {
 
     /// Renews grants; on a cluster, of one slot.
     func renew(_ renewals: [Renewal]) -> LockCommand<[RenewReply]> {
-        let prefix = self.prefix
-        return LockCommand(place: self.place(of: renewals.first?.key.resource)) { encoder, isKnown in
-            LockScripts.renew.begin(&encoder, groups: renewals.count, isKnown: isKnown)
-            for renewal in renewals { LockKeys(prefix, renewal.key.resource).encode(&encoder) }
+        LockCommand(place: self.place(of: renewals.first?.key.resource)) { [self] encoder, isKnown in
+            LockScripts.renew.begin(&encoder, locks: renewals.count, isKnown: isKnown, isCluster: self.isCluster)
+            for renewal in renewals { self.keys(of: renewal.key.resource).encode(&encoder) }
             for renewal in renewals {
                 encoder.part(renewal.key.id)
                 encoder.part(max(1, renewal.lease.millisecondsRoundedUp))
@@ -189,10 +193,9 @@ struct LockCommands: Sendable {
 
     /// Describes resources, at least one, in the order they are given; on a cluster, of one slot.
     func statuses(_ resources: [Resource]) -> LockCommand<[ResourceStatus]> {
-        let prefix = self.prefix
-        return LockCommand(place: self.place(of: resources.first)) { encoder, isKnown in
-            LockScripts.status.begin(&encoder, groups: resources.count, isKnown: isKnown)
-            for resource in resources { LockKeys(prefix, resource).encode(&encoder) }
+        LockCommand(place: self.place(of: resources.first)) { [self] encoder, isKnown in
+            LockScripts.status.begin(&encoder, locks: resources.count, isKnown: isKnown, isCluster: self.isCluster)
+            for resource in resources { self.keys(of: resource).encode(&encoder) }
         } read: { answer throws(LockError) in
             var statuses: [ResourceStatus] = []
             let replies = try ScriptReplies.elements(answer.reply, atLeast: resources.count)
@@ -254,7 +257,7 @@ struct LockCommands: Sendable {
     }
 
     private func place(of resource: Resource?) -> RedisClient.Place {
-        resource.map { .lock(LockKeys(self.prefix, $0)) } ?? .any
+        resource.map { .lock(self.keys(of: $0)) } ?? .any
     }
 
     /// A script for one resource.
@@ -264,11 +267,11 @@ struct LockCommands: Sendable {
         _ encode: @escaping @Sendable (inout CommandEncoder) -> Void = { _ in },
         read: @escaping @Sendable (RedisClient.Answer) throws(LockError) -> Reply
     ) -> LockCommand<Reply> {
-        let keys = LockKeys(self.prefix, resource)
+        let keys = self.keys(of: resource)
         return LockCommand(
             place: .lock(keys),
             encode: { encoder, isKnown in
-                script.begin(&encoder, isKnown: isKnown)
+                script.begin(&encoder, isKnown: isKnown, isCluster: keys.isCluster)
                 keys.encode(&encoder)
                 encode(&encoder)
             },

@@ -6,26 +6,25 @@ import HoldfastCore
 struct LockKeys: Sendable {
     let prefix: String
     let name: String
+    let isCluster: Bool
 
-    init(_ prefix: String, _ resource: Resource) {
+    init(_ prefix: String, _ resource: Resource, isCluster: Bool) {
         self.prefix = prefix
         self.name = resource.name
+        self.isCluster = isCluster
     }
+
+    /// How many keys of a lock a script is given.
+    static func count(isCluster: Bool) -> Int { isCluster ? 3 : 2 }
 
     /// The slot of all of them, on a cluster: neither names nor prefixes have braces.
     var slot: RedisSlot { RedisSlot(of: self.prefix + self.name) }
 
-    /// Lock, record, queue and waiters, as all scripts want them.
+    /// Lock and record, as all scripts want them, and on a cluster a key that is never there.
     func encode(_ encoder: inout CommandEncoder) {
         encoder.part(self.prefix, self.name, "", "")
         encoder.part("hf:{", self.prefix, self.name, "}:h")
-        encoder.part("hf:{", self.prefix, self.name, "}:q")
-        encoder.part("hf:{", self.prefix, self.name, "}:w")
-    }
-
-    /// The mark of a withdrawn request.
-    func encodeTombstone(of id: RequestID, _ encoder: inout CommandEncoder) {
-        encoder.part("hf:{", self.prefix, self.name, "}:t:\(id.secret)")
+        if self.isCluster { encoder.part("hf:{", self.prefix, self.name, "}:n") }
     }
 
     /// The resource of a record's key, or `nil` when the key is not one or of another prefix.

@@ -26,12 +26,16 @@ enum LockModeText {
         }
     }
 
-    /// How a request wants to be treated; one letter for the usual one, so that it costs nothing.
+    /// How a request wants to be treated, as ``LockScripts/acquire`` wants it.
     static func manner(of request: LockRequest, queues: Bool) -> String {
-        let start = queues ? "q" : "f"
-        if request.mode == .exclusive, request.fairness == .fair, request.holding.isEmpty { return start }
+        let isPlain = request.mode == .exclusive && request.priority == 0
+        let start = isPlain ? (queues ? "q" : "f") : (queues ? "Q" : "F")
+        let limit = request.waitLimit.map { max(1, $0.millisecondsRoundedUp) } ?? 0
+        let acceptance = max(1, request.acceptance.millisecondsRoundedUp)
+        let headStart = LockScripts.headStart * Int64(request.priority)
         let fairness = request.fairness == .barging ? "b" : "f"
-        return "\(start)\(fairness)\(Self.text(of: request.mode)):\(Self.text(of: request.holding))"
+        return "\(start)\(limit)|\(acceptance)|\(headStart)|\(fairness)\(Self.text(of: request.mode)):"
+            + Self.text(of: request.holding)
     }
 
     /// Writes references one after the other; what is none is left out.

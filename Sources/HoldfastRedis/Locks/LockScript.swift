@@ -8,31 +8,31 @@ package struct LockScript: Sendable {
     package let source: String
     /// How Redis names it.
     package let hash: String
-    private let keys: Int
     private let arguments: Int
-    /// `EVALSHA hash keys` for one group, encoded once.
+    /// `EVALSHA hash keys` for one lock, encoded once.
     private let header: [UInt8]
 
-    init(keys: Int, arguments: Int, _ source: String) {
+    init(arguments: Int, _ source: String) {
         self.source = source
         self.hash = SHA1.hex(source)
-        self.keys = keys
         self.arguments = arguments
-        self.header = Self.start(["EVALSHA", self.hash], keys: keys, arguments: arguments)
+        self.header = Self.start(["EVALSHA", self.hash], keys: LockKeys.count(isCluster: false), arguments: arguments)
     }
 
     /// Starts the command; the keys and then the arguments must follow.
     ///
     /// - Parameters:
     ///   - encoder: Where to write.
-    ///   - groups: How many resources the command is for.
+    ///   - locks: How many locks the command is for.
     ///   - isKnown: Whether the server is believed to know the script; if not, its text is sent along.
-    func begin(_ encoder: inout CommandEncoder, groups: Int = 1, isKnown: Bool) {
-        if isKnown, groups == 1 {
+    ///   - isCluster: Whether the server is a node of a cluster.
+    func begin(_ encoder: inout CommandEncoder, locks: Int = 1, isKnown: Bool, isCluster: Bool) {
+        if isKnown, locks == 1, !isCluster {
             encoder.raw(self.header)
         } else {
             let script = isKnown ? ["EVALSHA", self.hash] : ["EVAL", self.source]
-            encoder.raw(Self.start(script, keys: groups * self.keys, arguments: groups * self.arguments))
+            let keys = locks * LockKeys.count(isCluster: isCluster)
+            encoder.raw(Self.start(script, keys: keys, arguments: locks * self.arguments))
         }
     }
 

@@ -4,7 +4,7 @@ import HoldfastCore
 
 /// What one of several masters is asked besides, when a majority decides.
 extension LockScripts {
-    /// KEYS: lock, record, queue, waiters, tombstone.
+    /// KEYS: lock, record.
     ///
     /// ARGV: as those of ``acquire``.
     ///
@@ -13,12 +13,11 @@ extension LockScripts {
     ///
     /// Answers 1 it held something, 0 it did not, or is over.
     package static let yield = LockScript(
-        keys: 5,
-        arguments: 9,
+        arguments: 4,
         start + prelude + #"""
             local me = ARGV[1]
             load(call('GET', H))
-            if isFinished(me) or (tomb > ms and call('EXISTS', KEYS[5]) == 1) then return 0 end
+            if isFinished(me) or (tomb > ms and call('EXISTS', T .. me) == 1) then return 0 end
             \#(wish)
             asker = me
             local value = settle()
@@ -44,7 +43,7 @@ extension LockScripts {
             """#
     )
 
-    /// KEYS: lock, record, queue, waiters.
+    /// KEYS: lock, record.
     ///
     /// ARGV: id, token.
     ///
@@ -52,7 +51,6 @@ extension LockScripts {
     ///
     /// Answers 1 done, 0 it does not hold.
     package static let lift = LockScript(
-        keys: 4,
         arguments: 2,
         start + prelude + #"""
             local me, wanted = ARGV[1], ARGV[2] + 0

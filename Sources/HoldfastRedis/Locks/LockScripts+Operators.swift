@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension LockScripts {
-    /// KEYS: lock, record, queue, waiters.
+    /// KEYS: lock, record.
     ///
     /// Answers `{reached, holder…}`.
     package static let revoke = LockScript(
-        keys: 4,
         arguments: 0,
         start + prelude + #"""
             load(call('GET', H))
@@ -29,11 +28,10 @@ extension LockScripts {
             """#
     )
 
-    /// KEYS: lock, record, queue, waiters.
+    /// KEYS: lock, record.
     ///
     /// Answers the holders that were thrown out, or nothing.
     package static let force = LockScript(
-        keys: 4,
         arguments: 0,
         start + prelude + #"""
             load(call('GET', H))
@@ -52,7 +50,7 @@ extension LockScripts {
                   finish(all[i], true)
                   -- The record remembers the last 16 only.
                   if i + 32 < #all then
-                    call('SET', string.sub(H, 1, -2) .. 't:' .. all[i], '1', 'PX', 60000)
+                    call('SET', T .. all[i], '1', 'PX', 60000)
                     tomb = ms + 60000
                   end
                   if ch and ch ~= '' then tell(ch, 'l ' .. all[i]) end
@@ -68,18 +66,17 @@ extension LockScripts {
             """#
     )
 
-    /// KEYS: lock, record, queue, waiters for each resource.
+    /// KEYS: lock, record for each resource.
     ///
     /// Writes nothing.
     ///
     /// Answers for each `{rests for, {holder…}, {id, µs waited, owner, mode, priority, fairness, kept, …}}`.
     package static let status = LockScript(
-        keys: 4,
         arguments: 0,
         start + prelude + #"""
             local answers = {}
-            for i = 1, #KEYS / 4 do
-              K, H, Q, W = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1], KEYS[4 * i]
+            for i = 1, #KEYS / STEP do
+              name(KEYS[STEP * (i - 1) + 1], KEYS[STEP * (i - 1) + 2])
               load(call('GET', H))
               answers[i] = report(1000)
             end

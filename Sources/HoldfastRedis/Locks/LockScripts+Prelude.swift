@@ -8,12 +8,19 @@ extension LockScripts {
     ///
     /// `since`, ranks and tokens are in microseconds, all else in milliseconds of the server's clock.
     private static let state = #"""
-        local K, H, Q, W = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-        local S, E
+        local K, H, Q, W, S, E, T
+        -- One lock's keys: those that are not given are named after its record.
+        local function name(lock, record)
+          local base = string.sub(record, 1, -2)
+          K, H, Q, W, S, E, T = lock, record, base .. 'q', base .. 'w', base .. 's', base .. 'e', base .. 't:'
+        end
+        name(KEYS[1], KEYS[2])
+        -- How many keys of each lock are given.
+        local STEP = KEYS[3] == string.sub(H, 1, -2) .. 'n' and 3 or 2
         clock = clock or call('TIME')
         local us = clock[1] * 1000000 + clock[2]
         local ms = math.floor(us / 1000)
-        local DAY, MARK = '86400000', 'hf:shared'
+        local DAY, MARK, NOBODY = '86400000', 'hf:shared', '--------------------------------.'
         local token, id, since, expires, lease, delay, accepted, revoke, priority, channel, owner
         local rest, tomb, queue, due, ended
         local kind, updater, wish, keeps, stale, foreign
@@ -21,21 +28,22 @@ extension LockScripts {
           id, since, expires, delay, accepted, revoke, priority, channel, owner = '', 0, 0, 0, 0, 0, 0, '', ''
           kind, updater, wish, keeps, stale = '', '', 0, '', false
         end
-        local PLAIN = '^H(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)(%x*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|(.*)$'
+        local PLAIN = '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|(.*)$'
         local GENERAL = '^G(%d+)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d)|(%d)|(%-?%d+)|(%d+)|(%d+)|(%d)|(%d+)|(%a?)|' ..
           '([^|]*)|(%d+)|(%x*)|([^|]*)|([^|]*)|(.*)$'
         local function load(record)
-          S, E = string.sub(H, 1, -2) .. 's', string.sub(H, 1, -2) .. 'e'
           vacate()
           token, lease, rest, tomb, queue, due, ended = 0, 0, 0, 0, 0, 0, ''
           local form = record and string.byte(record)
-          if form == 70 then
-            token, ended = (tonumber(string.sub(record, 2, 17)) or 0), string.sub(record, 18)
+          if form == 70 or form == 82 then
+            token = tonumber(string.sub(record, 2, 17)) or 0
+            ended = string.match(record, '^[^|]*', form == 82 and 34 or 51)
           elseif form == 72 then
-            local a, b, c, d, e, f, g, h, i = string.match(record, PLAIN)
+            local a, b, c, d, e, f, g = string.match(record, PLAIN, 51)
             if a then
-              token, ended, id, since, lease, delay, accepted = a + 0, b, c, d * 1000000 + e, f + 0, g + 0, 1
-              expires, channel, owner = math.floor(since / 1000) + lease, h, i
+              token, id, ended, accepted = tonumber(string.sub(record, 2, 17)) or 0, string.sub(record, 18, 49), a, 1
+              since, lease, delay, channel, owner = b * 1000000 + c, d + 0, e + 0, f, g
+              expires = math.floor(since / 1000) + lease
             end
           elseif form == 71 then
             local a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t = string.match(record, GENERAL)
@@ -60,7 +68,7 @@ extension LockScripts {
           end
           local record
           if id == '' and kind == '' and queue == 0 and rest == 0 and tomb <= ms then
-            record = string.format('F%016.0f', token) .. ended
+            record = string.format('F%016.0f', token) .. NOBODY .. ended .. '|'
           else
             record = string.format('G%.0f|%s|%.0f|%.0f|%.0f|%.0f|%d|%d|%d|%.0f|%.0f|%d|%.0f|%s|%s|%.0f|%s|%s|%s|%s',
               token, id, since, expires, lease, delay, accepted, revoke, priority, rest, tomb, queue, due, kind, updater,
@@ -69,17 +77,15 @@ extension LockScripts {
           call('SET', H, record, 'PX', '172800000')
         end
         local function isReleased(who)
-          return string.find(ended, string.sub(who, 17), 1, true) ~= nil
+          return string.find(ended, string.sub(who, 17) .. '.', 1, true) ~= nil
         end
         local function isFinished(who)
-          return isReleased(who) or string.find(ended, string.upper(string.sub(who, 17)), 1, true) ~= nil
+          return string.find(ended, string.sub(who, 17), 1, true) ~= nil
         end
-        -- Remembers a request that ended, in capitals if it was not its holder who released it.
+        -- Remembers a request that ended, and whether its holder released it.
         local function finish(who, taken)
           if isFinished(who) then return end
-          local tail = string.sub(who, 17)
-          if taken then tail = string.upper(tail) end
-          ended = string.sub(tail .. ended, 1, 256)
+          ended = string.sub(string.sub(who, 17) .. (taken and '!' or '.') .. ended, 1, 272)
         end
         -- How many were told; an error is no reason to stop half-way, since nothing is rolled back.
         local function tell(ch, message)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension LockScripts {
-    /// KEYS: lock, record, queue, waiters of the resource that the owner waits for.
+    /// KEYS: lock, record of the resource that the owner waits for.
     ///
     /// ARGV: short id of the owner, prefix, most resources, most holders and waiters.
     ///
@@ -11,7 +11,6 @@ extension LockScripts {
     ///
     /// Answers `name, status, …`, a status as in ``status``.
     package static let waits = LockScript(
-        keys: 4,
         arguments: 4,
         start + prelude + #"""
             local first, prefix, most, budget = ARGV[1], ARGV[2], ARGV[3] + 0, ARGV[4] + 0
@@ -21,9 +20,9 @@ extension LockScripts {
             while #next > 0 and budget > 0 do
               local who = table.remove(next)
               local index = 'hf:o:' .. who
-              for _, name in ipairs(call('SMEMBERS', index)) do
-                if not seen[name] and string.sub(name, 1, #prefix) == prefix and budget > 0 and #answers < 2 * most then
-                  K, H, Q, W = name, 'hf:{' .. name .. '}:h', 'hf:{' .. name .. '}:q', 'hf:{' .. name .. '}:w'
+              for _, lock in ipairs(call('SMEMBERS', index)) do
+                if not seen[lock] and string.sub(lock, 1, #prefix) == prefix and budget > 0 and #answers < 2 * most then
+                  name(lock, 'hf:{' .. lock .. '}:h')
                   load(call('GET', H))
                   local found = report(budget)
                   local inTheWay, waits = {}, false
@@ -36,8 +35,8 @@ extension LockScripts {
                   budget = budget - #inTheWay - 1
                   -- Past the limit it cannot be told who waits: then what was remembered counts.
                   if waits or budget <= 0 then
-                    seen[name] = true
-                    answers[#answers + 1] = name
+                    seen[lock] = true
+                    answers[#answers + 1] = lock
                     answers[#answers + 1] = found
                     for _, one in ipairs(inTheWay) do
                       if one ~= '' and not owners[one] then
@@ -46,7 +45,7 @@ extension LockScripts {
                       end
                     end
                   else
-                    call('SREM', index, name)
+                    call('SREM', index, lock)
                   end
                 end
               end

@@ -16,18 +16,20 @@ import HoldfastCore
 ///   only while `x` is the marker: whoever deletes or replaces it has taken the lock from all of them.
 /// - `hf:{x}:q`, a sorted set: who waits, by rank.
 /// - `hf:{x}:w`, a hash: what is known of each waiter.
-/// - `hf:{x}:t:ID`, for a minute: request ID was withdrawn.
+/// - `hf:{x}:t:ID`, for a minute: request ID was withdrawn, or its holder thrown out.
 ///
 /// And for long waits, elsewhere:
 /// - `hf:o:OWNER`, a set: the resources that an owner asked ``waits`` about, for a day.
 ///
-/// Keys come as KEYS, data as ARGV; nothing is ever put into the text of a script. The names of `:s` and `:e` are made
-/// of the record's, so that a command for an exclusive lock does not carry them.
+/// Keys come as KEYS, data as ARGV; nothing is ever put into the text of a script. Only the lock's and the record's name
+/// are given, and the others made of them: Lua reads every byte that it is given. On a cluster `hf:{x}:n` is given too,
+/// which never exists: so a node answers `TRYAGAIN` while the slot is on its way, instead of failing in mid-script.
 ///
-/// The record has three forms, since most of a script's time is spent on reading and writing it: `F` the resource is
-/// free, with a token and the ends of the ids of the last requests that ended; `H` the same and a plain exclusive hold;
-/// `G` everything else. An uncontended acquire or release of an exclusive lock sees only `F` and `H`, makes four calls
-/// to Redis, and does not get as far as the rules for the rest.
+/// The record has four forms, since most of a script's time is spent on reading and writing it. `H`, a plain exclusive
+/// hold: token (16 digits), id (32), `.`, ends of the ids of the last requests that ended, `|`, and a description. `R`, the
+/// same, and it was released. `F`, free, with dashes for the id and no description. `G`, everything else. An uncontended
+/// acquire or release of an exclusive lock sees only the first three, makes four short calls to Redis, and does not get
+/// as far as the rules for the rest.
 ///
 /// Of several holders, a command touches those that it is for and those whose leases are over. Replies to requesters
 /// name 100 holders at most; only `status`, `waits`, `revoke` and `force` read every one.
@@ -47,52 +49,61 @@ package enum LockScripts {
     /// The head start of one step of priority, in µs.
     static let headStart = Limits.priorityHeadStart.nanoseconds / 1000
 
-    /// KEYS: lock, record, queue, waiters, tombstone.
+    /// KEYS: lock, record.
     ///
-    /// ARGV: id, lease, manner, wait limit or 0, acceptance, lock delay, head start in µs, channel, owner. The manner
-    /// is `q` or `f` (to wait or not), and unless it is fair, exclusive and keeps nothing, also `f` or `b` (fair or
-    /// barging), the mode (`x`, `s`, `u`, `pN`), a colon, and the references of what is kept.
+    /// ARGV: id, lease, `|lease|lock delay|channel|owner` (what follows in the record of a plain hold), manner. The manner
+    /// is `L W|A|S|F M:R` without the spaces: whether to wait (`q`) or not (`f`), in capitals unless it is exclusive and
+    /// without priority; wait limit or 0; acceptance; head start in µs; fair or barging (`f`, `b`); the mode (`x`, `s`,
+    /// `u`, `pN`); the references of what is kept.
     ///
     /// Answers the token; 0 finished; -1 queue full; or `{1 waiting | 2 busy, position, check after, holder…}`.
     package static let acquire = acquire(floor: "")
 
-    /// The same on one of several masters: its token is not below ARGV 10 either.
-    package static let acquireOnNode = acquire(floor: "floor = ARGV[10] + 0", arguments: 10)
+    /// The same where others may have given tokens too: its token is not below ARGV 5.
+    package static let acquireOnNode = acquire(floor: "floor = ARGV[5] + 0", arguments: 5)
 
-    private static func acquire(floor: String, arguments: Int = 9) -> LockScript {
+    private static func acquire(floor: String, arguments: Int = 4) -> LockScript {
         LockScript(
-            keys: 5,
             arguments: arguments,
             #"""
             local call = redis.call
             local me = ARGV[1]
-            local clock = call('TIME')
+            local clock
             local floor = 0
             \#(floor)
-            local record = call('GET', KEYS[2])
-            if not record and call('EXISTS', KEYS[3]) == 0 then record = 'F0000000000000000' end
-            if record and string.byte(record) == 70 and ARGV[7] == '0' and
-              (#ARGV[3] == 1 or string.byte(ARGV[3], 3) == 120) then
-              local tail = string.sub(me, 17)
-              if string.find(record, tail, 18, true) or string.find(record, string.upper(tail), 18, true) then return 0 end
+            local record = call('GETRANGE', KEYS[2], 0, 170)
+            local form = string.byte(record)
+            if not form and call('EXISTS', string.sub(KEYS[2], 1, -2) .. 'q') == 0 then
+              form, record = 70, 'F0000000000000000--------------------------------.|'
+            end
+            if (form == 82 or form == 70) and string.byte(ARGV[4]) > 96 then
+              local from = form == 82 and 34 or 51
+              local past = string.sub(record, from, math.min((string.find(record, '|', 51, true) or 171) - 1, from + 118))
+              if string.find(past, string.sub(me, 17), 1, true) then return 0 end
               if call('SET', KEYS[1], me, 'NX', 'PX', ARGV[2]) then
+                clock = call('TIME')
                 local token = clock[1] * 1000000 + clock[2]
                 local following = string.sub(record, 2, 17) + 1
+                -- The time to live is set anew once an hour; tokens in the future say nothing about when that was.
+                local isSet = following <= token and math.floor(following / 3600000000) == math.floor(token / 3600000000)
                 if following > token then token = following end
-                if floor > token then token = floor end
-                call('SET', KEYS[2], string.format('H%016.0f', token) .. string.sub(record, 18) .. '|' .. me .. '|' ..
-                  clock[1] .. '|' .. clock[2] .. '|' .. ARGV[2] .. '|' .. ARGV[6] .. '|' .. ARGV[8] .. '|' .. ARGV[9],
-                  'PX', '172800000')
+                if floor > token then token, isSet = floor, false end
+                record = string.format('H%016.0f', token) .. me .. '.' .. past .. '|' .. clock[1] .. '|' .. clock[2] .. ARGV[3]
+                if isSet then
+                  call('SET', KEYS[2], record, 'KEEPTTL')
+                else
+                  call('SET', KEYS[2], record, 'PX', '172800000')
+                end
                 return token
               end
             end
 
             """# + prelude + #"""
-                load(record)
-                if isFinished(me) or (tomb > ms and call('EXISTS', KEYS[5]) == 1) then return 0 end
+                load(call('GET', H))
+                if isFinished(me) or (tomb > ms and call('EXISTS', T .. me) == 1) then return 0 end
                 \#(wish)
                 local function take()
-                  hold(me, mode, ARGV[2], ARGV[2], ARGV[6], 1, prio, ARGV[8], ARGV[9])
+                  hold(me, mode, ARGV[2], ARGV[2], delays, 1, prio, mail, named)
                 end
                 asker = me
                 local value = settle()
@@ -125,7 +136,7 @@ package enum LockScripts {
                     index = index + 1
                   end
                 end
-                if fits(mode) and passes(not position and us - ARGV[7]) then
+                if fits(mode) and passes(not position and us - head) then
                   if position then drop(me) end
                   take()
                   local given = token
@@ -135,7 +146,7 @@ package enum LockScripts {
                 end
                 local verdict = 1
                 if not position then
-                  if string.byte(ARGV[3]) == 102 then
+                  if waits == 'f' then
                     verdict, position = 2, 0
                   else
                     if queue == 1 and call('ZCARD', Q) >= \#(Limits.maximumWaiters) then
@@ -161,36 +172,36 @@ package enum LockScripts {
                   if foreign and position == 0 then wait = math.min(wait, 100) end
                 end
                 -- Nobody tells a waiter without a channel anything.
-                if ARGV[8] == '' then wait = math.min(wait, 100) end
+                if mail == '' then wait = math.min(wait, 100) end
                 if rest > ms then wait = math.max(wait, rest - ms) end
                 return describe({ verdict, position, wait }, value, \#(maximumBlockers))
                 """#
         )
     }
 
-    /// Reads the manner of an acquire, and puts the request into the queue.
+    /// Reads the arguments of an acquire, and puts the request into the queue.
     static let wish = #"""
-        local mode, barges, holding = 'x', 'f', ''
-        if #ARGV[3] > 1 then barges, mode, holding = string.match(ARGV[3], '^.(%a)([^:]*):(%x*)$') end
-        local prio = ARGV[7] / \#(LockScripts.headStart)
+        local delays, mail, named = string.match(ARGV[3], '^|%d+|(%d+)|([^|]*)|(.*)$')
+        local waits, limit, acceptance, head, barges, mode, holding =
+          string.match(string.lower(ARGV[4]), '^(%a)(%d+)|(%d+)|(%-?%d+)|(%a)([^:]*):(%x*)$')
+        local prio = head / \#(LockScripts.headStart)
         local function enqueue()
           local till = 0
-          if ARGV[4] ~= '0' then
-            till = ms + ARGV[4]
+          if limit ~= '0' then
+            till = ms + limit
             if due == 0 or till < due then due = till end
           end
           queue = 1
-          call('ZADD', Q, string.format('%.0f', us - ARGV[7]), me)
-          call('HSET', W, me, string.format('%.0f|%.0f|%s|%s|%s|%d|%s|%s|%s|%s|%s', us, till, ARGV[2], ARGV[5],
-            ARGV[6], prio, mode, barges, holding, ARGV[8], ARGV[9]))
+          call('ZADD', Q, string.format('%.0f', us - head), me)
+          call('HSET', W, me, string.format('%.0f|%.0f|%s|%s|%s|%d|%s|%s|%s|%s|%s', us, till, ARGV[2], acceptance,
+            delays, prio, mode, barges, holding, mail, named))
         end
         """#
 
-    /// KEYS: lock, record, queue, waiters.
+    /// KEYS: lock, record.
     ///
     /// ARGV: id. Answers 1 released, 0 not held, 2 it had ended before.
     package static let release = LockScript(
-        keys: 4,
         arguments: 1,
         #"""
         local call = redis.call
@@ -198,17 +209,14 @@ package enum LockScripts {
         local floor = 0
         local me = ARGV[1]
         local value = call('GET', KEYS[1])
-        local record = call('GET', KEYS[2])
-        if value == me and record and string.byte(record) == 72 then
+        if value == me and call('GETRANGE', KEYS[2], 0, 0) == 'H' then
           call('DEL', KEYS[1])
-          local last = math.min((string.find(record, '|', 18, true) or 18) - 1, 257)
-          call('SET', KEYS[2], 'F' .. string.sub(record, 2, 17) .. string.sub(me, 17) .. string.sub(record, 18, last),
-            'PX', '172800000')
+          call('SETRANGE', KEYS[2], 0, 'R')
           return 1
         end
 
         """# + prelude + #"""
-            load(record)
+            load(call('GET', H))
             if value == me then
               call('DEL', K)
               finish(me)
@@ -237,19 +245,18 @@ package enum LockScripts {
             """#
     )
 
-    /// KEYS: lock, record, queue, waiters, tombstone.
+    /// KEYS: lock, record.
     ///
     /// ARGV: id.
     ///
     /// Answers 2 released, 1 left the queue, 0 not known.
     package static let withdraw = LockScript(
-        keys: 5,
         arguments: 1,
         start + prelude + #"""
             local me = ARGV[1]
             load(call('GET', H))
             local value = settle()
-            call('SET', KEYS[5], '1', 'PX', 60000)
+            call('SET', T .. me, '1', 'PX', 60000)
             tomb = ms + 60000
             local answer = 0
             if kind ~= '' and call('HGET', S, me) then
@@ -270,58 +277,61 @@ package enum LockScripts {
             """#
     )
 
-    /// KEYS: lock, record, queue, waiters for each grant.
+    /// KEYS: lock, record for each grant.
     ///
     /// ARGV: id, lease for each.
     ///
     /// Answers for each 0 lost, 1 renewed, 2 renewed and asked to let go.
     package static let renew = LockScript(
-        keys: 4,
         arguments: 2,
         start + prelude + #"""
             local answers = {}
-            for i = 1, #KEYS / 4 do
-              K, H, Q, W = KEYS[4 * i - 3], KEYS[4 * i - 2], KEYS[4 * i - 1], KEYS[4 * i]
+            for i = 1, #KEYS / STEP do
+              name(KEYS[STEP * (i - 1) + 1], KEYS[STEP * (i - 1) + 2])
               local me, lasts = ARGV[2 * i - 1], ARGV[2 * i]
-              load(call('GET', H))
+              local record = call('GET', H)
               local value = call('GET', K)
-              if value ~= me and (id ~= '' or kind ~= '' or queue == 1) then
-                value = settle()
-                if value ~= me and kind == '' then save() end
-              end
-              if value == me then
-                if id == me then
-                  call('PEXPIRE', K, lasts)
-                else
-                  hold(me, 'x', lasts, lasts, 0, 1, 0, '', '')
-                end
-                accepted, expires, lease = 1, ms + lasts, lasts + 0
-                save()
-                answers[i] = 1 + revoke
-              elseif kind ~= '' then
-                local mine = call('HGET', S, me)
-                if mine then
-                  local _, asked = touch(me, mine, lasts)
-                  answers[i] = 1 + asked
-                else
-                  answers[i] = 0
-                end
-                save()
+              if value == me and record and string.find(record, '^H[^|]*|%d+|%d+|%d+|0|') then
+                -- A plain hold without a lock delay: the lease is the key's alone.
+                call('PEXPIRE', K, lasts)
+                call('PEXPIRE', H, '172800000')
+                answers[i] = 1
               else
+                load(record)
+                if value ~= me and (id ~= '' or kind ~= '' or queue == 1) then
+                  value = settle()
+                  if value ~= me and kind == '' then save() end
+                end
                 answers[i] = 0
+                if value == me then
+                  if id == me then
+                    call('PEXPIRE', K, lasts)
+                  else
+                    hold(me, 'x', lasts, lasts, 0, 1, 0, '', '')
+                  end
+                  accepted, expires, lease = 1, ms + lasts, lasts + 0
+                  save()
+                  answers[i] = 1 + revoke
+                elseif kind ~= '' then
+                  local mine = call('HGET', S, me)
+                  if mine then
+                    local _, asked = touch(me, mine, lasts)
+                    answers[i] = 1 + asked
+                  end
+                  save()
+                end
               end
             end
             return answers
             """#
     )
 
-    /// KEYS: lock, record, queue, waiters.
+    /// KEYS: lock, record.
     ///
     /// ARGV: id, mode, `f` (do not wait), `q` (wait) or `p` (wait, without messages), references of what is kept.
     ///
     /// Answers the token; 0 lost; or `{1 waiting | 2 busy, 0, check after, holder…}`.
     package static let convert = LockScript(
-        keys: 4,
         arguments: 4,
         start + prelude + #"""
             local me, mode = ARGV[1], ARGV[2]

@@ -11,7 +11,7 @@ extension RedisLockStore {
         case .cluster(let cluster):
             // Those who wait ask nobody, so somebody else has to.
             cluster.watch()
-            return try await cluster.master(of: LockKeys(self.configuration.prefix, resource).slot)
+            return try await cluster.master(of: self.commands.keys(of: resource).slot)
         }
     }
 
@@ -19,7 +19,7 @@ extension RedisLockStore {
     func knownMaster(of resource: Resource) -> RedisMaster? {
         switch self.servers {
         case .one(let master): master
-        case .cluster(let cluster): cluster.known(LockKeys(self.configuration.prefix, resource).slot)
+        case .cluster(let cluster): cluster.known(self.commands.keys(of: resource).slot)
         }
     }
 
@@ -54,7 +54,7 @@ extension RedisLockStore {
         guard case .cluster = self.servers else { return try await self.client.run(command(items)) }
         var groups: [RedisSlot: [Int]] = [:]
         for (index, item) in items.enumerated() {
-            groups[LockKeys(self.configuration.prefix, resource(item)).slot, default: []].append(index)
+            groups[self.commands.keys(of: resource(item)).slot, default: []].append(index)
         }
         let commands = groups.values.map { indices in (indices, command(indices.map { items[$0] })) }
         let outcomes = await withTaskGroup(of: ([Int], Result<[Reply], LockError>).self) {

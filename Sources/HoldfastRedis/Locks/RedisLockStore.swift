@@ -65,7 +65,7 @@ public final class RedisLockStore: LockStore {
         // The scripts know channels of a cluster by the last character.
         self.channel = "hf:c:\(Hex.text(of: generator.next()))\(isCluster ? "~" : "")"
         self.handlers = handlers
-        self.commands = LockCommands(prefix: configuration.prefix)
+        self.commands = LockCommands(prefix: configuration.prefix, isCluster: isCluster)
         let connector = try Connector(configuration, loop: loop)
         self.connector = connector
         let ear = Ear<RedisLockStore>()
