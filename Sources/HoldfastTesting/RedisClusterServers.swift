@@ -4,19 +4,21 @@ import HoldfastCore
 
 /// A Redis Cluster of three masters with a replica each, for tests: real programs on loopback.
 ///
-/// Its nodes take one of them for dead after ``nodeTimeout``.
+/// Its nodes take one of them for dead after ``nodeTimeout``; half of that without a word ends their connections, and with
+/// them what is published meanwhile.
 public final class RedisClusterServers: Sendable {
     /// After how long of silence a node counts as dead.
-    public static let nodeTimeout: Duration = .seconds(1)
+    public let nodeTimeout: Duration
 
     /// The servers: three masters first, as it was at the start.
     public let servers: [RedisServer]
 
     /// Starts everything and waits until all nodes agree: about five seconds.
     ///
-    /// - Parameter arguments: More arguments for the servers.
+    /// - Parameter nodeTimeout: After how long of silence a node counts as dead; whole seconds.
     /// - Throws: ``LockError`` when a program is missing or something does not come up.
-    public init(arguments: [String] = []) async throws {
+    public init(nodeTimeout: Duration = .seconds(1)) async throws {
+        self.nodeTimeout = nodeTimeout
         var servers: [RedisServer] = []
         for _ in 0..<6 {
             servers.append(
@@ -24,9 +26,9 @@ public final class RedisClusterServers: Sendable {
                     arguments: [
                         // The port of the nodes among themselves is 10,000 above otherwise, which may be none.
                         "--cluster-port", "\(RedisServer.freePort())", "--cluster-enabled", "yes",
-                        "--cluster-node-timeout", "\(Self.nodeTimeout.components.seconds * 1000)",
+                        "--cluster-node-timeout", "\(nodeTimeout.components.seconds * 1000)",
                         "--repl-diskless-sync-delay", "0",
-                    ] + arguments
+                    ]
                 )
             )
         }
@@ -111,6 +113,7 @@ public final class RedisClusterServers: Sendable {
             try self.servers.allSatisfy {
                 let (facts, nodes) = (try $0.execute("CLUSTER", "INFO"), try $0.execute("CLUSTER", "NODES"))
                 return facts.contains("cluster_known_nodes:6") && !nodes.contains("handshake")
+                    && !nodes.contains("disconnected")
             }
         }
         for (replica, master) in zip(self.servers.dropFirst(3), masters) {

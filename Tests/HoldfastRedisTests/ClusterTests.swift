@@ -185,7 +185,7 @@ struct ClusterTests {
         let other = Make.request(try Resource(elsewhere))
         #expect(try await a.acquire(other).token != nil)
         #expect(start.duration(to: .now) < .seconds(1))
-        let limit = RedisClusterServers.nodeTimeout * 2 + .seconds(2)
+        let limit = servers.nodeTimeout * 2 + .seconds(2)
         for store in [a, b] {
             try await self.eventually("it does not go on", within: limit - start.duration(to: .now)) {
                 let request = Make.request("x", contention: .fail)

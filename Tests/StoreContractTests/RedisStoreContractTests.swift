@@ -134,7 +134,7 @@ actor SharedCluster {
 
     var url: String {
         get async throws {
-            let task = self.starting ?? Task { try await RedisClusterServers() }
+            let task = self.starting ?? Task { try await RedisClusterServers(nodeTimeout: .seconds(15)) }
             self.starting = task
             return try await task.value.url
         }

@@ -26,7 +26,7 @@ extension Engine {
         do {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { try await self.store.run() }
-                group.addTask { await self.keepTime() }
+                group.addTask(executorPreference: self.keeper) { await self.keepTime() }
                 group.addTask { _ = await self.stopRequest.wait() }
                 // Whichever ends first ends the service. Holders and waiters are told before the others are awaited:
                 // nobody watches their deadlines any more.
@@ -86,6 +86,11 @@ extension Engine {
     /// Sleeps until an instant or a nudge, whichever comes first.
     private func sleep(until instant: Instant?) async {
         guard let instant else {
+            _ = await self.nudge.wait()
+            return
+        }
+        if let keeper = self.keeper {
+            keeper.wake(after: self.clock.now.duration(to: instant)) { [nudge] in nudge.wake(.timer) }
             _ = await self.nudge.wait()
             return
         }

@@ -63,6 +63,8 @@ final class Engine: Sendable {
     ///
     /// `nil` for the machine's.
     let world: ObjectIdentifier?
+    /// Where the timekeeper runs; `nil` in a simulation, which has one thread for all.
+    let keeper: Keeper?
     /// Where the timekeeper sleeps.
     let nudge = WakeSlot()
     /// Where `run()` waits to be told to end in an orderly way.
@@ -86,6 +88,7 @@ final class Engine: Sendable {
         self.identity = .current(instance: self.identifiers.word(), program: configuration.program)
         self.origin = clock.now
         self.world = type(of: clock) is AnyClass ? ObjectIdentifier(clock as AnyObject) : nil
+        self.keeper = clock is ContinuousClock ? Keeper() : nil
         self.state = Mutex(State(wheel: DeadlineWheel(origin: self.origin)))
     }
 

@@ -46,7 +46,9 @@ package struct BenchWorkers: Sendable {
             if early > 0 { try await Task.sleep(for: .nanoseconds(early), clock: .continuous) }
             let (started, cpu) = (BootTime.now, hf_cpu_time())
             let end = max(start, started) + Int64(seconds * 1e9)
-            let logs = await self.logs(services, until: end)
+            let logs = await withTaskExecutorPreference(StoreFactory.executor(of: store)) {
+                await self.logs(services, until: end)
+            }
             return (logs, started, hf_cpu_time() - cpu)
         }
     }

@@ -18,6 +18,7 @@ package struct BenchCommand: AsyncParsableCommand {
 
             holdfast bench --workload par64 --seconds 10 --store redis://localhost
             holdfast bench --workload cont16 --processes 4
+            holdfast bench --workload par64 --executor loop --store redis://localhost
             """
     )
 
@@ -27,6 +28,8 @@ package struct BenchCommand: AsyncParsableCommand {
     var seconds: Double = 5
     @Option(name: .long, help: ArgumentHelp("How many processes to spread the workers over.", valueName: "n"))
     var processes = 1
+    @Option(name: .long, help: "Where workers run: pool (Swift's threads) or loop (the thread of a Redis store).")
+    var executor = BenchExecutor.pool
     @OptionGroup var storage: StoreOptions
 
     /// Makes the command, for the parser.
@@ -40,7 +43,7 @@ package struct BenchCommand: AsyncParsableCommand {
         guard self.processes >= 1 else {
             throw CommandFailure(ExitStatus.configuration, "--processes must be at least 1")
         }
-        let url = try self.storage.url()
+        let url = try self.store()
         for workload in self.workload.map({ [$0] }) ?? BenchWorkload.usual {
             if self.workload == nil { Output.note("\(workload.rawValue) for \(self.seconds) s on \(url)") }
             let report = try await self.interruptible { try await self.measure(workload, on: url) }
@@ -53,6 +56,15 @@ package struct BenchCommand: AsyncParsableCommand {
                 ).text
             )
         }
+    }
+
+    private func store() throws -> StoreURL {
+        let url = try self.storage.url()
+        guard self.executor == .loop else { return url }
+        guard let url = url.runningCallers else {
+            throw CommandFailure(ExitStatus.configuration, "--executor loop is for one Redis, a Sentinel or a cluster")
+        }
+        return url
     }
 
     /// Lets a signal end the workers before it ends this process, so that nothing is left behind.

@@ -31,6 +31,11 @@ package enum StoreFactory {
         }
     }
 
+    /// Where callers of a store run without changing threads; `nil` where it has no such place.
+    package static func executor(of store: any LockStore) -> (any TaskExecutor)? {
+        (store as? RedisLockStore)?.executor
+    }
+
     /// The name of a store for output, without secrets and with the default path filled in.
     package static func name(of url: StoreURL) -> String {
         guard url == .sqlite(path: nil), let path = SQLiteLockStore(path: nil).path else { return url.description }

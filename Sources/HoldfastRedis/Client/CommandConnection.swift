@@ -120,6 +120,8 @@ package final class CommandConnection: RedisLinkDelegate {
         switch submission {
         case .queued: break
         case .scheduleBatch: self.link.loop.execute { self.flush() }
+        // Callers on other threads leave it to the loop, which is awake by now.
+        case .batchIsFull: if self.link.loop.inEventLoop { self.flush() }
         case .full:
             let limit = self.configuration.maximumPending
             ticket.resume(

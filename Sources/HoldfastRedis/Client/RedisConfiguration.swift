@@ -42,6 +42,10 @@ public struct RedisConfiguration: Sendable, Hashable {
     public var allowsEviction: Bool
     /// How many commands may be unanswered before new ones are refused.
     public var maximumPending: Int
+    /// Whether the store has a thread of its own on which callers may run; see ``RedisLockStore/executor``.
+    ///
+    /// Makes one more connection, for renewals.
+    public var offersExecutor = false
     /// Whether to ask, with each new connection, since when the server has been up.
     package var asksUptime = false
 

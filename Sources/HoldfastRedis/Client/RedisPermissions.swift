@@ -8,7 +8,8 @@ public enum RedisPermissions {
     /// Without `info` the eviction policy and the time since a restart are not known, without `subscribe` waiters poll,
     /// and without `client|id`, `client|tracking` and `client|caching` those who wait for holders of other libraries do.
     static let commands = [
-        "eval", "evalsha", "time", "get", "getrange", "set", "setrange", "del", "exists", "pexpire", "pttl", "zadd", "zrem", "zrange", "zrank",
+        "eval", "evalsha", "time", "get", "getrange", "set", "setrange", "del", "exists", "pexpire", "pttl", "zadd",
+        "zrem", "zrange", "zrank",
         "zcard", "zscore", "hset", "hget", "hdel", "hgetall", "sadd", "srem", "smembers", "publish", "subscribe",
         "ping",
         "scan", "client|setname", "client|id", "client|tracking", "client|caching", "info", "role", "wait",

@@ -10,8 +10,9 @@ extension RedisConfiguration {
     /// `rediss+cluster://`).
     ///
     /// Parts are percent-decoded. As in redis-cli, `redis://:password@host` gives a password without a user. Settings:
-    /// `prefix`, `timeout` (seconds, or with a unit as `500ms`, `2s`), `name`, `eviction=allow`, `db` (as the path),
-    /// `replicas` and `replica-timeout`; with Sentinels `sentinel-user` and `sentinel-password`; with TLS `ca`, `cert` and `key` (PEM files), `sni` (the name to ask for) and `verify` (`full` or `none`).
+    /// `prefix`, `timeout` (seconds, or with a unit as `500ms`, `2s`), `name`, `eviction=allow`, `executor` (`pool` or `loop`),
+    /// `db` (as the path), `replicas` and `replica-timeout`; with Sentinels `sentinel-user` and `sentinel-password`; with TLS
+    /// `ca`, `cert` and `key` (PEM files), `sni` (the name to ask for) and `verify` (`full` or `none`).
     ///
     /// - Parameter url: The URL. Errors never quote it, since it may hold a password.
     /// - Throws: ``LockError`` with code ``LockError/Code/invalidArgument`` for a URL that cannot be read, and
@@ -151,6 +152,9 @@ extension RedisConfiguration {
         case "replicas":
             guard let count = Int(value) else { throw Self.invalid("replicas must be a number") }
             self.replicas = count
+        case "executor":
+            guard value == "loop" || value == "pool" else { throw Self.invalid("executor is either pool or loop") }
+            self.offersExecutor = value == "loop"
         case "replica-timeout": self.replicaTimeout = try Self.duration(value)
         case "sentinel-user", "sentinel-password":
             guard self.sentinels != nil else { throw Self.invalid("\(name)= is for redis+sentinel://") }
@@ -161,7 +165,7 @@ extension RedisConfiguration {
             self.tls = try Self.changed(tls, name, value)
         default:
             throw Self.invalid(
-                "it has an unknown setting; known are prefix, timeout, name, eviction, db, replicas, "
+                "it has an unknown setting; known are prefix, timeout, name, eviction, executor, db, replicas, "
                     + "replica-timeout, with rediss:// ca, cert, key, sni and verify, and with redis+sentinel:// "
                     + "sentinel-user and sentinel-password"
             )

@@ -23,7 +23,8 @@ package struct SlotMap: Sendable, Hashable {
     /// - Throws: ``LockError`` when it is none.
     package init(_ reply: RedisReply, from asked: RedisAddress) throws(LockError) {
         guard let ranges = reply.elements, ranges.count <= RedisSlot.count else { throw Self.unreadable }
-        for range in ranges {
+        // Some servers list them by node, in any order: two maps that say the same are equal.
+        for range in ranges.sorted(by: { ($0.elements?.first?.number ?? 0) < ($1.elements?.first?.number ?? 0) }) {
             guard let parts = range.elements, parts.count >= 3, let first = parts[0].number.flatMap({ RedisSlot($0) }),
                 let last = parts[1].number.flatMap({ RedisSlot($0) }), first <= last
             else { throw Self.unreadable }
@@ -37,6 +38,7 @@ package struct SlotMap: Sendable, Hashable {
             let index = self.index(of: master)
             for slot in first.number...last.number { self.owners[Int(slot)] = index }
         }
+        self.replicas.sort { ($0.host, $0.port) < ($1.host, $1.port) }
     }
 
     /// Who has a slot; `nil` while nobody has.

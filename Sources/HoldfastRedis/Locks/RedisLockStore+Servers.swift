@@ -42,6 +42,7 @@ extension RedisLockStore {
     ///   - items: What it is for, at least one.
     ///   - resource: The lock of each.
     ///   - unknown: The answer where a command fails while others do not; `nil` to fail altogether.
+    ///   - client: What it goes by; `nil` for the usual.
     ///   - command: Makes the command for some of them; it answers for each.
     /// - Returns: An answer for each.
     /// - Throws: ``LockError``.
@@ -49,9 +50,11 @@ extension RedisLockStore {
         _ items: [Item],
         _ resource: (Item) -> Resource,
         orElse unknown: Reply? = nil,
+        by client: RedisClient? = nil,
         _ command: ([Item]) -> LockCommand<[Reply]>
     ) async throws(LockError) -> [Reply] {
-        guard case .cluster = self.servers else { return try await self.client.run(command(items)) }
+        let client = client ?? self.client
+        guard case .cluster = self.servers else { return try await client.run(command(items)) }
         var groups: [RedisSlot: [Int]] = [:]
         for (index, item) in items.enumerated() {
             groups[self.commands.keys(of: resource(item)).slot, default: []].append(index)

@@ -23,10 +23,11 @@ public final class RedisLockStore: LockStore {
     /// How the server is reached.
     public let configuration: RedisConfiguration
 
-    private let connector: Connector
-    let client: RedisClient
+    private let access: RedisAccess
+    /// What renewals go by, where callers can block the thread of the rest.
+    private let renewals: RedisAccess?
+    private let loopExecutor: LoopExecutor?
     let commands: LockCommands
-    let servers: Servers
     /// Where messages come, whatever the server.
     let channel: String
     let handlers: SignalHandlers
@@ -36,12 +37,6 @@ public final class RedisLockStore: LockStore {
     private let highest = Mutex<Int64>(0)
     /// Requests that were sent twice and may have been granted.
     private let repeated = Mutex<Set<RequestID>>([])
-
-    /// One master, or those of a cluster.
-    enum Servers: Sendable {
-        case one(RedisMaster)
-        case cluster(RedisCluster)
-    }
 
     /// Makes a store from a URL; nothing is sent yet.
     ///
@@ -58,7 +53,9 @@ public final class RedisLockStore: LockStore {
     public init(configuration: RedisConfiguration) throws {
         try configuration.check()
         self.configuration = configuration
-        let loop = MultiThreadedEventLoopGroup.singleton.any()
+        let executor = configuration.offersExecutor ? LoopExecutor() : nil
+        self.loopExecutor = executor
+        let loop = executor?.loop ?? MultiThreadedEventLoopGroup.singleton.any()
         let handlers = SignalHandlers()
         var generator = SystemRandomNumberGenerator()
         let isCluster = configuration.cluster != nil
@@ -66,8 +63,6 @@ public final class RedisLockStore: LockStore {
         self.channel = "hf:c:\(Hex.text(of: generator.next()))\(isCluster ? "~" : "")"
         self.handlers = handlers
         self.commands = LockCommands(prefix: configuration.prefix, isCluster: isCluster)
-        let connector = try Connector(configuration, loop: loop)
-        self.connector = connector
         let ear = Ear<RedisLockStore>()
         let onEvent = { @Sendable (event: Subscription.Event) in
             switch event {
@@ -77,36 +72,29 @@ public final class RedisLockStore: LockStore {
             case .lost: break
             }
         }
-        if let seeds = configuration.cluster {
-            let cluster = try RedisCluster(
-                configuration,
-                seeds: seeds,
-                loop: loop,
-                channel: self.channel,
-                onEvent: onEvent
-            )
-            self.client = RedisClient(cluster, configuration, loop: loop)
-            self.servers = .cluster(cluster)
-        } else {
-            let master = RedisMaster(
-                configuration,
-                CommandConnection(connector),
-                Subscription(connector, channel: self.channel, hearsOfKeys: true, onEvent: onEvent)
-            )
-            self.client = RedisClient(master.connection, configuration)
-            self.servers = .one(master)
-            connector.watch { [weak master] in master?.startAnew() }
-        }
+        self.access = try RedisAccess(configuration, loop: loop, channel: self.channel, onEvent: onEvent)
+        let other = MultiThreadedEventLoopGroup.singleton.any()
+        self.renewals = try executor == nil ? nil : RedisAccess(configuration, loop: other, channel: "") { _ in }
         ear.set(self)
     }
 
     deinit {
-        self.connector.close()
-        switch self.servers {
-        case .one(let master): master.close()
-        case .cluster(let cluster): cluster.close()
-        }
+        self.access.close()
+        self.renewals?.close()
     }
+
+    var client: RedisClient { self.access.client }
+    var servers: RedisAccess.Servers { self.access.servers }
+
+    /// Runs tasks on the thread of the store's connections; `nil` unless ``RedisConfiguration/offersExecutor`` is set.
+    ///
+    /// ```swift
+    /// await withTaskExecutorPreference(store.executor) { … }
+    /// ```
+    ///
+    /// Commands of such tasks, and their replies, change threads twice less. What blocks or computes for long there holds
+    /// up all commands of the store but renewals, which have a connection and a thread of their own.
+    public var executor: (any TaskExecutor)? { self.loopExecutor }
 
     /// All modes, conversions, a queue, lock delays, and a view of waits.
     public var capabilities: StoreCapabilities { Self.capabilities }
@@ -220,7 +208,8 @@ public final class RedisLockStore: LockStore {
         guard renewals.count <= Limits.maximumRenewalBatch else {
             throw LockError(.invalidArgument, "at most \(Limits.maximumRenewalBatch) grants can be renewed at once")
         }
-        return try await self.perSlot(renewals, \.key.resource, orElse: .unknown) { self.commands.renew($0) }
+        let client = self.renewals?.client ?? self.client
+        return try await self.perSlot(renewals, \.key.resource, orElse: .unknown, by: client) { self.commands.renew($0) }
     }
 
     /// See ``LockStore/release(_:)``.

@@ -99,6 +99,9 @@ public struct RedisQuorumConfiguration: Sendable, Hashable {
                     + "\(self.servers.count)"
             )
         }
+        guard self.servers.allSatisfy({ !$0.offersExecutor }) else {
+            throw RedisConfiguration.invalid("executor=loop is for one server: a majority answers on several connections")
+        }
         let places = self.servers.map(\.place)
         guard Set(places).count == places.count else {
             throw RedisConfiguration.invalid("a server is named twice, and would vote twice")
