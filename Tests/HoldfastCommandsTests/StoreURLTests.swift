@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HoldfastCommands
+import HoldfastCore
 import Testing
 
 @Suite
@@ -39,5 +40,28 @@ struct StoreURLTests {
     func `the description shows no user and no password`(text: String) throws {
         #expect(try StoreURL(text).description == "redis://h:6379")
         #expect(try StoreURL(text).text == text)
+    }
+
+    @Test
+    func `Sentinels and nodes of a cluster are named together, and shown without their passwords`() throws {
+        for (url, shown) in [
+            ("redis+cluster://u:canary@a,b:7000", "redis+cluster://a:6379,b:7000"),
+            ("rediss+cluster://:canary@a", "rediss+cluster://a:6379"),
+            ("redis-sentinel://u:canary@a,b/main", "redis+sentinel://a:26379,b:26379/main"),
+        ] {
+            let store = try StoreURL(url)
+            #expect(store.description == shown)
+            #expect(store.text == url)
+            #expect(try StoreFactory.make(store).capabilities.name == "redis")
+        }
+    }
+
+    @Test
+    func `only a store with a thread of its own lets callers run there`() throws {
+        #expect(try StoreURL("redis://h").runningCallers?.text == "redis://h?executor=loop")
+        #expect(try StoreURL("redis+cluster://a,b?timeout=2s").runningCallers?.text.hasSuffix("&executor=loop") == true)
+        for url in ["memory:", "sqlite:/x", "redis://a,b,c", "zookeeper://h"] {
+            #expect(try StoreURL(url).runningCallers == nil)
+        }
     }
 }

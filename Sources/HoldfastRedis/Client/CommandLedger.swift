@@ -33,8 +33,10 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
     /// Room for a batch of about 16 commands, so that a batch seldom grows while it is written.
     private static var batchCapacity: Int { 4096 }
 
-    /// About one packet: with more, client and server wait for each other by turns; with less, each write costs more than
-    /// it carries. Measured in steps from 700 to 8,192 bytes.
+    /// About one packet: with more, client and server wait for each other by turns; with less, each write costs more
+    /// than it carries.
+    ///
+    /// Measured in steps from 700 to 8,192 bytes.
     private static var fullBatch: Int { 2048 }
 
     private var unsent: Deque<Slot> = []

@@ -16,29 +16,29 @@ extension LockScripts {
         arguments: 4,
         start + prelude + #"""
             local me = ARGV[1]
-            load(call('GET', H))
-            if isFinished(me) or (tomb > ms and call('EXISTS', T .. me) == 1) then return 0 end
+            lock.load(call('GET', lock.H))
+            if lock.isFinished(me) or (lock.tomb > lock.ms and call('EXISTS', lock.T .. me) == 1) then return 0 end
             \#(wish)
-            asker = me
-            local value = settle()
+            lock.asker = me
+            local value = lock.settle()
             local held = 0
-            if kind ~= '' and call('HGET', S, me) then
-              leave(me)
+            if lock.kind ~= '' and call('HGET', lock.S, me) then
+              lock.leave(me)
               held = 1
             elseif value == me then
-              call('DEL', K)
-              vacate()
+              call('DEL', lock.K)
+              lock.vacate()
               held = 1
             end
-            if not call('ZRANK', Q, me) and (queue == 0 or call('ZCARD', Q) < \#(Limits.maximumWaiters)) then
+            if not call('ZRANK', lock.Q, me) and (lock.queue == 0 or call('ZCARD', lock.Q) < \#(Limits.maximumWaiters)) then
               enqueue()
             end
-            if queue == 1 then
-              call('PEXPIRE', Q, DAY)
-              call('PEXPIRE', W, DAY)
+            if lock.queue == 1 then
+              call('PEXPIRE', lock.Q, lock.DAY)
+              call('PEXPIRE', lock.W, lock.DAY)
             end
-            if held == 1 then settle(true) end
-            save()
+            if held == 1 then lock.settle(true) end
+            lock.save()
             return held
             """#
     )
@@ -54,18 +54,18 @@ extension LockScripts {
         arguments: 2,
         start + prelude + #"""
             local me, wanted = ARGV[1], ARGV[2] + 0
-            load(call('GET', H))
-            local value = settle()
-            local mine = kind ~= '' and call('HGET', S, me)
+            lock.load(call('GET', lock.H))
+            local value = lock.settle()
+            local mine = lock.kind ~= '' and call('HGET', lock.S, me)
             if mine then
-              local m, tok, from, rests, ok, asked, prio, ch, own = string.match(mine, HOLD)
-              put(me, m, math.max(tok + 0, wanted), from, rests, ok, asked, prio, ch, own)
-            elseif value ~= me or id ~= me then
-              save()
+              local m, tok, from, rests, ok, asked, prio, ch, own = string.match(mine, lock.HOLD)
+              lock.put(me, m, math.max(tok + 0, wanted), from, rests, ok, asked, prio, ch, own)
+            elseif value ~= me or lock.id ~= me then
+              lock.save()
               return 0
             end
-            token = math.max(token, wanted)
-            save()
+            lock.token = math.max(lock.token, wanted)
+            lock.save()
             return 1
             """#
     )

@@ -7,24 +7,24 @@ extension LockScripts {
     package static let revoke = LockScript(
         arguments: 0,
         start + prelude + #"""
-            load(call('GET', H))
-            local value = settle()
+            lock.load(call('GET', lock.H))
+            local value = lock.settle()
             local reached = 0
-            if value and value == id then
-              revoke = 1
-              if channel ~= '' then reached = math.max(math.min(tell(channel, 'r ' .. id), 1), 0) end
-            elseif kind ~= '' then
-              local all = call('HGETALL', S)
+            if value and value == lock.id then
+              lock.revoke = 1
+              if lock.channel ~= '' then reached = math.max(math.min(lock.tell(lock.channel, 'r ' .. lock.id), 1), 0) end
+            elseif lock.kind ~= '' then
+              local all = call('HGETALL', lock.S)
               for i = 1, #all, 2 do
-                local m, tok, from, rests, ok, _, prio, ch, own = string.match(all[i + 1], HOLD)
+                local m, tok, from, rests, ok, _, prio, ch, own = string.match(all[i + 1], lock.HOLD)
                 if m then
-                  put(all[i], m, tok, from, rests, ok, 1, prio, ch, own)
-                  if ch ~= '' then reached = reached + math.max(math.min(tell(ch, 'r ' .. all[i]), 1), 0) end
+                  lock.put(all[i], m, tok, from, rests, ok, 1, prio, ch, own)
+                  if ch ~= '' then reached = reached + math.max(math.min(lock.tell(ch, 'r ' .. all[i]), 1), 0) end
                 end
               end
             end
-            save()
-            return describe({ reached }, value, 0)
+            lock.save()
+            return lock.describe({ reached }, value, 0)
             """#
     )
 
@@ -34,34 +34,34 @@ extension LockScripts {
     package static let force = LockScript(
         arguments: 0,
         start + prelude + #"""
-            load(call('GET', H))
-            local value = settle()
-            local reply = describe({}, value, 0)
+            lock.load(call('GET', lock.H))
+            local value = lock.settle()
+            local reply = lock.describe({}, value, 0)
             if value then
-              if value == id then
-                finish(id, true)
-                if channel ~= '' then tell(channel, 'l ' .. id) end
-                if accepted == 1 and delay > 0 then after(ms, delay) end
-              elseif kind ~= '' then
-                local all = call('HGETALL', S)
+              if value == lock.id then
+                lock.finish(lock.id, true)
+                if lock.channel ~= '' then lock.tell(lock.channel, 'l ' .. lock.id) end
+                if lock.accepted == 1 and lock.delay > 0 then lock.after(lock.ms, lock.delay) end
+              elseif lock.kind ~= '' then
+                local all = call('HGETALL', lock.S)
                 for i = 1, #all, 2 do
-                  local _, _, _, rests, ok, _, _, ch = string.match(all[i + 1], HOLD)
-                  if ok == '1' and rests ~= '0' then after(ms, rests) end
-                  finish(all[i], true)
+                  local _, _, _, rests, ok, _, _, ch = string.match(all[i + 1], lock.HOLD)
+                  if ok == '1' and rests ~= '0' then lock.after(lock.ms, rests) end
+                  lock.finish(all[i], true)
                   -- The record remembers the last 16 only.
                   if i + 32 < #all then
-                    call('SET', T .. all[i], '1', 'PX', 60000)
-                    tomb = ms + 60000
+                    call('SET', lock.T .. all[i], '1', 'PX', 60000)
+                    lock.tomb = lock.ms + 60000
                   end
-                  if ch and ch ~= '' then tell(ch, 'l ' .. all[i]) end
+                  if ch and ch ~= '' then lock.tell(ch, 'l ' .. all[i]) end
                 end
-                call('DEL', S, E)
+                call('DEL', lock.S, lock.E)
               end
-              call('DEL', K)
-              vacate()
-              settle(true)
+              call('DEL', lock.K)
+              lock.vacate()
+              lock.settle(true)
             end
-            save()
+            lock.save()
             return reply
             """#
     )
@@ -75,10 +75,10 @@ extension LockScripts {
         arguments: 0,
         start + prelude + #"""
             local answers = {}
-            for i = 1, #KEYS / STEP do
-              name(KEYS[STEP * (i - 1) + 1], KEYS[STEP * (i - 1) + 2])
-              load(call('GET', H))
-              answers[i] = report(1000)
+            for i = 1, #KEYS / lock.STEP do
+              lock.name(KEYS[lock.STEP * (i - 1) + 1], KEYS[lock.STEP * (i - 1) + 2])
+              lock.load(call('GET', lock.H))
+              answers[i] = lock.report(1000)
             end
             return answers
             """#

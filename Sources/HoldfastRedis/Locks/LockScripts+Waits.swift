@@ -14,17 +14,17 @@ extension LockScripts {
         arguments: 4,
         start + prelude + #"""
             local first, prefix, most, budget = ARGV[1], ARGV[2], ARGV[3] + 0, ARGV[4] + 0
-            call('SADD', 'hf:o:' .. first, K)
-            call('PEXPIRE', 'hf:o:' .. first, DAY)
+            call('SADD', 'hf:o:' .. first, lock.K)
+            call('PEXPIRE', 'hf:o:' .. first, lock.DAY)
             local answers, seen, owners, next = {}, {}, { [first] = true }, { first }
             while #next > 0 and budget > 0 do
               local who = table.remove(next)
               local index = 'hf:o:' .. who
-              for _, lock in ipairs(call('SMEMBERS', index)) do
-                if not seen[lock] and string.sub(lock, 1, #prefix) == prefix and budget > 0 and #answers < 2 * most then
-                  name(lock, 'hf:{' .. lock .. '}:h')
-                  load(call('GET', H))
-                  local found = report(budget)
+              for _, key in ipairs(call('SMEMBERS', index)) do
+                if not seen[key] and string.sub(key, 1, #prefix) == prefix and budget > 0 and #answers < 2 * most then
+                  lock.name(key, 'hf:{' .. key .. '}:h')
+                  lock.load(call('GET', lock.H))
+                  local found = lock.report(budget)
                   local inTheWay, waits = {}, false
                   for i = 2, #found[2], 7 do inTheWay[#inTheWay + 1] = string.match(found[2][i], '^[^\t]*') end
                   for i = 3, #found[3], 7 do
@@ -35,8 +35,8 @@ extension LockScripts {
                   budget = budget - #inTheWay - 1
                   -- Past the limit it cannot be told who waits: then what was remembered counts.
                   if waits or budget <= 0 then
-                    seen[lock] = true
-                    answers[#answers + 1] = lock
+                    seen[key] = true
+                    answers[#answers + 1] = key
                     answers[#answers + 1] = found
                     for _, one in ipairs(inTheWay) do
                       if one ~= '' and not owners[one] then
@@ -45,7 +45,7 @@ extension LockScripts {
                       end
                     end
                   else
-                    call('SREM', index, lock)
+                    call('SREM', index, key)
                   end
                 end
               end

@@ -88,7 +88,8 @@ package enum LockScripts {
                 local isSet = following <= token and math.floor(following / 3600000000) == math.floor(token / 3600000000)
                 if following > token then token = following end
                 if floor > token then token, isSet = floor, false end
-                record = string.format('H%016.0f', token) .. me .. '.' .. past .. '|' .. clock[1] .. '|' .. clock[2] .. ARGV[3]
+                record = string.format('H%016.0f', token) .. me .. '.' .. past ..
+                  '|' .. clock[1] .. '|' .. clock[2] .. ARGV[3]
                 if isSet then
                   call('SET', KEYS[2], record, 'KEEPTTL')
                 else
@@ -96,52 +97,63 @@ package enum LockScripts {
                 end
                 return token
               end
+            elseif form == 71 and call('GET', KEYS[1]) == me then
+              -- It was handed over, and only has to be accepted.
+              local head, id, since, delay, tail =
+                string.match(call('GET', KEYS[2]), '^(G%d+)|([^|]*)|(%d+)|%d+|%d+|(%d+)|%d|(.*)$')
+              if id == me then
+                clock = call('TIME')
+                call('PEXPIRE', KEYS[1], ARGV[2])
+                call('SET', KEYS[2], string.format('%s|%s|%s|%.0f|%s|%s|1|%s', head, me, since,
+                  clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[2], ARGV[2], delay, tail), 'PX', '172800000')
+                return string.sub(head, 2) + 0
+              end
             end
 
             """# + prelude + #"""
-                load(call('GET', H))
-                if isFinished(me) or (tomb > ms and call('EXISTS', T .. me) == 1) then return 0 end
+                lock.load(call('GET', lock.H))
+                if lock.isFinished(me) or (lock.tomb > lock.ms and call('EXISTS', lock.T .. me) == 1) then return 0 end
                 \#(wish)
                 local function take()
-                  hold(me, mode, ARGV[2], ARGV[2], delays, 1, prio, mail, named)
+                  lock.hold(me, mode, ARGV[2], ARGV[2], delays, 1, prio, mail, named)
                 end
-                asker = me
-                local value = settle()
-                local mine = kind ~= '' and call('HGET', S, me)
+                lock.asker = me
+                local value = lock.settle()
+                local mine = lock.kind ~= '' and call('HGET', lock.S, me)
                 if mine then
-                  local held = touch(me, mine, ARGV[2])
-                  save()
+                  local held = lock.touch(me, mine, ARGV[2])
+                  lock.save()
                   return held
                 end
                 if value == me then
-                  if id == me then
-                    call('PEXPIRE', K, ARGV[2])
-                    accepted, expires, lease = 1, ms + ARGV[2], ARGV[2] + 0
+                  if lock.id == me then
+                    call('PEXPIRE', lock.K, ARGV[2])
+                    lock.accepted, lock.expires, lock.lease = 1, lock.ms + ARGV[2], ARGV[2] + 0
                   else
                     take()
                   end
-                  save()
-                  return token
+                  lock.save()
+                  return lock.token
                 end
-                local position = queue == 1 and call('ZRANK', Q, me)
+                local position = lock.queue == 1 and call('ZRANK', lock.Q, me)
                 -- Whether all before a place in the queue let themselves be passed.
                 local function passes(rank)
-                  if barges == 'b' or queue == 0 then return true end
+                  if barges == 'b' or lock.queue == 0 then return true end
                   local index = 0
                   while true do
-                    local next = call('ZRANGE', Q, index, index, 'WITHSCORES')
+                    local next = call('ZRANGE', lock.Q, index, index, 'WITHSCORES')
                     if not next[1] or next[1] == me or (rank and next[2] + 0 > rank) then return true end
-                    local _, _, _, _, _, _, _, its = string.match(call('HGET', W, next[1]) or '', WAITER)
+                    local _, _, _, _, _, _, _, its = string.match(call('HGET', lock.W, next[1]) or '', lock.WAITER)
                     if its ~= 'b' then return false end
                     index = index + 1
                   end
                 end
-                if fits(mode) and passes(not position and us - head) then
-                  if position then drop(me) end
+                if lock.fits(mode) and passes(not position and lock.us - head) then
+                  if position then lock.drop(me) end
                   take()
-                  local given = token
-                  if position then promote(true) end
-                  save()
+                  local given = lock.token
+                  if position then lock.promote(true) end
+                  lock.save()
                   return given
                 end
                 local verdict = 1
@@ -149,32 +161,32 @@ package enum LockScripts {
                   if waits == 'f' then
                     verdict, position = 2, 0
                   else
-                    if queue == 1 and call('ZCARD', Q) >= \#(Limits.maximumWaiters) then
-                      save()
+                    if lock.queue == 1 and call('ZCARD', lock.Q) >= \#(Limits.maximumWaiters) then
+                      lock.save()
                       return -1
                     end
                     enqueue()
-                    position = call('ZRANK', Q, me)
+                    position = call('ZRANK', lock.Q, me)
                   end
                 end
                 if verdict == 1 then
-                  call('PEXPIRE', Q, DAY)
-                  call('PEXPIRE', W, DAY)
+                  call('PEXPIRE', lock.Q, lock.DAY)
+                  call('PEXPIRE', lock.W, lock.DAY)
                 end
-                save()
+                lock.save()
                 local wait = 0
-                if kind ~= '' then
-                  wait = math.max(0, call('ZRANGE', E, 0, 0, 'WITHSCORES')[2] - ms)
+                if lock.kind ~= '' then
+                  wait = math.max(0, call('ZRANGE', lock.E, 0, 0, 'WITHSCORES')[2] - lock.ms)
                 elseif value then
-                  wait = call('PTTL', K)
+                  wait = call('PTTL', lock.K)
                   -- Nobody tells us of a foreign holder's release.
                   if wait < 0 then wait = 1000 end
-                  if foreign and position == 0 then wait = math.min(wait, 100) end
+                  if lock.foreign and position == 0 then wait = math.min(wait, 100) end
                 end
                 -- Nobody tells a waiter without a channel anything.
                 if mail == '' then wait = math.min(wait, 100) end
-                if rest > ms then wait = math.max(wait, rest - ms) end
-                return describe({ verdict, position, wait }, value, \#(maximumBlockers))
+                if lock.rest > lock.ms then wait = math.max(wait, lock.rest - lock.ms) end
+                return lock.describe({ verdict, position, wait }, value, \#(maximumBlockers))
                 """#
         )
     }
@@ -188,13 +200,13 @@ package enum LockScripts {
         local function enqueue()
           local till = 0
           if limit ~= '0' then
-            till = ms + limit
-            if due == 0 or till < due then due = till end
+            till = lock.ms + limit
+            if lock.due == 0 or till < lock.due then lock.due = till end
           end
-          queue = 1
-          call('ZADD', Q, string.format('%.0f', us - head), me)
-          call('HSET', W, me, string.format('%.0f|%.0f|%s|%s|%s|%d|%s|%s|%s|%s|%s', us, till, ARGV[2], acceptance,
-            delays, prio, mode, barges, holding, mail, named))
+          lock.queue = 1
+          call('ZADD', lock.Q, string.format('%.0f', lock.us - head), me)
+          call('HSET', lock.W, me, string.format('%.0f|%.0f|%s|%s|%s|%d|%s|%s|%s|%s|%s', lock.us, till, ARGV[2],
+            acceptance, delays, prio, mode, barges, holding, mail, named))
         end
         """#
 
@@ -216,31 +228,31 @@ package enum LockScripts {
         end
 
         """# + prelude + #"""
-            load(call('GET', H))
+            lock.load(call('GET', lock.H))
             if value == me then
-              call('DEL', K)
-              finish(me)
-              vacate()
-              if rest > 0 or queue == 1 then settle(true) end
-              save()
+              call('DEL', lock.K)
+              lock.finish(me)
+              lock.vacate()
+              if lock.rest > 0 or lock.queue == 1 then lock.settle(true) end
+              lock.save()
               return 1
             end
-            local answer = isReleased(me) and 2 or 0
-            value = settle()
-            if kind ~= '' and call('HGET', S, me) then
-              leave(me)
-              finish(me)
-              promote(true)
+            local answer = lock.isReleased(me) and 2 or 0
+            value = lock.settle()
+            if lock.kind ~= '' and call('HGET', lock.S, me) then
+              lock.leave(me)
+              lock.finish(me)
+              lock.promote(true)
               answer = 1
-            elseif value == me and id == me then
+            elseif value == me and lock.id == me then
               -- It had waited to be exclusive, and only just became it.
-              call('DEL', K)
-              finish(me)
-              vacate()
-              settle(true)
+              call('DEL', lock.K)
+              lock.finish(me)
+              lock.vacate()
+              lock.settle(true)
               answer = 1
             end
-            save()
+            lock.save()
             return answer
             """#
     )
@@ -254,25 +266,25 @@ package enum LockScripts {
         arguments: 1,
         start + prelude + #"""
             local me = ARGV[1]
-            load(call('GET', H))
-            local value = settle()
-            call('SET', T .. me, '1', 'PX', 60000)
-            tomb = ms + 60000
+            lock.load(call('GET', lock.H))
+            local value = lock.settle()
+            call('SET', lock.T .. me, '1', 'PX', 60000)
+            lock.tomb = lock.ms + 60000
             local answer = 0
-            if kind ~= '' and call('HGET', S, me) then
-              leave(me)
+            if lock.kind ~= '' and call('HGET', lock.S, me) then
+              lock.leave(me)
               answer = 2
             elseif value == me then
-              call('DEL', K)
-              vacate()
+              call('DEL', lock.K)
+              lock.vacate()
               answer = 2
-            elseif queue == 1 and call('ZREM', Q, me) == 1 then
-              call('HDEL', W, me)
+            elseif lock.queue == 1 and call('ZREM', lock.Q, me) == 1 then
+              call('HDEL', lock.W, me)
               answer = 1
             end
-            finish(me, true)
-            if answer > 0 then settle(true) end
-            save()
+            lock.finish(me, true)
+            if answer > 0 then lock.settle(true) end
+            lock.save()
             return answer
             """#
     )
@@ -286,39 +298,39 @@ package enum LockScripts {
         arguments: 2,
         start + prelude + #"""
             local answers = {}
-            for i = 1, #KEYS / STEP do
-              name(KEYS[STEP * (i - 1) + 1], KEYS[STEP * (i - 1) + 2])
+            for i = 1, #KEYS / lock.STEP do
+              lock.name(KEYS[lock.STEP * (i - 1) + 1], KEYS[lock.STEP * (i - 1) + 2])
               local me, lasts = ARGV[2 * i - 1], ARGV[2 * i]
-              local record = call('GET', H)
-              local value = call('GET', K)
+              local record = call('GET', lock.H)
+              local value = call('GET', lock.K)
               if value == me and record and string.find(record, '^H[^|]*|%d+|%d+|%d+|0|') then
                 -- A plain hold without a lock delay: the lease is the key's alone.
-                call('PEXPIRE', K, lasts)
-                call('PEXPIRE', H, '172800000')
+                call('PEXPIRE', lock.K, lasts)
+                call('PEXPIRE', lock.H, '172800000')
                 answers[i] = 1
               else
-                load(record)
-                if value ~= me and (id ~= '' or kind ~= '' or queue == 1) then
-                  value = settle()
-                  if value ~= me and kind == '' then save() end
+                lock.load(record)
+                if value ~= me and (lock.id ~= '' or lock.kind ~= '' or lock.queue == 1) then
+                  value = lock.settle()
+                  if value ~= me and lock.kind == '' then lock.save() end
                 end
                 answers[i] = 0
                 if value == me then
-                  if id == me then
-                    call('PEXPIRE', K, lasts)
+                  if lock.id == me then
+                    call('PEXPIRE', lock.K, lasts)
                   else
-                    hold(me, 'x', lasts, lasts, 0, 1, 0, '', '')
+                    lock.hold(me, 'x', lasts, lasts, 0, 1, 0, '', '')
                   end
-                  accepted, expires, lease = 1, ms + lasts, lasts + 0
-                  save()
-                  answers[i] = 1 + revoke
-                elseif kind ~= '' then
-                  local mine = call('HGET', S, me)
+                  lock.accepted, lock.expires, lock.lease = 1, lock.ms + lasts, lasts + 0
+                  lock.save()
+                  answers[i] = 1 + lock.revoke
+                elseif lock.kind ~= '' then
+                  local mine = call('HGET', lock.S, me)
                   if mine then
-                    local _, asked = touch(me, mine, lasts)
+                    local _, asked = lock.touch(me, mine, lasts)
                     answers[i] = 1 + asked
                   end
-                  save()
+                  lock.save()
                 end
               end
             end
@@ -335,53 +347,54 @@ package enum LockScripts {
         arguments: 4,
         start + prelude + #"""
             local me, mode = ARGV[1], ARGV[2]
-            load(call('GET', H))
-            local value = settle()
-            if value == me and id ~= me then hold(me, 'x', call('PTTL', K), 0, 0, 1, 0, '', '') end
-            local mine = kind ~= '' and call('HGET', S, me)
-            local present, own = 'x', token
+            lock.load(call('GET', lock.H))
+            local value = lock.settle()
+            if value == me and lock.id ~= me then lock.hold(me, 'x', call('PTTL', lock.K), 0, 0, 1, 0, '', '') end
+            local mine = lock.kind ~= '' and call('HGET', lock.S, me)
+            local present, own = 'x', lock.token
             if mine then
-              local m, tok = string.match(mine, HOLD)
+              local m, tok = string.match(mine, lock.HOLD)
               present, own = m, tok + 0
-            elseif id ~= me then
-              save()
+            elseif lock.id ~= me then
+              lock.save()
               return 0
             end
             if present ~= mode then
-              local others = mine and call('ZCARD', E) - 1 or 0
+              local others = mine and call('ZCARD', lock.E) - 1 or 0
               local family = string.sub(mode, 1, 1)
-              if others > 0 and not ((family == 'p' and kind == 'p' and others < tonumber(string.sub(mode, 2))) or
-                (kind == 's' and (family == 's' or (family == 'u' and (updater == '' or updater == me))))) then
+              if others > 0 and not ((family == 'p' and lock.kind == 'p' and others < tonumber(string.sub(mode, 2))) or
+                (lock.kind == 's' and (family == 's' or
+                (family == 'u' and (lock.updater == '' or lock.updater == me))))) then
                 local verdict, wait = 2, 0
                 if ARGV[3] ~= 'f' and mode == 'x' and present == 'u' then
-                  verdict, keeps = 1, ARGV[4]
-                  if wish == 0 then wish = us end
-                  local ends = call('ZRANGE', E, 0, 1, 'WITHSCORES')
-                  wait = math.max(0, (ends[1] == me and ends[4] or ends[2]) - ms)
+                  verdict, lock.keeps = 1, ARGV[4]
+                  if lock.wish == 0 then lock.wish = lock.us end
+                  local ends = call('ZRANGE', lock.E, 0, 1, 'WITHSCORES')
+                  wait = math.max(0, (ends[1] == me and ends[4] or ends[2]) - lock.ms)
                   if ARGV[3] == 'p' then wait = math.min(wait, 100) end
-                  if rest > ms then wait = math.max(wait, rest - ms) end
+                  if lock.rest > lock.ms then wait = math.max(wait, lock.rest - lock.ms) end
                 end
-                save()
-                return describe({ verdict, 0, wait }, MARK, \#(maximumBlockers), me)
+                lock.save()
+                return lock.describe({ verdict, 0, wait }, lock.MARK, \#(maximumBlockers), me)
               end
               if mode == 'x' then
-                seize(me)
-                own = token
+                lock.seize(me)
+                own = lock.token
               elseif mine then
-                local _, tok, from, rests, ok, asked, prio, ch, its = string.match(mine, HOLD)
-                put(me, mode, tok, from, rests, ok, asked, prio, ch, its)
+                local _, tok, from, rests, ok, asked, prio, ch, its = string.match(mine, lock.HOLD)
+                lock.put(me, mode, tok, from, rests, ok, asked, prio, ch, its)
               else
-                local ends, from, rests, ok = expires, since, delay, accepted
-                local asked, prio, ch, its = revoke, priority, channel, owner
-                vacate()
-                call('DEL', S, E)
-                put(me, mode, own, from, string.format('%.0f', rests), ok, asked, prio, ch, its)
-                call('ZADD', E, ends, me)
+                local ends, from, rests, ok = lock.expires, lock.since, lock.delay, lock.accepted
+                local asked, prio, ch, its = lock.revoke, lock.priority, lock.channel, lock.owner
+                lock.vacate()
+                call('DEL', lock.S, lock.E)
+                lock.put(me, mode, own, from, string.format('%.0f', rests), ok, asked, prio, ch, its)
+                call('ZADD', lock.E, ends, me)
               end
             end
-            if me == updater then wish, keeps = 0, '' end
-            promote(true)
-            save()
+            if me == lock.updater then lock.wish, lock.keeps = 0, '' end
+            lock.promote(true)
+            lock.save()
             return own
             """#
     )

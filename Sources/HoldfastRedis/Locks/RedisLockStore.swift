@@ -117,15 +117,20 @@ public final class RedisLockStore: LockStore {
     /// - Throws: ``LockError``; whether the request took effect is then unknown unless the message says so.
     public func acquire(_ request: LockRequest) async throws -> AcquireReply {
         try Self.capabilities.check(request)
-        if request.contention == .queue, let master = self.knownMaster(of: request.resource) {
-            if let standing = master.subscription.settled { return try await self.acquire(request, master, standing) }
-            // Nobody could tell us of a hand-over yet. Most locks are free: look before waiting for the messages.
-            master.subscription.start()
+        guard request.contention == .queue else {
+            let channel = self.knownMaster(of: request.resource)?.channel ?? self.channel
+            return try await self.acquire(request, queues: false, channel: channel)
         }
-        let channel = self.knownMaster(of: request.resource)?.channel ?? self.channel
-        let reply = try await self.acquire(request, queues: false, channel: channel)
-        guard request.contention == .queue, case .busy = reply else { return reply }
         let master = try await self.master(of: request.resource)
+        if let standing = master.subscription.settled { return try await self.acquire(request, master, standing) }
+        master.subscription.start()
+        if case .cluster = self.servers, await self.standing(master) == .listening {
+            // Else what others send to a new holder reaches nobody: here it takes much longer than the lock does.
+            return try await self.acquire(request, master, .listening)
+        }
+        // Nobody could tell us of a hand-over yet. Most locks are free: look before waiting for the messages.
+        let reply = try await self.acquire(request, queues: false, channel: master.channel)
+        guard case .busy = reply else { return reply }
         return try await self.acquire(request, master, await self.standing(master))
     }
 
@@ -209,7 +214,9 @@ public final class RedisLockStore: LockStore {
             throw LockError(.invalidArgument, "at most \(Limits.maximumRenewalBatch) grants can be renewed at once")
         }
         let client = self.renewals?.client ?? self.client
-        return try await self.perSlot(renewals, \.key.resource, orElse: .unknown, by: client) { self.commands.renew($0) }
+        return try await self.perSlot(renewals, \.key.resource, orElse: .unknown, by: client) {
+            self.commands.renew($0)
+        }
     }
 
     /// See ``LockStore/release(_:)``.

@@ -100,7 +100,9 @@ public struct RedisQuorumConfiguration: Sendable, Hashable {
             )
         }
         guard self.servers.allSatisfy({ !$0.offersExecutor }) else {
-            throw RedisConfiguration.invalid("executor=loop is for one server: a majority answers on several connections")
+            throw RedisConfiguration.invalid(
+                "executor=loop is for one server: a majority answers on several connections"
+            )
         }
         let places = self.servers.map(\.place)
         guard Set(places).count == places.count else {

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import HoldfastRedis
+import HoldfastTesting
+import Testing
+
+/// Callers on the thread of the store's connections.
+@Suite("Executor", .timeLimit(.minutes(1)))
+struct ExecutorTests {
+    @Test
+    func `there is none unless it is asked for`() throws {
+        #expect(try RedisLockStore(url: "redis://h").executor == nil)
+        #expect(try RedisLockStore(url: "redis://h?executor=pool").executor == nil)
+        #expect(try RedisLockStore(url: "redis://h?executor=loop").executor != nil)
+        for url in ["redis://h?executor=fast", "redis://a,b,c?executor=loop"] {
+            let error = #expect(throws: LockError.self) { try RedisQuorumConfiguration(url: url) }
+            #expect(error?.code == .invalidArgument)
+        }
+    }
+
+    @Test
+    func `tasks there lock and wait as anywhere`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url + "/0?executor=loop")
+        try await withLockService(store: store) { locks in
+            try await withTaskExecutorPreference(store.executor) {
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    for _ in 0..<8 {
+                        group.addTask { for _ in 0..<50 { try await locks.withLock("x") { _ in } } }
+                    }
+                    try await group.waitForAll()
+                }
+            }
+        }
+    }
+
+    @Test
+    func `whoever occupies the thread of the connections loses no lease`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url + "/0?executor=loop")
+        try await withLockService(store: store) { locks in
+            let lease = try await locks.acquire("x", lease: .milliseconds(500))
+            await withTaskExecutorPreference(store.executor) {
+                await withTaskGroup(of: Void.self) { group in
+                    group.addTask {
+                        let end = ContinuousClock.now + .seconds(2)
+                        while ContinuousClock.now < end {}
+                    }
+                }
+            }
+            try lease.checkValid()
+            #expect(try server.execute("EXISTS", "x") == "1")
+            #expect(await lease.release() == .released)
+        }
+    }
+}

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Foundation
+import Holdfast
+import HoldfastCore
+import Testing
+
+/// Leases are kept by threads that nobody else uses.
+@Suite("Keeper", .timeLimit(.minutes(1)))
+struct KeeperTests {
+    /// Occupies every thread that Swift runs tasks on, until an instant.
+    private func occupyThePool(until end: ContinuousClock.Instant) async {
+        await withTaskGroup(of: Void.self) { group in
+            for _ in 0..<(2 * ProcessInfo.processInfo.activeProcessorCount + 2) {
+                group.addTask {
+                    while ContinuousClock.now < end {}
+                }
+            }
+        }
+    }
+
+    @Test
+    func `leases are renewed while programs occupy all threads of the pool`()
+        async throws
+    {
+        let store = MemoryStore()
+        try await withLockService(store: store) { locks in
+            let lease = try await locks.acquire("x", lease: .milliseconds(500))
+            await self.occupyThePool(until: .now + .seconds(3))
+            // Nobody looked at the lease meanwhile but the keeper.
+            try lease.checkValid()
+            let holders = try await locks.holders(of: "x")
+            #expect(holders.first?.fencingToken == lease.fencingToken)
+            #expect(await lease.release() == .released)
+        }
+    }
+}
