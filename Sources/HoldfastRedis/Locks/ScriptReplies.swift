@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HoldfastCore
+package import HoldfastCore
 
 /// Reads the replies of the lock scripts.
 ///
 /// A reply of another shape is an error of a person's sort (a proxy, a fork of Redis), never a crash.
-enum ScriptReplies {
+package enum ScriptReplies {
     static let unreadable = LockError(
         .storeCorrupted,
         "the Redis server gave an unexpected reply to a lock script; check that it is Redis 6 or later and no proxy"
@@ -70,7 +70,8 @@ enum ScriptReplies {
         return waiters
     }
 
-    static func acquire(_ reply: RedisReply, resource: Resource) throws(LockError) -> AcquireReply {
+    /// Reads the reply to an acquire.
+    package static func acquire(_ reply: RedisReply, resource: Resource) throws(LockError) -> AcquireReply {
         if case .integer(let number) = reply {
             if let token = UInt64(exactly: number), token > 0 { return .granted(FencingToken(rawValue: token)) }
             if number == 0 { return .finished }
@@ -81,7 +82,8 @@ enum ScriptReplies {
         return isWaiting ? .waiting(place) : .busy(blockers: place.blockers)
     }
 
-    static func convert(_ reply: RedisReply) throws(LockError) -> ConvertReply {
+    /// Reads the reply to a conversion.
+    package static func convert(_ reply: RedisReply) throws(LockError) -> ConvertReply {
         if case .integer(let number) = reply {
             guard let token = UInt64(exactly: number), token > 0 else { return .lost }
             return .converted(FencingToken(rawValue: token))
@@ -104,7 +106,8 @@ enum ScriptReplies {
         return (try Self.number(parts[0]) == 1, waiting)
     }
 
-    static func status(_ reply: RedisReply, of resource: Resource) throws(LockError) -> ResourceStatus {
+    /// Reads the description of a resource.
+    package static func status(_ reply: RedisReply, of resource: Resource) throws(LockError) -> ResourceStatus {
         let parts = try Self.elements(reply, atLeast: 3)
         let resting = try Self.number(parts[0])
         return ResourceStatus(
@@ -116,7 +119,7 @@ enum ScriptReplies {
     }
 
     /// The signal in a message of our channel: a letter, an id, and for `c` a number of milliseconds.
-    static func signal(_ payload: [UInt8]) -> StoreSignal? {
+    package static func signal(_ payload: [UInt8]) -> StoreSignal? {
         let words = String(decoding: payload, as: UTF8.self).split(separator: " ")
         guard words.count >= 2, let id = RequestID(secret: words[1]) else { return nil }
         switch words[0] {
