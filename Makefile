@@ -16,7 +16,8 @@ SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'Holdfas
 	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
 PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools libfaketime openssl \
-	libzookeeper-mt-dev libzookeeper-java libslf4j-java openjdk-17-jdk-headless libcurator-recipes-java python3-kazoo
+	libzookeeper-mt-dev libzookeeper-java libslf4j-java openjdk-17-jdk-headless libcurator-recipes-java python3-kazoo \
+	python3-redis
 
 .PHONY: count-suites help bootstrap build demo test lint format bench install clean
 
@@ -37,7 +38,8 @@ test: bootstrap ## Run all tests, with a real Redis and a real ZooKeeper
 	@command -v javac >/dev/null || { echo "make test: javac is missing: apt-get install openjdk-17-jdk-headless" >&2; exit 1; }
 	@for jar in zookeeper curator-recipes; do [ -r /usr/share/java/$$jar.jar ] || \
 	  { echo "make test: $$jar.jar is missing: apt-get install libzookeeper-java libcurator-recipes-java" >&2; exit 1; }; done
-	@/usr/bin/python3 -c 'import kazoo' 2>/dev/null || { echo "make test: kazoo is missing: apt-get install python3-kazoo" >&2; exit 1; }
+	@for module in kazoo redis; do /usr/bin/python3 -c "import $$module" 2>/dev/null || \
+	  { echo "make test: $$module is missing: apt-get install python3-$$module" >&2; exit 1; }; done
 	@$(SWIFT) build $(FLAGS) --build-tests
 	@for suites in $(SUITES); do \
 	  case "$$suites" in HoldfastZooKeeper*) order=--no-parallel;; *) order=;; esac; \

@@ -168,13 +168,7 @@ package final class CommandConnection: RedisLinkDelegate {
         let (expired, isOverdue) = self.ledger.withLock { ledger in
             (ledger.expireUnsent(at: now), ledger.isOverdue(at: now))
         }
-        Self.fail(
-            expired,
-            with: LockError(
-                .storeUnavailable,
-                "no connection to Redis at \(self.configuration.place); nothing was sent"
-            )
-        )
+        if !expired.isEmpty { Self.fail(expired, with: self.link.unsent) }
         if isOverdue { self.link.reset(.silent) }
         self.setTimer(self.ledger.withLock { $0.watchAfter(fired) })
     }

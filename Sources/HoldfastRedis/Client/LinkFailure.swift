@@ -31,6 +31,21 @@ package enum LinkFailure: Sendable {
         }
     }
 
+    /// Why there is no connection, for callers whose commands were not sent.
+    func unsent(to configuration: RedisConfiguration) -> LockError {
+        let cause =
+            switch self {
+            case .unreachable(let reason), .failed(let reason): reason
+            case .silent: "it does not answer"
+            case .closedByServer: "it closes connections"
+            case .insecure, .unreadable, .unasked, .refused, .unfit: self.error(for: configuration).message
+            }
+        return LockError(
+            .storeUnavailable,
+            "no connection to Redis at \(configuration.place); nothing was sent (\(cause))"
+        )
+    }
+
     /// The error for callers whose commands end with the connection.
     func error(for configuration: RedisConfiguration) -> LockError {
         let place = configuration.place

@@ -35,6 +35,8 @@ final class RedisLink: Sendable {
         var delegate: (any RedisLinkDelegate)?
         /// Why there is no connection, from a loss until it is back.
         var outage: LockError?
+        /// The same, for those whose commands were not sent.
+        var unsent: LockError?
         var serverStartedBy: ContinuousClock.Instant?
     }
 
@@ -63,6 +65,12 @@ final class RedisLink: Sendable {
 
     /// Why there is no connection, from a loss until it is back.
     var outage: LockError? { self.state.withLock { $0.outage } }
+
+    /// Why there is no connection, for those whose commands were not sent.
+    var unsent: LockError {
+        self.state.withLock { $0.unsent }
+            ?? LockError(.storeUnavailable, "no connection to Redis at \(self.configuration.place); nothing was sent")
+    }
 
     /// The latest time at which the server that is connected may have started; `nil` while none is.
     var serverStartedBy: ContinuousClock.Instant? {
@@ -169,6 +177,7 @@ final class RedisLink: Sendable {
                     if hasOpened {
                         state.schedule.reset()
                         state.outage = nil
+                        state.unsent = nil
                         state.serverStartedBy = .now - handshake.uptime
                     }
                 } catch {
@@ -206,6 +215,7 @@ final class RedisLink: Sendable {
                 state.phase = .idle
             }
             state.outage = error
+            state.unsent = failure.unsent(to: self.configuration)
             return (channel, state.delegate)
         }
         guard let ended else { return }

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import HoldfastRedis
+import HoldfastTesting
+import Testing
+
+/// What real servers answer when they cannot or will not, and what callers get of it.
+@Suite("Refusals", .timeLimit(.minutes(1)))
+struct RefusalTests {
+    private func refusal(_ server: RedisServer, _ settings: String = "") async throws -> LockError? {
+        let store = try RedisLockStore(url: "\(server.url)?timeout=500ms&\(settings)")
+        return await #expect(throws: LockError.self) { try await store.acquire(Make.request("x")) }
+    }
+
+    @Test
+    func `a server that loads its data is waited for, within the call's time`() async throws {
+        // 3,000 keys of half a millisecond each.
+        let server = try await RedisServer(arguments: ["--dbfilename", "locks.rdb", "--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"])
+        try server.execute("DEBUG", "POPULATE", "3000")
+        #expect(try server.execute("SAVE") == "OK")
+        try await server.restart()
+        #expect(try server.execute("GET", "x").hasPrefix("LOADING"))
+        let hasty = try await self.refusal(server)
+        #expect(hasty?.code == .storeUnavailable && hasty?.message.contains("LOADING") == true, "\(hasty as Any)")
+        let store = try RedisLockStore(url: server.url + "?timeout=20s")
+        #expect(try await store.acquire(Make.request("x")).token != nil)
+    }
+
+    @Test
+    func `a server that is busy with somebody's script is waited for`() async throws {
+        let server = try await RedisServer(arguments: ["--busy-reply-threshold", "50"])
+        let store = try RedisLockStore(url: server.url + "?timeout=10s")
+        #expect(try await store.acquire(Make.request("before")).token != nil)
+        // Who sent it gives up after five seconds; the script goes on.
+        let script = Task.detached { try? server.execute("EVAL", "while true do end", "0") }
+        try await Task.sleep(for: .milliseconds(200))
+        let busy = try await self.refusal(server)
+        #expect(busy?.code == .storeUnavailable && busy?.message.contains("BUSY") == true, "\(busy as Any)")
+        let reply = Task { try await store.acquire(Make.request("x")) }
+        try await Task.sleep(for: .milliseconds(200))
+        #expect(try server.execute("SCRIPT", "KILL") == "OK")
+        #expect(try await reply.value.token != nil)
+        _ = await script.value
+    }
+
+    @Test
+    func `a server without memory, replicas or a master says so, and takes nothing`() async throws {
+        let full = try await RedisServer(arguments: ["--maxmemory-policy", "noeviction"])
+        try full.execute("CONFIG", "SET", "maxmemory", "1")
+        #expect(try await self.refusal(full)?.message.contains("OOM") == true)
+        try full.execute("CONFIG", "SET", "maxmemory", "0")
+        #expect(try full.execute("EXISTS", "x", "hf:{x}:h") == "0")
+
+        let alone = try await RedisServer(arguments: ["--min-replicas-to-write", "1"])
+        #expect(try await self.refusal(alone)?.message.contains("NOREPLICAS") == true)
+
+        let replica = try await RedisServer(arguments: ["--replicaof", "127.0.0.1", "\(alone.port)"])
+        let readOnly = try await self.refusal(replica)
+        #expect(readOnly?.message.contains("READONLY") == true || readOnly?.message.contains("LOADING") == true)
+        alone.kill()
+        try replica.execute("CONFIG", "SET", "replica-serve-stale-data", "no")
+        for _ in 0..<200 where try replica.execute("INFO", "replication").contains("master_link_status:up") {
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        #expect(try await self.refusal(replica)?.message.contains("MASTERDOWN") == true)
+    }
+}
