@@ -81,6 +81,20 @@ struct RequestBook: Sendable {
         /// The whole path of the node.
         var path: String? { self.node.map { "\(self.parent)/\($0.name.text)" } }
 
+        /// Notes that it holds: for its lease once it is accepted, for the acceptance time until then.
+        mutating func hold(_ token: FencingToken, isAccepted: Bool) {
+            let now = Instant.now
+            self.phase = .granted(
+                Hold(
+                    token: token,
+                    mode: self.request.mode,
+                    since: now,
+                    expires: now.advanced(by: isAccepted ? self.request.lease : self.request.acceptance),
+                    isAccepted: isAccepted
+                )
+            )
+        }
+
         /// When something of it is due, if nothing changes.
         var nextLook: Instant {
             switch self.phase {

@@ -24,13 +24,13 @@ extension ZooKeeperLockStore {
             switch self.begin(request, wire) {
             case .reply(let reply): return reply
             case .refuse(let error): throw error
-            case .verify(let entry): if let reply = try await self.verify(entry, wire) { return reply }
+            case .verify(let entry): if let reply = try await self.verify(entry) { return reply }
             case .create(let entry): if let reply = try await self.create(entry, wire) { return reply }
             case .look(let entry):
                 let look = await self.look(entry, wire)
                 if case .granted = look, !self.session.isFresh(within: self.freshness) {
                     // Any server shows the queue; that the session is alive only the ensemble knows.
-                    if let reply = try await self.verify(entry, wire) { return reply }
+                    if let reply = try await self.verify(entry) { return reply }
                 } else if let reply = try self.reply(look, to: entry) {
                     return reply
                 }
@@ -111,8 +111,8 @@ extension ZooKeeperLockStore {
     }
 
     /// Asks the servers whether a grant is still there.
-    private func verify(_ entry: RequestBook.Entry, _ wire: Wire) async throws -> AcquireReply? {
-        let reply = try await self.renew(entry, entry.request.lease, wire)
+    private func verify(_ entry: RequestBook.Entry) async throws -> AcquireReply? {
+        let reply = try await self.renew(entry)
         switch reply {
         case .renewed:
             guard let hold = self.book.withLock({ $0[entry.request.id] })?.hold else { return nil }

@@ -42,8 +42,8 @@ extension ZooKeeperLockStore {
     }
 
     /// Renews one grant, which may wait to be accepted.
-    func renew(_ entry: RequestBook.Entry, _ lease: Duration, _ wire: Wire) async throws -> RenewReply {
-        try await self.renew([Renewal(key: entry.request.key, lease: lease)]).first ?? .unknown
+    func renew(_ entry: RequestBook.Entry) async throws -> RenewReply {
+        try await self.renew([Renewal(key: entry.request.key, lease: entry.request.lease)]).first ?? .unknown
     }
 
     /// Makes sure of grants whose nodes are not watched, and of requests that may have been granted.

@@ -158,18 +158,8 @@ extension ZooKeeperLockStore {
         case .granted:
             guard token != nil || node.created > given else { return .outrun }
             let isNews = if case .queued = entry.phase { true } else { false }
-            let now = Instant.now
-            let lease = asker == .request ? entry.request.lease : entry.request.acceptance
             let token = token ?? FencingToken(rawValue: UInt64(clamping: node.created))
-            entry.phase = .granted(
-                RequestBook.Hold(
-                    token: token,
-                    mode: entry.request.mode,
-                    since: now,
-                    expires: now.advanced(by: lease),
-                    isAccepted: asker == .request
-                )
-            )
+            entry.hold(token, isAccepted: asker == .request)
             defer { entry.watches = [] }
             return .promoted(token, isNews: isNews, entry.watches)
         }
@@ -220,17 +210,8 @@ extension ZooKeeperLockStore {
                 guard case .queued = entry.phase, let node = entry.node else { return false }
                 let token = FencingToken(rawValue: UInt64(clamping: node.created))
                 guard token > last else { return false }
-                let now = Instant.now
                 entry.waitsFor = nil
-                entry.phase = .granted(
-                    RequestBook.Hold(
-                        token: token,
-                        mode: entry.request.mode,
-                        since: now,
-                        expires: now.advanced(by: entry.request.acceptance),
-                        isAccepted: false
-                    )
-                )
+                entry.hold(token, isAccepted: false)
                 return true
             } ?? false
         }
