@@ -16,7 +16,9 @@ struct RefusalTests {
     @Test
     func `a server that loads its data is waited for, within the call's time`() async throws {
         // 3,000 keys of half a millisecond each.
-        let server = try await RedisServer(arguments: ["--dbfilename", "locks.rdb", "--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"])
+        let server = try await RedisServer(arguments: [
+            "--dbfilename", "locks.rdb", "--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024",
+        ])
         try server.execute("DEBUG", "POPULATE", "3000")
         #expect(try server.execute("SAVE") == "OK")
         try await server.restart()

@@ -41,6 +41,9 @@ package final class CommandConnection: RedisLinkDelegate {
     /// Where the server is.
     var address: RedisAddress { RedisAddress(host: self.configuration.host, port: self.configuration.port) }
 
+    /// Whether commands can be sent now.
+    var isReady: Bool { self.link.channel != nil }
+
     /// The event loop that the connection lives on.
     var loop: any EventLoop { self.link.loop }
 

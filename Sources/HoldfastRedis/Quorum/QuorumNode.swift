@@ -34,6 +34,9 @@ final class QuorumNode: Sendable {
         }
     }
 
+    /// How soon to try again what failed though the server is there.
+    private static let payPause: TimeAmount = .milliseconds(100)
+
     init(
         _ connector: Connector,
         channel: String,
@@ -114,7 +117,7 @@ final class QuorumNode: Sendable {
         _ done: @escaping @Sendable (Result<WithdrawReply, LockError>) -> Void
     ) {
         self.run(self.commands.withdraw(key)) { outcome in
-            if case .failure = outcome { self.debts.add(key, until: end) }
+            if case .failure(let error) = outcome { self.owe(key, until: end, error) }
             done(outcome)
         }
     }
@@ -127,9 +130,16 @@ final class QuorumNode: Sendable {
     ) {
         let end = ContinuousClock.now.advanced(by: time)
         self.run(self.commands.release(key)) { outcome in
-            if case .failure = outcome { self.debts.add(key, until: end) }
+            if case .failure(let error) = outcome { self.owe(key, until: end, error) }
             done(outcome)
         }
+    }
+
+    private func owe(_ key: GrantKey, until end: ContinuousClock.Instant, _ error: LockError) {
+        self.debts.add(key, until: end)
+        // The connection may be back before the debt is noted; then nobody else pays it.
+        guard error.code == .storeUnavailable, self.connection.isReady else { return }
+        self.connection.loop.scheduleTask(in: Self.payPause) { [weak self] in self?.pay() }
     }
 
     /// Withdraws what could not be withdrawn while the server was away.
