@@ -12,10 +12,16 @@ package final class CommandConnection: RedisLinkDelegate {
     /// The reply to a command, or why there is none.
     package typealias Outcome = Result<RedisReply, LockError>
 
+    /// About what it takes to put a processor to sleep and to wake it again.
+    private static let longestAttention: TimeAmount = .microseconds(50)
+
     private let configuration: RedisConfiguration
     private let link: RedisLink
     private let ledger: Mutex<CommandLedger<CommandTicket>>
     private let failsFast: Bool
+    /// How long to look for a reply before the thread sleeps; see ``awaitAwake(until:)``.
+    private let attention: TimeAmount?
+    private let isAwake = Atomic(false)
     private let onOpen: @Sendable () -> Void
 
     /// Makes a connection; nothing is sent yet.
@@ -32,6 +38,7 @@ package final class CommandConnection: RedisLinkDelegate {
     ) {
         self.configuration = connector.configuration
         self.failsFast = failsFast
+        self.attention = connector.configuration.offersExecutor && System.coreCount > 1 ? Self.longestAttention : nil
         self.onOpen = onOpen
         self.link = RedisLink(connector)
         self.ledger = Mutex(CommandLedger(capacity: connector.configuration.maximumPending))
@@ -152,13 +159,32 @@ package final class CommandConnection: RedisLinkDelegate {
             return channel == nil ? nil : ledger.takeBatch()
         }
         if let channel {
-            if let batch { channel.writeAndFlush(batch, promise: nil) }
+            if let batch {
+                channel.writeAndFlush(batch, promise: nil)
+                if let attention = self.attention, !self.isAwake.exchange(true, ordering: .relaxed) {
+                    self.awaitAwake(until: .now() + attention)
+                }
+            }
         } else if let refusal = self.link.refusal {
             Self.fail(self.ledger.withLock { $0.failAll() }, with: refusal)
         } else {
             self.link.open()
         }
         self.setTimer(self.ledger.withLock { $0.deadlineToWatch() })
+    }
+
+    /// Keeps the event loop from sleeping for a moment while a reply is due.
+    ///
+    /// Only where callers run on it: elsewhere they have to be woken anyway. The loop looks at its sockets between two
+    /// tasks, so a task that asks for another is all it takes.
+    private func awaitAwake(until end: NIODeadline) {
+        self.link.loop.execute {
+            if self.ledger.withLock({ $0.awaited }) > 0, NIODeadline.now() < end {
+                self.awaitAwake(until: end)
+            } else {
+                self.isAwake.store(false, ordering: .relaxed)
+            }
+        }
     }
 
     private func setTimer(_ deadline: NIODeadline?) {
