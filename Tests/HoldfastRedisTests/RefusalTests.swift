@@ -24,7 +24,7 @@ struct RefusalTests {
         try await server.restart()
         #expect(try server.execute("GET", "x").hasPrefix("LOADING"))
         let hasty = try await self.refusal(server)
-        #expect(hasty?.code == .storeUnavailable && hasty?.message.contains("LOADING") == true, "\(hasty as Any)")
+        #expect(hasty?.code == .storeUnavailable, "\(hasty as Any)")
         let store = try RedisLockStore(url: server.url + "?timeout=20s")
         #expect(try await store.acquire(Make.request("x")).token != nil)
     }
@@ -38,7 +38,7 @@ struct RefusalTests {
         let script = Task.detached { try? server.execute("EVAL", "while true do end", "0") }
         try await Task.sleep(for: .milliseconds(200))
         let busy = try await self.refusal(server)
-        #expect(busy?.code == .storeUnavailable && busy?.message.contains("BUSY") == true, "\(busy as Any)")
+        #expect(busy?.code == .storeUnavailable, "\(busy as Any)")
         let reply = Task { try await store.acquire(Make.request("x")) }
         try await Task.sleep(for: .milliseconds(200))
         #expect(try server.execute("SCRIPT", "KILL") == "OK")

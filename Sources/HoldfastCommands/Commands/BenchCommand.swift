@@ -19,6 +19,7 @@ package struct BenchCommand: AsyncParsableCommand {
             holdfast bench --workload par64 --seconds 10 --store redis://localhost
             holdfast bench --workload cont16 --processes 4
             holdfast bench --workload par64 --executor loop --store redis://localhost
+            holdfast bench --held 100000 --seconds 30 --store redis://localhost
             """
     )
 
@@ -28,6 +29,11 @@ package struct BenchCommand: AsyncParsableCommand {
     var seconds: Double = 5
     @Option(name: .long, help: ArgumentHelp("How many processes to spread the workers over.", valueName: "n"))
     var processes = 1
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Instead: hold n locks, and measure what renewing them costs.", valueName: "n")
+    )
+    var held: Int?
     @Option(name: .long, help: "Where workers run: pool (Swift's threads) or loop (the thread of a Redis store).")
     var executor = BenchExecutor.pool
     @OptionGroup var storage: StoreOptions
@@ -44,6 +50,7 @@ package struct BenchCommand: AsyncParsableCommand {
             throw CommandFailure(ExitStatus.configuration, "--processes must be at least 1")
         }
         let url = try self.store()
+        if let held = self.held { return try await self.measure(held: held, on: url) }
         for workload in self.workload.map({ [$0] }) ?? BenchWorkload.usual {
             if self.workload == nil { Output.note("\(workload.rawValue) for \(self.seconds) s on \(url)") }
             let report = try await self.interruptible { try await self.measure(workload, on: url) }
@@ -58,6 +65,24 @@ package struct BenchCommand: AsyncParsableCommand {
         }
     }
 
+    private func measure(held: Int, on url: StoreURL) async throws {
+        guard BenchHeld.counts.contains(held), self.workload == nil, self.processes == 1 else {
+            throw CommandFailure(
+                ExitStatus.configuration,
+                "--held must be 1 to \(BenchHeld.counts.upperBound), without --workload and --processes"
+            )
+        }
+        let run = String(UInt64.random(in: 0...UInt64.max), radix: 36)
+        let figures = try await self.interruptible { [seconds] in
+            try await BenchHeld(count: held, seconds: seconds).measure(
+                on: try StoreFactory.make(url),
+                run: run,
+                version: HoldfastProgram.version
+            )
+        }
+        try Output.line(figures.text)
+    }
+
     private func store() throws -> StoreURL {
         let url = try self.storage.url()
         guard self.executor == .loop else { return url }
@@ -68,12 +93,14 @@ package struct BenchCommand: AsyncParsableCommand {
     }
 
     /// Lets a signal end the workers before it ends this process, so that nothing is left behind.
-    private func interruptible(_ work: @escaping @Sendable () async throws -> BenchReport) async throws -> BenchReport {
+    private func interruptible<Figures: Sendable>(
+        _ work: @escaping @Sendable () async throws -> Figures
+    ) async throws -> Figures {
         let inbox = SignalInbox()
         do {
-            let report = try await inbox.cancelling(work)
+            let figures = try await inbox.cancelling(work)
             if let signal = inbox.received { throw CommandFailure(ExitStatus.signalled(signal)) }
-            return report
+            return figures
         } catch is CancellationError {
             throw CommandFailure(ExitStatus.signalled(inbox.received ?? SIGINT))
         }

@@ -130,6 +130,13 @@ final class RedisClient: Sendable {
                 }
                 failure = try await self.reconsider(meaning, target)
             case .success(let reply): return Answer(reply: reply, isRepeat: isRepeat, confirmations: confirmed)
+            case .failure(let closed) where closed.code == .notRunning && self.mayBeElsewhere:
+                redirect = nil
+                failure = LockError(
+                    .storeUnavailable,
+                    "Redis at \(target.address) serves no slots any more; nothing was sent"
+                )
+                if case .cluster(let cluster) = self.route { _ = await cluster.look() }
             case .failure(let error):
                 guard error.code == .storeUnavailable, isRepeatable, !self.isOneOfSeveral else { throw error }
                 isRepeat = true
@@ -141,6 +148,11 @@ final class RedisClient: Sendable {
             guard let next = self.pause(after: &schedule), next < deadline else { throw failure }
             await self.pause(until: next)
         }
+    }
+
+    /// Whether a connection can be closed while the store is open.
+    private var mayBeElsewhere: Bool {
+        if case .cluster(let cluster) = self.route { cluster.isOpen } else { false }
     }
 
     private func target(of place: Place, _ redirect: ClusterRedirect?) async throws(LockError) -> CommandConnection {

@@ -147,6 +147,9 @@ final class RedisCluster: Sendable {
         return masters
     }
 
+    /// Whether the store is open: then a connection that is closed was that of a node without slots.
+    var isOpen: Bool { self.state.withLock { !$0.isClosed } }
+
     /// How many slots have a master.
     var covered: Int { self.state.withLock { $0.map }?.covered ?? 0 }
 
