@@ -13,8 +13,8 @@ SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'Holdfas
 	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal)' \
 	'HoldfastRedisTests\.(Quorum|Sentinel)' '(HoldfastRedisTests|StoreContractTests\.Redis)\.?Cluster' \
 	'HoldfastZooKeeperTests\.' \
-	'StoreContractTests\.(?!ZooKeeper|RedisQuorum|RedisSentinel|RedisCluster)' \
-	'StoreContractTests\.Redis(Quorum|Sentinel)' 'StoreContractTests\.ZooKeeper' \
+	'StoreContractTests\.(?!ZooKeeper|RedisQuorum|RedisSentinel|RedisCluster|RedisTLS)' \
+	'StoreContractTests\.Redis(Quorum|Sentinel)' 'StoreContractTests\.RedisTLS' 'StoreContractTests\.ZooKeeper' \
 	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
 PACKAGES := make libhiredis-dev libsqlite3-dev redis-server redis-tools libfaketime openssl \

@@ -95,6 +95,33 @@ struct RedisSentinelStoreContractTests {
             StoreContract.Subject(namePrefix: prefix, shortLease: .seconds(3)) { try RedisLockStore(url: url) }
         )
     }
+
+    @Test("Random commands get the replies of LockTable", arguments: 0..<5 as Range<UInt64>)
+    func model(block: UInt64) async throws {
+        let url = try await SharedSentinels.shared.url + "?timeout=10s"
+        let subject = StoreContract.Subject(namePrefix: "model/") { try RedisLockStore(url: url) }
+        try await ModelRun(commands: 15).check(subject, seeds: block * 200..<(block + 1) * 200)
+    }
+}
+
+@Suite("RedisLockStore keeps the contract encrypted, as the user with the least permissions", .timeLimit(.minutes(2)))
+struct RedisTLSStoreContractTests {
+    @Test(arguments: StoreContract.cases)
+    func keeps(_ promise: StoreContract.Case) async throws {
+        let url = try await SharedTLSRedis.shared.url
+        var generator = SystemRandomNumberGenerator()
+        let prefix = "contract/\(generator.next() as UInt64)/"
+        try await promise.check(
+            StoreContract.Subject(namePrefix: prefix, shortLease: .seconds(3)) { try RedisLockStore(url: url) }
+        )
+    }
+
+    @Test("Random commands get the replies of LockTable", arguments: 0..<5 as Range<UInt64>)
+    func model(block: UInt64) async throws {
+        let url = try await SharedTLSRedis.shared.url
+        let subject = StoreContract.Subject(namePrefix: "model/") { try RedisLockStore(url: url) }
+        try await ModelRun(commands: 15).check(subject, seeds: block * 200..<(block + 1) * 200)
+    }
 }
 
 @Suite("RedisLockStore keeps the contract on a cluster", .timeLimit(.minutes(3)))
@@ -123,6 +150,31 @@ struct RedisClusterStoreContractTests {
             try RedisLockStore(url: url)
         }
         try await ModelRun(commands: 30, passesTime: true).check(subject, seeds: seed..<seed + 1)
+    }
+}
+
+/// A server that speaks TLS, with a user who may do no more than is needed.
+actor SharedTLSRedis {
+    static let shared = SharedTLSRedis()
+
+    private var starting: Task<(server: RedisServer, certificates: TestCertificates, port: UInt16), any Error>?
+
+    var url: String {
+        get async throws {
+            let task =
+                self.starting
+                ?? Task {
+                    let certificates = try await TestCertificates()
+                    let port = try RedisServer.freePort()
+                    let server = try await RedisServer(arguments: certificates.redisArguments(port: port))
+                    let rules = RedisPermissions.rules(prefix: "lk:")
+                    try server.execute(["ACL", "SETUSER", "locks", "on", ">secret"] + rules)
+                    return (server, certificates, port)
+                }
+            self.starting = task
+            let (_, certificates, port) = try await task.value
+            return "rediss://locks:secret@127.0.0.1:\(port)?prefix=lk:&timeout=10s&ca=\(certificates.path("ca.crt"))"
+        }
     }
 }
 
