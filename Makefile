@@ -11,9 +11,9 @@ FLAGS := --enable-all-traits
 # seconds ends where a machine is busy.
 SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastSQLiteTests\.' 'HoldfastRedisTests\.(?!Quorum|Sentinel|Cluster|ReplyFuzz|Executor|Refusal)' \
 	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal)' \
-	'HoldfastRedisTests\.(Quorum|Sentinel)' '(HoldfastRedisTests|StoreContractTests\.Redis)\.?Cluster' \
+	'HoldfastRedisTests\.(Quorum|Sentinel)' '(HoldfastRedisTests\.Cluster|StoreContractTests\.(RedisCluster|.*/cluster))' \
 	'HoldfastZooKeeperTests\.' \
-	'StoreContractTests\.(?!ZooKeeper|RedisQuorum|RedisSentinel|RedisCluster|RedisTLS)' \
+	'StoreContractTests\.(?!ZooKeeper|RedisQuorum|RedisSentinel|RedisCluster|RedisTLS|.*/cluster)' \
 	'StoreContractTests\.Redis(Quorum|Sentinel)' 'StoreContractTests\.RedisTLS' 'StoreContractTests\.ZooKeeper' \
 	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'

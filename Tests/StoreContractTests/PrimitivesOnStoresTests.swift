@@ -43,7 +43,7 @@ struct PrimitivesOnStoresTests {
 
     @Test("Redis")
     func redis() async throws {
-        let url = try await SharedRedis.shared.url
+        let url = try await SharedRedis.shared.url + "?timeout=10s"
         try await Self.check("primitives/") { try RedisLockStore(url: url) }
     }
 

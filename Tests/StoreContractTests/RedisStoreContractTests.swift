@@ -9,7 +9,7 @@ import Testing
 struct RedisStoreContractTests {
     @Test(arguments: StoreContract.cases)
     func keeps(_ promise: StoreContract.Case) async throws {
-        let url = try await SharedRedis.shared.url
+        let url = try await SharedRedis.shared.url + "?timeout=10s"
         var generator = SystemRandomNumberGenerator()
         let prefix = "contract/\(generator.next() as UInt64)/"
         try await promise.check(
@@ -19,14 +19,14 @@ struct RedisStoreContractTests {
 
     @Test("Random commands get the replies of LockTable", arguments: 0..<10 as Range<UInt64>)
     func model(block: UInt64) async throws {
-        let url = try await SharedRedis.shared.url
+        let url = try await SharedRedis.shared.url + "?timeout=10s"
         let subject = StoreContract.Subject(namePrefix: "model/") { try RedisLockStore(url: url) }
         try await ModelRun(commands: 15).check(subject, seeds: block * 200..<(block + 1) * 200)
     }
 
     @Test("Random commands get the replies of LockTable while leases run out", arguments: 0..<8 as Range<UInt64>)
     func modelInTime(seed: UInt64) async throws {
-        let url = try await SharedRedis.shared.url
+        let url = try await SharedRedis.shared.url + "?timeout=10s"
         let subject = StoreContract.Subject(namePrefix: "timed/", shortLease: .seconds(2)) {
             try RedisLockStore(url: url)
         }

@@ -136,18 +136,24 @@ final class RedisClient: Sendable {
                     .storeUnavailable,
                     "Redis at \(target.address) serves no slots any more; nothing was sent"
                 )
-                if case .cluster(let cluster) = self.route { _ = await cluster.look() }
+                await self.lookAgain(by: deadline)
             case .failure(let error):
                 guard error.code == .storeUnavailable, isRepeatable, !self.isOneOfSeveral else { throw error }
                 isRepeat = true
                 redirect = nil
                 failure = error
-                // Another may have taken its slots over.
-                if case .cluster(let cluster) = self.route { _ = await cluster.look() }
+                await self.lookAgain(by: deadline)
             }
             guard let next = self.pause(after: &schedule), next < deadline else { throw failure }
             await self.pause(until: next)
         }
+    }
+
+    /// Reads a cluster's map again: another may have taken slots over.
+    private func lookAgain(by deadline: NIODeadline) async {
+        guard case .cluster(let cluster) = self.route else { return }
+        // Whose time is up need not wait for it.
+        if .now() < deadline { _ = await cluster.look() } else { cluster.lookSoon() }
     }
 
     /// Whether a connection can be closed while the store is open.

@@ -171,6 +171,9 @@ final class RedisCluster: Sendable {
         }
     }
 
+    /// Reads the map again, without waiting for it.
+    func lookSoon() { self.look(after: Self.shortestPause) { _ in } }
+
     private func look(after pause: Duration, _ done: @escaping @Sendable (LockError?) -> Void) {
         enum Step {
             case ask([RedisAddress])

@@ -74,7 +74,9 @@ public final class RedisLockStore: LockStore {
         }
         self.access = try RedisAccess(configuration, loop: loop, channel: self.channel, onEvent: onEvent)
         let other = MultiThreadedEventLoopGroup.singleton.any()
-        self.renewals = try executor == nil ? nil : RedisAccess(configuration, loop: other, channel: "") { _ in }
+        var plain = configuration
+        plain.offersExecutor = false
+        self.renewals = try executor == nil ? nil : RedisAccess(plain, loop: other, channel: "") { _ in }
         ear.set(self)
     }
 
