@@ -97,6 +97,14 @@ public protocol LockStore: Sendable {
     /// - Throws: ``LockError``.
     func waits(of owner: OwnerID, for resource: Resource) async throws -> [ResourceStatus]
 
+    /// Tells servers apart: resources with the same number are kept by the same one, as far as is known now.
+    ///
+    /// Renewals of different servers are sent apart, so that one that does not answer holds up no others. Asks nobody.
+    ///
+    /// - Parameter resource: The resource.
+    /// - Returns: A number without a meaning of its own; 0 where there is one server, or none.
+    func server(of resource: Resource) -> Int
+
     /// Registers a handler for signals. It is called on any thread, must not block, and gets signals for requests of
     /// other services of the same store object too.
     ///
@@ -110,6 +118,11 @@ public protocol LockStore: Sendable {
     ///
     /// - Throws: ``LockError`` when the store cannot work at all, such as for a wrong password or a corrupt file.
     func run() async throws
+}
+
+extension LockStore {
+    /// One server for all.
+    public func server(of resource: Resource) -> Int { 0 }
 }
 
 /// A handler that is registered for signals.

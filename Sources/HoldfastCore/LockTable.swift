@@ -221,7 +221,9 @@ public struct LockTable: Sendable {
         guard let index = entry.holds.firstIndex(where: { $0.request.id == grant.id }) else { return .lost }
         if entry.holds[index].mode != mode {
             let others = entry.holds.filter { $0.request.id != grant.id }
-            guard mode.isCompatible(with: others.map(\.mode)) else {
+            // Who vanished may not have noticed yet: a writer waits for the end of the rest as a newcomer would.
+            let mayEnter = mode != .exclusive || entry.restUntil == nil
+            guard mayEnter, mode.isCompatible(with: others.map(\.mode)) else {
                 let blockers = others.map { Self.holder($0, at: now) }
                 guard conversion.contention == .queue, mode == .exclusive, entry.holds[index].mode == .update else {
                     return .busy(blockers: blockers)
@@ -395,7 +397,7 @@ public struct LockTable: Sendable {
     /// Completes an upgrade, or else grants the longest run of waiters from the front that fits.
     private mutating func promote(_ entry: inout Entry, at now: Timestamp, signals: inout [StoreSignal]) {
         if let index = entry.holds.firstIndex(where: { $0.upgrade != nil }) {
-            guard entry.holds.count == 1 else { return }
+            guard entry.holds.count == 1, entry.restUntil == nil else { return }
             entry.holds[index].mode = .exclusive
             entry.holds[index].token = self.nextToken()
             entry.holds[index].upgrade = nil

@@ -75,7 +75,7 @@ extension LockTransaction {
     /// Completes an upgrade, or else grants the longest run of living waiters from the front that fits.
     func promote(_ entry: inout Entry) throws {
         if let index = entry.grants.firstIndex(where: { $0.upgradingSince != nil }) {
-            guard entry.grants.count == 1 else { return }
+            guard entry.grants.count == 1, entry.restUntil == nil else { return }
             var grant = entry.grants[index]
             let old = grant.token
             (grant.mode, grant.token, grant.upgradingSince) = (.exclusive, try self.takeToken(), nil)

@@ -107,7 +107,9 @@ final class LockTransaction {
         let old = grant.token
         grant.upgradingSince = nil
         if grant.mode != conversion.mode {
-            guard conversion.mode.isCompatible(with: others.map(\.mode)) else {
+            // Who vanished may not have noticed yet: a writer waits for the end of the rest as a newcomer would.
+            let mayEnter = conversion.mode != .exclusive || entry.restUntil == nil
+            guard mayEnter, conversion.mode.isCompatible(with: others.map(\.mode)) else {
                 guard conversion.contention == .queue, conversion.mode == .exclusive, grant.mode == .update else {
                     return .busy(blockers: others.map { $0.holder(at: self.now) })
                 }

@@ -5,16 +5,18 @@ import Glibc
 import HoldfastCore
 import Synchronization
 
-/// A proxy between clients and a ZooKeeper server of this machine that can misbehave, on a thread of its own.
+/// A proxy between clients and a server of this machine that can misbehave, on a thread of its own.
 package final class FaultProxy: Sendable {
     private let loop: ProxyLoop
 
     /// Starts a proxy.
     ///
-    /// - Parameter target: The server's port.
+    /// - Parameters:
+    ///   - target: The server's port.
+    ///   - isFramed: Whether it is a ZooKeeper server, whose requests are passed on one by one and can be counted.
     /// - Throws: ``LockError`` when there are no sockets.
-    package init(to target: UInt16) throws {
-        let loop = try ProxyLoop(to: target)
+    package init(to target: UInt16, isFramed: Bool = true) throws {
+        let loop = try ProxyLoop(to: target, isFramed: isFramed)
         self.loop = loop
         DispatchQueue(label: "holdfast.testing.proxy").async { loop.run() }
     }
@@ -74,10 +76,12 @@ private final class ProxyLoop: Sendable {
     private let listener: Int32
     private let bell: (read: Int32, write: Int32)
     private let target: UInt16
+    private let isFramed: Bool
     let port: UInt16
 
-    init(to target: UInt16) throws {
+    init(to target: UInt16, isFramed: Bool) throws {
         self.target = target
+        self.isFramed = isFramed
         (self.listener, self.port) = try LoopbackSocket.listen()
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0, ends.allSatisfy({ fcntl($0, F_SETFD, FD_CLOEXEC) == 0 }) else {
@@ -155,8 +159,12 @@ private final class ProxyLoop: Sendable {
     private func pump(_ pair: inout Pair, _ fromClient: Bool, _ fromServer: Bool, _ behaviour: Behaviour) -> Bool {
         if fromClient {
             guard let bytes = Self.receive(pair.client) else { return false }
-            pair.toServer += bytes
-            guard self.passRequests(&pair) else { return false }
+            if self.isFramed {
+                pair.toServer += bytes
+                guard self.passRequests(&pair) else { return false }
+            } else if !Self.send(bytes, pair.server) {
+                return false
+            }
         }
         if fromServer {
             guard let bytes = Self.receive(pair.server) else { return false }
@@ -217,6 +225,9 @@ private final class ProxyLoop: Sendable {
     }
 
     private static func end(_ pair: Pair) {
+        // A program that was started meanwhile may have copies of them.
+        shutdown(pair.client, Int32(SHUT_RDWR))
+        shutdown(pair.server, Int32(SHUT_RDWR))
         close(pair.client)
         close(pair.server)
     }

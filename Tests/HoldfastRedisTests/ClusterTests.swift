@@ -238,6 +238,62 @@ struct ClusterTests {
         }
     }
 
+    @Test
+    func `a service that starts before its cluster waits for it`() async throws {
+        let servers = try await RedisClusterServers()
+        let port = try await RedisServer().port
+        // Nobody listens there any more.
+        let none = try RedisLockStore(url: "redis+cluster://127.0.0.1:\(port)?timeout=300ms")
+        try await withLockService(store: none) { locks in
+            await #expect(throws: LockError.self) { _ = try await locks.tryAcquire("x") }
+            try await Task.sleep(for: .milliseconds(200))
+        }
+        let alone = try await RedisServer()
+        let url = alone.url.replacing("redis://", with: "redis+cluster://")
+        let wrong = try RedisLockStore(url: url + "?timeout=300ms")
+        let error = await #expect(throws: LockError.self) {
+            try await withLockService(store: wrong) { locks in
+                try await Task.sleep(for: .milliseconds(500))
+                _ = try await locks.tryAcquire("x")
+            }
+        }
+        #expect(error?.code == .storeRefused)
+        // As often as it is planned, and not as often as it can be.
+        let connections = try alone.execute("INFO", "stats").split(whereSeparator: \.isNewline)
+            .first { $0.hasPrefix("total_commands_processed:") }
+        let count = try #require(connections?.split(separator: ":").last.flatMap { Int($0.filter(\.isNumber)) })
+        #expect(count < 200)
+        for server in servers.servers { server.pause() }
+        let store = try RedisLockStore(url: servers.url + "?timeout=300ms")
+        try await withLockService(store: store) { locks in
+            await #expect(throws: LockError.self) { _ = try await locks.tryAcquire("x") }
+            for server in servers.servers { server.resume() }
+            try await self.eventually("it does not go on", within: .seconds(10)) {
+                (try? await locks.tryAcquire("x")) != nil
+            }
+        }
+    }
+
+    @Test
+    func `a master that hangs holds up no renewals at the others`() async throws {
+        let servers = try await RedisClusterServers(nodeTimeout: .seconds(60))
+        let store = try RedisLockStore(url: servers.url + "?timeout=3s")
+        try await withLockService(store: store) { locks in
+            // Names of all masters.
+            var leases: [(lease: Lease, port: Int)] = []
+            for name in (0..<12).map({ "r\($0)" }) {
+                let lease = try await locks.acquire(try Resource(name), lease: .seconds(2))
+                leases.append((lease, Int(try #require(try servers.owner(of: name)).port)))
+            }
+            let hanging = try #require(try servers.owner(of: "r0"))
+            #expect(Set(leases.map(\.port)).count > 1)
+            hanging.pause()
+            try await Task.sleep(for: .seconds(4))
+            for (lease, port) in leases where port != Int(hanging.port) { try lease.checkValid() }
+            hanging.resume()
+        }
+    }
+
     // MARK: - What is said
 
     @Test

@@ -55,4 +55,26 @@ struct ExecutorTests {
             #expect(await lease.release() == .released)
         }
     }
+
+    @Test
+    func `whoever occupies the thread of the connections loses no lease on a cluster either`() async throws {
+        let servers = try await RedisClusterServers()
+        let store = try RedisLockStore(url: servers.url + "?executor=loop&timeout=10s")
+        try await withLockService(store: store) { locks in
+            // Several slots, so that renewals are several commands.
+            var leases: [Lease] = []
+            for name in ["a", "b", "c", "d"] {
+                leases.append(try await locks.acquire(try Resource(name), lease: .milliseconds(1500)))
+            }
+            await withTaskExecutorPreference(store.executor) {
+                await withTaskGroup(of: Void.self) { group in
+                    group.addTask {
+                        let end = ContinuousClock.now + .seconds(3)
+                        while ContinuousClock.now < end {}
+                    }
+                }
+            }
+            for lease in leases { try lease.checkValid() }
+        }
+    }
 }

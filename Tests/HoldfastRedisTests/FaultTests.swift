@@ -121,6 +121,34 @@ struct FaultTests {
     }
 
     @Test
+    func `commands that belong together are taken all or none`() async throws {
+        let server = try await RedisServer()
+        var configuration = RedisConfiguration(port: Int(server.port))
+        configuration.maximumPending = 3
+        let loop = MultiThreadedEventLoopGroup.singleton.any()
+        let connection = CommandConnection(try Connector(configuration, loop: loop))
+        defer { connection.close() }
+        let deadline = NIODeadline.now() + .seconds(20)
+        async let slow = connection.send(by: deadline) { $0.command(["DEBUG", "SLEEP", "0.3"]) }
+        async let other = connection.send(by: deadline) { $0.command(["ECHO", "a"]) }
+        try await Task.sleep(for: .milliseconds(100))
+        let outcomes = await connection.send(
+            by: deadline,
+            all: [{ $0.command(["INCR", "n"]) }, { $0.command(["INCR", "n"]) }]
+        )
+        #expect(outcomes.count == 2)
+        for outcome in outcomes {
+            guard case .failure(let error) = outcome else {
+                Issue.record("a command was taken without room for those that belong to it")
+                continue
+            }
+            #expect(error.code == .limitReached)
+        }
+        _ = await (slow, other)
+        #expect(try server.execute("EXISTS", "n") == "0")
+    }
+
+    @Test
     func `ten thousand echoes with random deadlines never cross`() async throws {
         let server = try await RedisServer()
         let configuration = RedisConfiguration(port: Int(server.port))

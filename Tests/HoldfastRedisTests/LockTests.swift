@@ -25,6 +25,53 @@ struct LockTests {
     }
 
     @Test
+    func `one lock that became something else does not stop the renewal of others`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        let requests = ["a", "b", "c"].map { Make.request($0) }
+        for request in requests { #expect(try await store.acquire(request).token != nil) }
+        try server.execute("DEL", "b")
+        try server.execute("HSET", "b", "field", "1")
+        let replies = try await store.renew(requests.map { Renewal(key: $0.key, lease: .seconds(30)) })
+        #expect(replies == [.renewed(revokeRequested: false), .lost(.expired), .renewed(revokeRequested: false)])
+        #expect(try #require(Int(server.execute("PTTL", "c"))) > 20_000)
+    }
+
+    @Test
+    func `a server without memory lets holders keep locks and give them back`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        let requests = [Make.request("a", mode: .shared), Make.request("b"), Make.request("c")]
+        for request in requests { #expect(try await store.acquire(request).token != nil) }
+        try server.execute("CONFIG", "SET", "maxmemory", "1")
+        let replies = try await store.renew(requests.map { Renewal(key: $0.key, lease: .seconds(30)) })
+        #expect(replies == Array(repeating: .renewed(revokeRequested: false), count: 3))
+        #expect(try await store.withdraw(requests[1].key) == .released)
+        #expect(try await store.release(requests[2].key) == .released)
+        #expect(try await store.release(requests[0].key) == .released)
+    }
+
+    @Test
+    func `a record is kept until its token's time has come, however far ahead a clock was`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        let day: Int64 = 86_400_000
+        let ahead =
+            Int64(try #require(try server.execute("TIME").split(separator: "\n").first))! * 1_000_000
+            + 3 * day * 1000
+        // As a store would leave it whose clock was three days ahead.
+        try server.execute("SET", "hf:{x}:h", "F" + String(ahead) + String(repeating: "-", count: 32) + ".|")
+        let request = Make.request("x")
+        let token = try #require(try await store.acquire(request).token)
+        #expect(token.rawValue > UInt64(ahead))
+        #expect(try #require(Int64(server.execute("PTTL", "hf:{x}:h"))) > 4 * day)
+        _ = try await store.renew([Renewal(key: request.key, lease: .seconds(30))])
+        #expect(try #require(Int64(server.execute("PTTL", "hf:{x}:h"))) > 4 * day)
+        #expect(try await store.release(request.key) == .released)
+        #expect(try #require(Int64(server.execute("PTTL", "hf:{x}:h"))) > 4 * day)
+    }
+
+    @Test
     func `the same request sent again renews its grant, and after its end it is finished`() async throws {
         let server = try await RedisServer()
         let store = try RedisLockStore(url: server.url)

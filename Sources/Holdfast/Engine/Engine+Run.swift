@@ -74,8 +74,12 @@ extension Engine {
                 let (work, next) = self.collect(at: self.clock.now)
                 for sleeper in work.sleepers { sleeper.wake(.timer) }
                 for core in work.losses { self.forget(core, because: .deadline) }
-                for batch in work.renewals.chunked(by: Limits.maximumRenewalBatch) {
-                    group.addTask { await self.renew(Array(batch)) }
+                // Apart for each server, so that one that hangs holds up nobody else's answers.
+                let servers = Dictionary(grouping: work.renewals) { self.store.server(of: $0.key.resource) }
+                for (_, cores) in servers.sorted(by: { $0.key < $1.key }) {
+                    for batch in cores.chunked(by: Limits.maximumRenewalBatch) {
+                        group.addTask { await self.renew(Array(batch)) }
+                    }
                 }
                 for cleanUp in work.cleanUps { group.addTask { await self.retry(cleanUp) } }
                 await self.sleep(until: next)

@@ -84,24 +84,41 @@ package final class CommandConnection: RedisLinkDelegate {
     ///   - commands: Each writes exactly one command; at least one.
     /// - Returns: A reply for each.
     @concurrent
-    func send(
+    package func send(
         by deadline: NIODeadline,
         all commands: [@Sendable (inout CommandEncoder) -> Void]
     ) async -> [Outcome] {
         if let outage = self.outage { return commands.map { _ in .failure(outage) } }
-        let outcomes = Mutex<[Outcome]>([])
-        // Replies come in order, so when the last is there, all are.
-        let last = unsafe await withUnsafeContinuation { (continuation: UnsafeContinuation<Outcome, Never>) in
-            var tickets = commands.dropLast().map { _ in
-                CommandTicket { outcome in outcomes.withLock { $0.append(outcome) } }
-            }
-            tickets.append(unsafe CommandTicket(continuation))
-            let submissions = self.ledger.withLock { ledger in
-                zip(tickets, commands).map { ledger.submit($0, deadline: deadline, $1) }
+        return await withCheckedContinuation { continuation in
+            let answers = Answers(count: commands.count) { continuation.resume(returning: $0) }
+            let tickets = commands.indices.map { place in CommandTicket { answers.put($0, at: place) } }
+            // All or none: the first of them may change what the others mean.
+            let submissions = self.ledger.withLock { ledger -> [CommandLedger<CommandTicket>.Submission] in
+                guard ledger.hasRoom(for: commands.count) else { return commands.map { _ in .full } }
+                return zip(tickets, commands).map { ledger.submit($0, deadline: deadline, $1) }
             }
             for (submission, ticket) in zip(submissions, tickets) { self.settle(submission, ticket) }
         }
-        return outcomes.withLock { $0 } + [last]
+    }
+
+    /// Collects the outcomes of several commands, which may come in any order when the connection is closed meanwhile.
+    private final class Answers: Sendable {
+        private let state: Mutex<[Outcome?]>
+        private let done: @Sendable ([Outcome]) -> Void
+
+        init(count: Int, _ done: @escaping @Sendable ([Outcome]) -> Void) {
+            self.state = Mutex(Array(repeating: nil, count: count))
+            self.done = done
+        }
+
+        func put(_ outcome: Outcome, at place: Int) {
+            let all = self.state.withLock { outcomes -> [Outcome]? in
+                outcomes[place] = outcome
+                let there = outcomes.compactMap(\.self)
+                return there.count == outcomes.count ? there : nil
+            }
+            if let all { self.done(all) }
+        }
     }
 
     /// Sends one command and hands its reply to a handler, which is called once, on any thread, and must not block.
@@ -154,10 +171,15 @@ package final class CommandConnection: RedisLinkDelegate {
 
     private func flush() {
         let channel = self.link.channel
-        let batch = self.ledger.withLock { ledger in
+        let now = NIODeadline.now()
+        let (batch, expired) = self.ledger.withLock { ledger -> (ByteBuffer?, [CommandTicket]) in
             ledger.beginBatch()
-            return channel == nil ? nil : ledger.takeBatch()
+            guard channel != nil else { return (nil, []) }
+            // Sent now, it would take the connection with it a moment later.
+            let expired = ledger.hasExpired(at: now) ? ledger.expireUnsent(at: now) : []
+            return (ledger.takeBatch(), expired)
         }
+        if !expired.isEmpty { Self.fail(expired, with: self.link.unsent) }
         if let channel {
             if let batch {
                 channel.writeAndFlush(batch, promise: nil)

@@ -78,6 +78,13 @@ package struct CommandEncoder: Sendable {
         }
     }
 
+    /// Writes bytes as a part.
+    package mutating func part(_ bytes: [UInt8]) {
+        self.buffer.writeString("$\(bytes.count)\r\n")
+        self.buffer.writeBytes(bytes)
+        self.buffer.writeString("\r\n")
+    }
+
     /// Writes bytes that are encoded already.
     package mutating func raw(_ bytes: [UInt8]) { self.buffer.writeBytes(bytes) }
 

@@ -63,6 +63,12 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
     /// Whether commands wait to be sent.
     package var hasUnsent: Bool { !self.unsent.isEmpty }
 
+    /// Whether so many commands would be taken.
+    package func hasRoom(for more: Int) -> Bool { self.isClosed || self.count + more <= self.capacity }
+
+    /// Whether the time of a command that was not sent is up.
+    package func hasExpired(at now: NIODeadline) -> Bool { self.unsent.contains { $0.deadline <= now } }
+
     /// Takes a command.
     package mutating func submit(
         _ ticket: Ticket,

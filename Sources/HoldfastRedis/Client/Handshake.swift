@@ -83,7 +83,7 @@ package struct Handshake: Sendable {
             throw LockError(
                 .storeRefused,
                 """
-                the Redis server may evict keys, and locks with them (maxmemory-policy \(policy)); set it to \
+                the Redis server may evict keys, and locks or invalidations with them (maxmemory-policy \(policy)); set it to \
                 noeviction, or add ?eviction=allow to the URL to accept that
                 """
             )

@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HoldfastCore
-import NIOCore
+package import HoldfastCore
+package import NIOCore
 import Synchronization
 
 /// Sends commands and scripts, and tries again what may be tried again, until the configured time is up.
-final class RedisClient: Sendable {
+package final class RedisClient: Sendable {
     /// A reply, and whether the command may have taken effect before, with its reply lost.
-    struct Answer: Sendable {
-        let reply: RedisReply
-        let isRepeat: Bool
+    package struct Answer: Sendable {
+        /// The reply, never an error line.
+        package let reply: RedisReply
+        /// Whether an earlier copy of the command may have taken effect.
+        package let isRepeat: Bool
         /// How many replicas have it, if that was asked for.
         var confirmations = 0
     }
 
     /// Who a command is for, on a cluster.
-    enum Place: Sendable {
+    package enum Place: Sendable {
         /// Any master.
         case any
         /// Whoever has the keys of a lock.
@@ -43,7 +45,8 @@ final class RedisClient: Sendable {
     /// How often a command follows redirections before it waits a little.
     private static let maximumHops = 5
 
-    let configuration: RedisConfiguration
+    /// How the servers are reached.
+    package let configuration: RedisConfiguration
     private let loop: any EventLoop
     private let route: Route
     private let isOneOfSeveral: Bool
@@ -70,10 +73,10 @@ final class RedisClient: Sendable {
     }
 
     /// When a call that starts now must end.
-    var deadline: NIODeadline { .now() + .nanoseconds(self.configuration.timeout.nanoseconds) }
+    package var deadline: NIODeadline { .now() + .nanoseconds(self.configuration.timeout.nanoseconds) }
 
     /// Runs a command of texts.
-    func run(_ command: [String], on place: Place = .any) async throws(LockError) -> RedisReply {
+    package func run(_ command: [String], on place: Place = .any) async throws(LockError) -> RedisReply {
         try await self.send(to: place) { encoder, _ in encoder.command(command) }.reply
     }
 
@@ -87,13 +90,14 @@ final class RedisClient: Sendable {
     ///     script by its hash.
     /// - Returns: Its reply, never an error line.
     /// - Throws: ``LockError``.
-    func send(
+    package func send(
         to place: Place,
         isRepeatable: Bool = true,
         confirmations: RedisConfiguration? = nil,
         _ encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void
     ) async throws(LockError) -> Answer {
         let deadline = self.deadline
+        let lastStart = self.lastStart(before: deadline)
         var schedule: RetrySchedule?
         var isKnown = true
         var isRepeat = false
@@ -106,9 +110,15 @@ final class RedisClient: Sendable {
                 target = try await self.target(of: place, redirect)
             } catch {
                 guard error.code == .storeUnavailable else { throw error }
-                guard let next = self.pause(after: &schedule), next < deadline else { throw error }
+                guard let next = self.pause(after: &schedule), next < lastStart else { throw error }
                 await self.pause(until: next)
                 continue
+            }
+            guard .now() < deadline else {
+                throw LockError(
+                    .storeUnavailable,
+                    "\(self.configuration) did not say where to ask within \(self.configuration.timeout); nothing was sent"
+                )
             }
             let (outcome, confirmed) = await self.ask(target, by: deadline, isGuest: redirect != nil, confirmations) {
                 [isKnown] in encode(&$0, isKnown)
@@ -144,6 +154,51 @@ final class RedisClient: Sendable {
                 failure = error
                 await self.lookAgain(by: deadline)
             }
+            guard let next = self.pause(after: &schedule), next < lastStart else { throw failure }
+            await self.pause(until: next)
+            hops = 0
+        }
+    }
+
+    /// When a try must begin that should still have an answer: one that comes too late costs everybody the connection.
+    private func lastStart(before deadline: NIODeadline) -> NIODeadline {
+        deadline - .nanoseconds(min(10_000_000, self.configuration.timeout.nanoseconds / 10))
+    }
+
+    /// Reads with several commands, in their order, on one connection with nothing in between.
+    ///
+    /// For one server only; what reads may always be sent again.
+    ///
+    /// - Parameters:
+    ///   - connection: The server's.
+    ///   - commands: At least one.
+    /// - Returns: A reply for each; among them error lines that another try would not change.
+    /// - Throws: ``LockError``.
+    package func read(
+        on connection: CommandConnection,
+        _ commands: [[String]]
+    ) async throws(LockError) -> [RedisReply] {
+        let deadline = self.deadline
+        let commands = commands.map { command in
+            { @Sendable (encoder: inout CommandEncoder) in encoder.command(command) }
+        }
+        var schedule: RetrySchedule?
+        while true {
+            var replies: [RedisReply] = []
+            var failure: LockError?
+            for outcome in await connection.send(by: deadline, all: commands) {
+                switch outcome {
+                case .success(let reply):
+                    replies.append(reply)
+                    guard case .error(let line) = reply, failure == nil else { continue }
+                    let meaning = RedisErrorLine(line)
+                    if meaning.retry != .never { failure = try await self.reconsider(meaning, connection) }
+                case .failure(let error):
+                    guard error.code == .storeUnavailable else { throw error }
+                    failure = failure ?? error
+                }
+            }
+            guard let failure else { return replies }
             guard let next = self.pause(after: &schedule), next < deadline else { throw failure }
             await self.pause(until: next)
         }
@@ -191,6 +246,11 @@ final class RedisClient: Sendable {
             if meaning.retry == .elsewhere { target.startAnew() }
             guard meaning.retry == .here, !self.isOneOfSeveral else { throw meaning.error }
         case .cluster(let cluster):
+            // Led from node to node until the time is up: the cluster is being rebuilt.
+            if meaning.kind == "ASK" || meaning.kind == "MOVED" {
+                if meaning.kind == "MOVED" { _ = await cluster.look() }
+                return LockError(.storeUnavailable, "the nodes of the cluster do not agree yet on who has a slot")
+            }
             guard meaning.retry != .never else { throw meaning.error }
             if meaning.kind != "TRYAGAIN" { _ = await cluster.look() }
         }

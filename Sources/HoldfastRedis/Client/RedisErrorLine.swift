@@ -3,7 +3,7 @@
 package import HoldfastCore
 
 /// What an error line of a Redis server means: whether to try again, and what to tell people.
-package struct RedisErrorLine: Sendable, Hashable {
+package struct RedisErrorLine: Error, Hashable {
     /// Where another try may succeed.
     package enum Retry: Sendable, Hashable {
         /// On the same server, after a short pause.
@@ -14,6 +14,18 @@ package struct RedisErrorLine: Sendable, Hashable {
         case never
     }
 
+    /// What a user is not permitted.
+    package enum Lack: Sendable, Hashable {
+        /// A key.
+        case key
+        /// A channel.
+        case channel
+        /// This command.
+        case command(String)
+        /// A command that a script calls; the server does not say which.
+        case scriptCommand
+    }
+
     /// The first word of the line.
     package let kind: String
     /// Where another try may succeed.
@@ -22,6 +34,8 @@ package struct RedisErrorLine: Sendable, Hashable {
     package let code: LockError.Code
     /// What to do about it.
     package let advice: String
+    /// What the user is not permitted, when that is why.
+    package let lack: Lack?
 
     /// Reads an error line.
     ///
@@ -35,29 +49,46 @@ package struct RedisErrorLine: Sendable, Hashable {
         let (retry, code, advice) = Self.table[kind] ?? (.never, .storeRefused, Self.said(line))
         self.retry = retry
         self.code = code
-        self.advice = kind == "NOPERM" ? Self.missing(line) ?? advice : advice
+        self.lack = kind == "NOPERM" || line.contains(Self.inScript) ? Self.lack(line) : nil
+        self.advice = self.lack.map(Self.missing) ?? advice
+    }
+
+    /// What Redis 7.0 says instead of `NOPERM` where a script was stopped.
+    private static let inScript = "The user executing the script can't"
+
+    private static func lack(_ line: String) -> Lack? {
+        if line.contains("run this command") { return .scriptCommand }
+        if line.contains("key") { return .key }
+        if line.contains("channel") { return .channel }
+        guard let start = line.firstRange(of: "run the '")?.upperBound else { return nil }
+        let command = line[start...].prefix { $0 != "'" }
+        let isWord = command.utf8.count <= 32 && command.utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == 0x7C }
+        return isWord && !command.isEmpty ? .command(String(command)) : nil
     }
 
     /// What a user lacks, in the words of a rule.
     ///
     /// The names of keys and channels are not in the line; ours have these patterns.
-    private static func missing(_ line: String) -> String? {
-        if line.contains("key") {
-            return "the user may not touch a key of this lock; permit ~NAME (or ~PREFIX*) and ~hf:* (`holdfast doctor` "
+    private static func missing(_ lack: Lack) -> String {
+        switch lack {
+        case .key:
+            "the user may not touch a key of this lock; permit ~NAME (or ~PREFIX*) and ~hf:* (`holdfast doctor` "
                 + "shows the least that is needed)"
+        case .channel: "the user may not use our channels; permit &hf:c:*"
+        case .scriptCommand:
+            "the user may not run a command that our scripts call; see ACL LOG on the server for which (`holdfast "
+                + "doctor` shows the least that is needed)"
+        case .command(let command):
+            "the user may not run \(command); permit +\(command) (`holdfast doctor` shows the least that is needed)"
         }
-        if line.contains("channel") { return "the user may not use our channels; permit &hf:c:*" }
-        guard let start = line.firstRange(of: "run the '")?.upperBound else { return nil }
-        let command = line[start...].prefix { $0 != "'" }
-        let isWord = command.utf8.count <= 32 && command.utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == 0x7C }
-        guard isWord, !command.isEmpty else { return nil }
-        return "the user may not run \(command); permit +\(command) (`holdfast doctor` shows the least that is needed)"
     }
 
     /// The error for the caller.
     ///
     /// The line itself may quote arguments of the command, so it is not shown for known kinds.
-    package var error: LockError { LockError(self.code, "the Redis server answered \(self.kind): \(self.advice)") }
+    package var error: LockError {
+        LockError(self.code, "the Redis server answered \(self.kind): \(self.advice)", underlying: self)
+    }
 
     // What each line says about the server's state.
     private static let table: [String: (Retry, LockError.Code, String)] = [

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HoldfastCore
-import NIOCore
+package import NIOCore
 import Synchronization
 
 /// A connection that listens to one channel, and comes back by itself.
 ///
 /// RESP2 has no way to tell a pushed message from an answer on one connection, hence a connection of its own.
-final class Subscription: RedisLinkDelegate {
+package final class Subscription: RedisLinkDelegate {
     /// What the channel brings.
-    enum Event: Sendable {
+    package enum Event: Sendable {
+        /// For the first time, messages come.
+        case began
         /// A message, as it was published.
         case message([UInt8])
         /// The connection was lost and is back: messages in between did not come.
         case interrupted
+        /// A cluster's nodes changed: messages may have gone elsewhere.
+        case rearranged
         /// Keys that somebody asked to be told of changed; `nil` for all.
         case changed([String]?)
         /// The connection was lost, and is tried again.
@@ -21,7 +25,7 @@ final class Subscription: RedisLinkDelegate {
     }
 
     /// How far a subscription is.
-    enum Standing: Sendable, Hashable {
+    package enum Standing: Sendable, Hashable {
         /// Messages will come.
         case listening
         /// The server does not permit it.
@@ -36,6 +40,7 @@ final class Subscription: RedisLinkDelegate {
         var isWanted = false
         var isListening = false
         var isForbidden = false
+        var isClosed = false
         /// The number of the connection, by which the server knows it.
         var number: Int64?
         var asksNumber = false
@@ -93,7 +98,7 @@ final class Subscription: RedisLinkDelegate {
     }
 
     /// Whether messages come or never will, so that nobody has to wait to know; otherwise `nil`.
-    var settled: Standing? {
+    package var settled: Standing? {
         self.state.withLock { $0.isListening ? .listening : $0.isForbidden ? .forbidden : nil }
     }
 
@@ -112,7 +117,7 @@ final class Subscription: RedisLinkDelegate {
     /// Starts to listen, and goes on until closed.
     ///
     /// Any thread.
-    func start() {
+    package func start() {
         let isNew = self.state.withLock { state in
             defer { state.isWanted = true }
             return !state.isWanted
@@ -122,7 +127,7 @@ final class Subscription: RedisLinkDelegate {
 
     /// Waits until messages come, at most until the deadline.
     @concurrent
-    func standing(by deadline: NIODeadline) async -> Standing {
+    package func standing(by deadline: NIODeadline) async -> Standing {
         await withCheckedContinuation { continuation in
             self.standing(by: deadline) { continuation.resume(returning: $0) }
         }
@@ -134,6 +139,7 @@ final class Subscription: RedisLinkDelegate {
         let answer: Standing? = self.state.withLock { state in
             if state.isListening { return .listening }
             if state.isForbidden { return .forbidden }
+            if state.isClosed { return .late }
             let number = state.nextWaiter
             state.nextWaiter += 1
             state.waiters[number] = done
@@ -151,7 +157,10 @@ final class Subscription: RedisLinkDelegate {
     /// Closes for good.
     func close() {
         self.link.close()
-        self.answer(.late) { $0.isWanted = false }
+        self.answer(.late) { state in
+            state.isWanted = false
+            state.isClosed = true
+        }
     }
 
     private func answer(_ standing: Standing, _ change: (inout State) -> Void) {
@@ -217,7 +226,7 @@ final class Subscription: RedisLinkDelegate {
                 state.hasHeard = true
                 state.epoch += 1
             }
-            if hasMissed { self.onEvent(.interrupted) }
+            self.onEvent(hasMissed ? .interrupted : .began)
             self.beatLater(self.state.withLock { $0.epoch })
         }
     }
@@ -242,7 +251,10 @@ final class Subscription: RedisLinkDelegate {
     /// The server did not let us subscribe.
     private func refused(_ line: RedisErrorLine) {
         guard line.kind == "NOPERM" else { return self.link.reset(.silent) }
+        let isKnown = self.state.withLock { $0.isForbidden }
         self.answer(.forbidden) { $0.isForbidden = true }
+        // Each of the channels is refused, but one question is enough.
+        guard !isKnown else { return }
         self.link.loop.scheduleTask(in: Self.refusalPause) { [weak self] in self?.askAgain() }
     }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HoldfastCore
+package import HoldfastCore
 import NIOCore
 import Synchronization
 
@@ -9,11 +9,17 @@ import Synchronization
 /// Asks several nodes at once for the map, and believes the one that knows of the latest configuration epoch: a node that
 /// was cut off would send us to those it was cut off with. Source: the Redis Cluster specification, "Redirection and
 /// resharding" and "Configuration propagation".
-final class RedisCluster: Sendable {
+package final class RedisCluster: Sendable {
     private struct State {
         var map: SlotMap?
         var nodes: [RedisAddress: RedisMaster] = [:]
+        /// The configuration that the map is of.
+        var epoch: Int64 = 0
+        /// How often in a row the nodes that answered knew of an older one only.
+        var olderMaps = 0
         var isLooking = false
+        /// Whether another look is planned, since the last one found nobody.
+        var looksAgain = false
         var lookedAt: ContinuousClock.Instant?
         /// Whether nobody answered last time: then replicas and those of the URL are asked too.
         var looksEverywhere = true
@@ -30,6 +36,10 @@ final class RedisCluster: Sendable {
     private static let grace: TimeAmount = .milliseconds(30)
     /// How soon the map is read again when commands fail.
     private static let shortestPause: Duration = .milliseconds(100)
+    /// When to look again while messages are wanted and no node serves anything.
+    private static let secondLook: TimeAmount = .milliseconds(500)
+    /// After how many older maps in a row to believe that the cluster was made anew.
+    private static let olderMapsBelieved = 3
     /// How many nodes of each kind are asked at once.
     private static let asked = 5
 
@@ -37,6 +47,7 @@ final class RedisCluster: Sendable {
     private let seeds: [RedisAddress]
     private let loop: any EventLoop
     private let channel: String
+    private let hearsOfLocks: Bool
     private let onEvent: @Sendable (Subscription.Event) -> Void
     private let state = Mutex(State())
 
@@ -47,6 +58,7 @@ final class RedisCluster: Sendable {
     ///   - seeds: Nodes to ask first.
     ///   - loop: Where the connections live.
     ///   - channel: Where messages come; see ``Subscription``.
+    ///   - hearsOfLocks: See ``RedisAccess``.
     ///   - onEvent: Told of messages, and when some may have been missed.
     /// - Throws: ``LockError`` when a node could not be connected, whatever its address.
     init(
@@ -54,12 +66,14 @@ final class RedisCluster: Sendable {
         seeds: [RedisAddress],
         loop: any EventLoop,
         channel: String,
+        hearsOfLocks: Bool,
         onEvent: @escaping @Sendable (Subscription.Event) -> Void
     ) throws(LockError) {
         self.configuration = configuration
         self.seeds = seeds
         self.loop = loop
         self.channel = channel
+        self.hearsOfLocks = hearsOfLocks
         self.onEvent = onEvent
         for seed in seeds { _ = try self.node(at: seed) }
     }
@@ -85,14 +99,16 @@ final class RedisCluster: Sendable {
         configuration.cluster = nil
         (configuration.host, configuration.port) = (address.host, address.port)
         let connector = try Connector(configuration, loop: self.loop)
+        var shard: (@Sendable () -> String?)?
+        if self.hearsOfLocks { shard = { [weak self] in self?.shard(on: address) } }
         let node = RedisMaster(
             configuration,
             CommandConnection(connector, failsFast: true),
             Subscription(
                 connector,
                 channel: self.channel,
-                hearsOfKeys: true,
-                shard: { [weak self] in self?.shard(on: address) }
+                hearsOfKeys: self.hearsOfLocks,
+                shard: shard
             ) { [weak self] event in
                 guard let self else { return }
                 if case .lost = event { self.look(after: .zero) { _ in } }
@@ -135,7 +151,7 @@ final class RedisCluster: Sendable {
     }
 
     /// All masters, in the order of their addresses.
-    func masters() async throws(LockError) -> [RedisMaster] {
+    package func masters() async throws(LockError) -> [RedisMaster] {
         if self.state.withLock({ $0.map }) == nil, let error = await self.look(after: Self.shortestPause) {
             throw error
         }
@@ -149,6 +165,11 @@ final class RedisCluster: Sendable {
 
     /// Whether the store is open: then a connection that is closed was that of a node without slots.
     var isOpen: Bool { self.state.withLock { !$0.isClosed } }
+
+    /// Who sends us messages, or will; `nil` before ``listen()``, and while nobody is known.
+    package var listener: RedisMaster? {
+        self.state.withLock { Array($0.nodes.values) }.first { $0.subscription.isStarted }
+    }
 
     /// How many slots have a master.
     var covered: Int { self.state.withLock { $0.map }?.covered ?? 0 }
@@ -250,11 +271,27 @@ final class RedisCluster: Sendable {
         return RedisErrorLine(line).error
     }
 
-    private func took(_ result: Result<SlotMap, LockError>) {
-        let found: SlotMap?
+    private func took(_ result: Result<MapBallot.Report, LockError>) {
+        var found: SlotMap?
         let error: LockError?
         switch result {
-        case .success(let map): (found, error) = (map, nil)
+        case .success(let report):
+            let isOlder = self.state.withLock { state in
+                // Who answered may be cut off from those that know better.
+                guard state.map != nil, report.epoch != 0, report.epoch < state.epoch,
+                    state.olderMaps < Self.olderMapsBelieved
+                else {
+                    (state.epoch, state.olderMaps) = (report.epoch, 0)
+                    return false
+                }
+                state.olderMaps += 1
+                return true
+            }
+            found = isOlder || report.map.masters.isEmpty ? nil : report.map
+            error =
+                report.map.masters.isEmpty
+                ? LockError(.storeUnavailable, "no node of \(self.configuration) serves any slot; see CLUSTER INFO")
+                : nil
         case .failure(let failure): (found, error) = (nil, failure)
         }
         let (waiting, retired, isChanged) = self.state.withLock { state in
@@ -274,17 +311,21 @@ final class RedisCluster: Sendable {
             defer { state.waiting = [] }
             return (state.waiting, retired, isChanged)
         }
-        for node in retired { node.close() }
+        for node in retired {
+            let wasListening = node.subscription.settled == .listening
+            node.close()
+            if wasListening { self.onEvent(.lost) }
+        }
         for done in waiting { done(error) }
-        if self.state.withLock({ $0.isListening }) { self.listen() }
+        if self.state.withLock({ $0.isListening }) { if error == nil { self.listen() } else { self.listenLater() } }
         guard isChanged else { return }
         for node in self.state.withLock({ Array($0.nodes.values) }) { node.subscription.joinShard() }
         // Messages for locks that moved may have gone elsewhere.
-        self.onEvent(.interrupted)
+        self.onEvent(.rearranged)
     }
 
     /// Listens to messages, by any master that there is: all nodes hear what one publishes.
-    func listen() {
+    package func listen() {
         let isListening = self.state.withLock { state in
             state.isListening = true
             return state.nodes.values.contains { $0.subscription.isStarted }
@@ -292,6 +333,20 @@ final class RedisCluster: Sendable {
         self.watch()
         if isListening { return }
         if let master = self.known(nil) { master.subscription.start() } else { self.look(after: .zero) { _ in } }
+    }
+
+    /// Looks for somebody to listen to, a while after nobody was found.
+    private func listenLater() {
+        let isPlanned = self.state.withLock { state in
+            defer { state.looksAgain = true }
+            return state.looksAgain || state.isClosed
+        }
+        if isPlanned { return }
+        self.loop.scheduleTask(in: Self.secondLook) { [weak self] in
+            guard let self else { return }
+            self.state.withLock { $0.looksAgain = false }
+            self.listen()
+        }
     }
 
     /// Goes on looking now and then, since those who wait for messages ask nobody.
@@ -325,12 +380,12 @@ final class MapBallot: Sendable {
         var missing: Int
         var best: Report?
         var error: LockError?
-        var done: (@Sendable (Result<SlotMap, LockError>) -> Void)?
+        var done: (@Sendable (Result<Report, LockError>) -> Void)?
     }
 
     private let state: Mutex<State>
 
-    init(count: Int, _ done: @escaping @Sendable (Result<SlotMap, LockError>) -> Void) {
+    init(count: Int, _ done: @escaping @Sendable (Result<Report, LockError>) -> Void) {
         self.state = Mutex(State(missing: count, done: done))
     }
 
@@ -356,11 +411,11 @@ final class MapBallot: Sendable {
 
     private func close(if isOver: (inout State) -> Bool) {
         let end = self.state.withLock {
-            state -> (Result<SlotMap, LockError>, @Sendable (Result<SlotMap, LockError>) -> Void)? in
+            state -> (Result<Report, LockError>, @Sendable (Result<Report, LockError>) -> Void)? in
             guard isOver(&state), let done = state.done else { return nil }
             state.done = nil
             let error = state.error ?? LockError(.storeUnavailable, "no node of the cluster answered")
-            return (state.best.map { .success($0.map) } ?? .failure(error), done)
+            return (state.best.map { .success($0) } ?? .failure(error), done)
         }
         if let (result, done) = end { done(result) }
     }

@@ -4,11 +4,13 @@ import HoldfastCore
 import NIOCore
 
 /// A master and our two connections to it: one for commands, and one for messages, which is made when somebody waits.
-final class RedisMaster: Sendable {
+package final class RedisMaster: Sendable {
     /// How it is reached.
-    let configuration: RedisConfiguration
-    let connection: CommandConnection
-    let subscription: Subscription
+    package let configuration: RedisConfiguration
+    /// For commands.
+    package let connection: CommandConnection
+    /// For messages.
+    package let subscription: Subscription
 
     init(_ configuration: RedisConfiguration, _ connection: CommandConnection, _ subscription: Subscription) {
         self.configuration = configuration
@@ -17,7 +19,7 @@ final class RedisMaster: Sendable {
     }
 
     /// Where it is.
-    var address: RedisAddress { RedisAddress(host: self.configuration.host, port: self.configuration.port) }
+    package var address: RedisAddress { RedisAddress(host: self.configuration.host, port: self.configuration.port) }
 
     /// Where to send messages to us.
     var channel: String { self.subscription.messages }

@@ -3,7 +3,7 @@
 import HoldfastCore
 
 /// The keys of one lock.
-struct LockKeys: Sendable {
+package struct LockKeys: Sendable {
     let prefix: String
     let name: String
     let isCluster: Bool

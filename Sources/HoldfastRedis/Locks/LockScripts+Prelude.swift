@@ -23,6 +23,11 @@ extension LockScripts {
           STEP = KEYS[3] == string.sub(KEYS[2], 1, -2) .. 'n' and 3 or 2,
         }
         lock.ms = math.floor(lock.us / 1000)
+        -- How long a record is kept: until two days after its last use, and after its token's time, so that tokens go on
+        -- from it even if a clock was ahead.
+        function lock.life(token)
+          return string.format('%.0f', 172800000 + math.max(0, math.ceil((tonumber(token) or 0) / 1000) - lock.ms))
+        end
         -- One lock's keys: those that are not given are named after its record.
         function lock.name(key, record)
           local base = string.sub(record, 1, -2)
@@ -79,7 +84,7 @@ extension LockScripts {
               lock.token, lock.id, lock.since, lock.expires, lock.lease, lock.delay, lock.accepted, lock.revoke,
               lock.priority, lock.rest, lock.tomb, lock.queue, lock.due, lock.kind, lock.updater, lock.wish, lock.keeps, lock.channel, lock.ended, lock.owner)
           end
-          call('SET', lock.H, record, 'PX', '172800000')
+          call('SET', lock.H, record, 'PX', lock.life(lock.token))
         end
         function lock.isReleased(who)
           return string.find(lock.ended, string.sub(who, 17) .. '.', 1, true) ~= nil
@@ -203,7 +208,7 @@ extension LockScripts {
         -- Who barges is told if something changed.
         function lock.promote(changed)
           if lock.wish > 0 then
-            if call('ZCARD', lock.E) == 1 then
+            if call('ZCARD', lock.E) == 1 and lock.rest == 0 then
               local who = lock.updater
               lock.seize(who)
               if lock.channel ~= '' then lock.tell(lock.channel, 'g ' .. who) end
@@ -281,6 +286,8 @@ extension LockScripts {
             lock.vacate()
             changed = true
           end
+          -- A rest that is longer than any may be was set by a clock that was ahead.
+          if lock.rest > lock.ms + 60000 then lock.rest = lock.ms + 60000 end
           if lock.rest > 0 and lock.rest <= lock.ms then
             lock.rest = 0
             changed = true

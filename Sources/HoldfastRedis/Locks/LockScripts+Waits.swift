@@ -14,12 +14,13 @@ extension LockScripts {
         arguments: 4,
         start + prelude + #"""
             local first, prefix, most, budget = ARGV[1], ARGV[2], ARGV[3] + 0, ARGV[4] + 0
-            call('SADD', 'hf:o:' .. first, lock.K)
-            call('PEXPIRE', 'hf:o:' .. first, lock.DAY)
+            -- The braces keep it apart from all names of locks.
+            call('SADD', 'hf:o:{' .. first .. '}', lock.K)
+            call('PEXPIRE', 'hf:o:{' .. first .. '}', lock.DAY)
             local answers, seen, owners, next = {}, {}, { [first] = true }, { first }
             while #next > 0 and budget > 0 do
               local who = table.remove(next)
-              local index = 'hf:o:' .. who
+              local index = 'hf:o:{' .. who .. '}'
               for _, key in ipairs(call('SMEMBERS', index)) do
                 if not seen[key] and string.sub(key, 1, #prefix) == prefix and budget > 0 and #answers < 2 * most then
                   lock.name(key, 'hf:{' .. key .. '}:h')

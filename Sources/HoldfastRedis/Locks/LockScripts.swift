@@ -19,7 +19,7 @@ import HoldfastCore
 /// - `hf:{x}:t:ID`, for a minute: request ID was withdrawn, or its holder thrown out.
 ///
 /// And for long waits, elsewhere:
-/// - `hf:o:OWNER`, a set: the resources that an owner asked ``waits`` about, for a day.
+/// - `hf:o:{OWNER}`, a set: the resources that an owner asked ``waits`` about, for a day.
 ///
 /// Keys come as KEYS, data as ARGV; nothing is ever put into the text of a script. Only the lock's and the record's name
 /// are given, and the others made of them: Lua reads every byte that it is given. On a cluster `hf:{x}:n` is given too,
@@ -93,7 +93,8 @@ package enum LockScripts {
                 if isSet then
                   call('SET', KEYS[2], record, 'KEEPTTL')
                 else
-                  call('SET', KEYS[2], record, 'PX', '172800000')
+                  local ahead = math.max(0, token - clock[1] * 1000000 - clock[2])
+                  call('SET', KEYS[2], record, 'PX', string.format('%.0f', 172800000 + math.ceil(ahead / 1000)))
                 end
                 return token
               end
@@ -104,9 +105,11 @@ package enum LockScripts {
               if id == me then
                 clock = call('TIME')
                 call('PEXPIRE', KEYS[1], ARGV[2])
-                call('SET', KEYS[2], string.format('%s|%s|%s|%.0f|%s|%s|1|%s', head, me, since,
-                  clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[2], ARGV[2], delay, tail), 'PX', '172800000')
-                return string.sub(head, 2) + 0
+                local ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+                local token = string.sub(head, 2) + 0
+                call('SET', KEYS[2], string.format('%s|%s|%s|%.0f|%s|%s|1|%s', head, me, since, ms + ARGV[2], ARGV[2],
+                  delay, tail), 'PX', string.format('%.0f', 172800000 + math.max(0, math.ceil(token / 1000) - ms)))
+                return token
               end
             end
 
@@ -267,6 +270,8 @@ package enum LockScripts {
         start + prelude + #"""
             local me = ARGV[1]
             lock.load(call('GET', lock.H))
+            -- First a write that a server without memory lets pass, and with it the others.
+            call('PEXPIRE', lock.H, lock.life(lock.token))
             local value = lock.settle()
             call('SET', lock.T .. me, '1', 'PX', 60000)
             lock.tomb = lock.ms + 60000
@@ -302,11 +307,19 @@ package enum LockScripts {
               lock.name(KEYS[lock.STEP * (i - 1) + 1], KEYS[lock.STEP * (i - 1) + 2])
               local me, lasts = ARGV[2 * i - 1], ARGV[2 * i]
               local record = call('GET', lock.H)
-              local value = call('GET', lock.K)
-              if value == me and record and string.find(record, '^H[^|]*|%d+|%d+|%d+|0|') then
+              -- What another program put there is not ours, and no reason to forget those that come after it.
+              local value = redis.pcall('GET', lock.K)
+              local isStrange = type(value) == 'table'
+              -- A server without memory lets a script write whose first write needs none: what is held is kept.
+              if record then
+                local token = string.byte(record) == 71 and string.match(record, '%d+') or string.sub(record, 2, 17)
+                call('PEXPIRE', lock.H, lock.life(token))
+              end
+              if isStrange then
+                answers[i] = 0
+              elseif value == me and record and string.find(record, '^H[^|]*|%d+|%d+|%d+|0|') then
                 -- A plain hold without a lock delay: the lease is the key's alone.
                 call('PEXPIRE', lock.K, lasts)
-                call('PEXPIRE', lock.H, '172800000')
                 answers[i] = 1
               else
                 lock.load(record)
@@ -362,7 +375,9 @@ package enum LockScripts {
             if present ~= mode then
               local others = mine and call('ZCARD', lock.E) - 1 or 0
               local family = string.sub(mode, 1, 1)
-              if others > 0 and not ((family == 'p' and lock.kind == 'p' and others < tonumber(string.sub(mode, 2))) or
+              -- Who vanished may not have noticed yet: a writer waits for the end of the rest as a newcomer would.
+              if (mode == 'x' and lock.rest > 0) or
+                others > 0 and not ((family == 'p' and lock.kind == 'p' and others < tonumber(string.sub(mode, 2))) or
                 (lock.kind == 's' and (family == 's' or
                 (family == 'u' and (lock.updater == '' or lock.updater == me))))) then
                 local verdict, wait = 2, 0
@@ -370,7 +385,7 @@ package enum LockScripts {
                   verdict, lock.keeps = 1, ARGV[4]
                   if lock.wish == 0 then lock.wish = lock.us end
                   local ends = call('ZRANGE', lock.E, 0, 1, 'WITHSCORES')
-                  wait = math.max(0, (ends[1] == me and ends[4] or ends[2]) - lock.ms)
+                  if others > 0 then wait = math.max(0, (ends[1] == me and ends[4] or ends[2]) - lock.ms) end
                   if ARGV[3] == 'p' then wait = math.min(wait, 100) end
                   if lock.rest > lock.ms then wait = math.max(wait, lock.rest - lock.ms) end
                 end
@@ -384,7 +399,10 @@ package enum LockScripts {
                 local _, tok, from, rests, ok, asked, prio, ch, its = string.match(mine, lock.HOLD)
                 lock.put(me, mode, tok, from, rests, ok, asked, prio, ch, its)
               else
-                local ends, from, rests, ok = lock.expires, lock.since, lock.delay, lock.accepted
+                -- The key alone knows of renewals.
+                local left = call('PTTL', lock.K)
+                local ends = left < 0 and lock.expires or lock.ms + math.max(1, left)
+                local from, rests, ok = lock.since, lock.delay, lock.accepted
                 local asked, prio, ch, its = lock.revoke, lock.priority, lock.channel, lock.owner
                 lock.vacate()
                 call('DEL', lock.S, lock.E)

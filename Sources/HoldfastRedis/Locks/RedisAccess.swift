@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HoldfastCore
-import NIOCore
+package import HoldfastCore
+package import NIOCore
 
-/// The connections of a store that live on one event loop, and how commands find their way over them.
-final class RedisAccess: Sendable {
+/// The connections of a store or a cache that live on one event loop, and how commands find their way over them.
+package final class RedisAccess: Sendable {
     /// One master, or those of a cluster.
-    enum Servers: Sendable {
+    package enum Servers: Sendable {
+        /// One master.
         case one(RedisMaster)
+        /// The masters of a cluster.
         case cluster(RedisCluster)
     }
 
-    let client: RedisClient
-    let servers: Servers
+    /// Sends commands.
+    package let client: RedisClient
+    /// Who answers them.
+    package let servers: Servers
     private let connector: Connector
 
     /// Makes connections; nothing is sent yet.
@@ -21,24 +25,34 @@ final class RedisAccess: Sendable {
     ///   - configuration: How the servers are reached.
     ///   - loop: Where the connections live.
     ///   - channel: Where messages come; see ``Subscription``.
+    ///   - hearsOfLocks: Whether servers may be asked to tell of keys, and a cluster's node for messages of its own:
+    ///     what waiting for locks takes. Otherwise the channel is all.
     ///   - onEvent: Told of messages, and when some may have been missed.
     /// - Throws: ``LockError`` when what encryption needs cannot be read.
-    init(
+    package init(
         _ configuration: RedisConfiguration,
         loop: any EventLoop,
         channel: String,
+        hearsOfLocks: Bool = true,
         onEvent: @escaping @Sendable (Subscription.Event) -> Void
     ) throws(LockError) {
         self.connector = try Connector(configuration, loop: loop)
         if let seeds = configuration.cluster {
-            let cluster = try RedisCluster(configuration, seeds: seeds, loop: loop, channel: channel, onEvent: onEvent)
+            let cluster = try RedisCluster(
+                configuration,
+                seeds: seeds,
+                loop: loop,
+                channel: channel,
+                hearsOfLocks: hearsOfLocks,
+                onEvent: onEvent
+            )
             self.client = RedisClient(cluster, configuration, loop: loop)
             self.servers = .cluster(cluster)
         } else {
             let master = RedisMaster(
                 configuration,
                 CommandConnection(self.connector),
-                Subscription(self.connector, channel: channel, hearsOfKeys: true, onEvent: onEvent)
+                Subscription(self.connector, channel: channel, hearsOfKeys: hearsOfLocks, onEvent: onEvent)
             )
             self.client = RedisClient(master.connection, configuration)
             self.servers = .one(master)
@@ -47,7 +61,7 @@ final class RedisAccess: Sendable {
     }
 
     /// Closes for good.
-    func close() {
+    package func close() {
         self.connector.close()
         switch self.servers {
         case .one(let master): master.close()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HoldfastCore
+public import HoldfastCore
 
 /// Which server is asked.
 extension RedisLockStore {
@@ -21,6 +21,15 @@ extension RedisLockStore {
         case .one(let master): master
         case .cluster(let cluster): cluster.known(self.commands.keys(of: resource).slot)
         }
+    }
+
+    /// Tells the masters of a cluster apart; see ``LockStore/server(of:)``.
+    ///
+    /// - Parameter resource: The resource.
+    /// - Returns: A number for its master, as far as is known now.
+    public func server(of resource: Resource) -> Int {
+        guard case .cluster = self.servers else { return 0 }
+        return self.knownMaster(of: resource)?.address.hashValue ?? 0
     }
 
     /// All masters.
@@ -61,7 +70,7 @@ extension RedisLockStore {
         }
         let commands = groups.values.map { indices in (indices, command(indices.map { items[$0] })) }
         let outcomes = await withTaskGroup(of: ([Int], Result<[Reply], LockError>).self) {
-            [client = self.client] group in
+            [client] group in
             for (indices, command) in commands {
                 group.addTask {
                     do throws(LockError) {

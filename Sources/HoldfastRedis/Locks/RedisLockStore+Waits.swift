@@ -45,7 +45,7 @@ private struct WaitIndex {
 
     let key: String
 
-    init(of owner: String) { self.key = "hf:o:\(owner)" }
+    init(of owner: String) { self.key = "hf:o:{\(owner)}" }
 
     var place: RedisClient.Place { .slot(RedisSlot(of: self.key)) }
 }

@@ -67,9 +67,9 @@ public final class RedisLockStore: LockStore {
         let onEvent = { @Sendable (event: Subscription.Event) in
             switch event {
             case .message(let payload): if let signal = ScriptReplies.signal(payload) { handlers.emit(signal) }
-            case .interrupted: handlers.emit(.interrupted)
+            case .interrupted, .rearranged: handlers.emit(.interrupted)
             case .changed(let keys): ear.owner?.changed(keys)
-            case .lost: break
+            case .began, .lost: break
             }
         }
         self.access = try RedisAccess(configuration, loop: loop, channel: self.channel, onEvent: onEvent)
@@ -120,6 +120,14 @@ public final class RedisLockStore: LockStore {
     public func acquire(_ request: LockRequest) async throws -> AcquireReply {
         try Self.capabilities.check(request)
         guard request.contention == .queue else {
+            if case .cluster = self.servers {
+                // Else what others send to a new holder reaches nobody: here it takes much longer than the lock does.
+                let master = try await self.master(of: request.resource)
+                if master.subscription.settled == nil {
+                    master.subscription.start()
+                    _ = await self.standing(master)
+                }
+            }
             let channel = self.knownMaster(of: request.resource)?.channel ?? self.channel
             return try await self.acquire(request, queues: false, channel: channel)
         }
@@ -127,7 +135,6 @@ public final class RedisLockStore: LockStore {
         if let standing = master.subscription.settled { return try await self.acquire(request, master, standing) }
         master.subscription.start()
         if case .cluster = self.servers, await self.standing(master) == .listening {
-            // Else what others send to a new holder reaches nobody: here it takes much longer than the lock does.
             return try await self.acquire(request, master, .listening)
         }
         // Nobody could tell us of a hand-over yet. Most locks are free: look before waiting for the messages.

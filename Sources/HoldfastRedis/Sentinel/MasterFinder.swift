@@ -57,7 +57,7 @@ final class MasterFinder: Sendable {
                     switch event {
                     case .message(let payload): finder.heard(payload)
                     case .interrupted: finder.look()
-                    case .changed, .lost: break
+                    case .began, .rearranged, .changed, .lost: break
                     }
                 }
             )

@@ -129,6 +129,42 @@ extension StoreContract {
             _ = try await bench.a.store.release(held.key)
             try await bench.take(writer, bench.a)
         },
+        Case("A downgrade after a renewal keeps what is left of the lease", if: converts) { bench in
+            let name = try bench.resource()
+            let short = bench.subject.shortLease
+            let held = bench.request(name, by: bench.a, lease: short)
+            try await bench.take(held, bench.a)
+            _ = try await bench.a.store.renew([Renewal(key: held.key, lease: .seconds(60))])
+            // Beyond the end of the first lease, and well within that of the second.
+            try await bench.passShortLease()
+            guard case .converted = try await bench.a.store.convert(Conversion(held.key, to: .shared)) else {
+                throw Violation(description: "a downgrade of a held lock was refused")
+            }
+            try await bench.subject.pass(.milliseconds(20))
+            try await bench.wait(bench.request(name, by: bench.b), bench.b)
+            try bench.equal(try await bench.a.store.release(held.key), .released)
+        },
+        Case("An upgrade waits while the resource rests", if: convertsAndRests) { bench in
+            let name = try bench.resource()
+            let short = bench.subject.shortLease
+            let upgrader = bench.request(name, by: bench.b, mode: .update)
+            try await bench.take(upgrader, bench.b)
+            let reader = bench.request(name, by: bench.a, mode: .shared, lease: short, lockDelay: short * 2)
+            try await bench.take(reader, bench.a)
+            let conversion = Conversion(upgrader.key, to: .exclusive, contention: .queue)
+            guard case .waiting = try await bench.b.store.convert(conversion) else {
+                throw Violation(description: "an upgrade beside a reader does not wait")
+            }
+            try await bench.passShortLease()
+            guard case .waiting(let place) = try await bench.b.store.convert(conversion) else {
+                throw Violation(description: "an upgrade did not wait for a reader that may not know of its end")
+            }
+            try bench.check(place.checkAfter < .seconds(60), "asks again when it has rested")
+            try await bench.subject.pass(short * 2)
+            guard case .converted = try await bench.b.store.convert(conversion) else {
+                throw Violation(description: "an upgrade waited beyond the rest")
+            }
+        },
         Case("A waiting upgrade keeps newcomers out and is done when the last reader leaves", if: converts) { bench in
             let name = try bench.resource()
             let reader = bench.request(name, by: bench.a, mode: .shared)

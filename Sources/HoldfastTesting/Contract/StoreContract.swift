@@ -112,6 +112,10 @@ extension StoreContract {
         abilities.queues && abilities.delaysAfterLoss
     }
 
+    @Sendable static func convertsAndRests(_ abilities: StoreCapabilities) -> Bool {
+        converts(abilities) && queuesAndDelays(abilities)
+    }
+
     /// Whether grants outlive who took them: then any client can send a request, and all see how a grant stands.
     @Sendable static func keepsLeases(_ abilities: StoreCapabilities) -> Bool { abilities.sessionLease == nil }
 
