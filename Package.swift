@@ -19,8 +19,10 @@ let package = Package(
     products: [
         .library(name: "HoldfastCore", targets: ["HoldfastCore"]),
         .library(name: "Holdfast", targets: ["Holdfast"]),
+        .library(name: "HoldfastCache", targets: ["HoldfastCache"]),
         .library(name: "HoldfastSQLite", targets: ["HoldfastSQLite"]),
         .library(name: "HoldfastRedis", targets: ["HoldfastRedis"]),
+        .library(name: "HoldfastRedisCache", targets: ["HoldfastRedisCache"]),
         .library(name: "HoldfastZooKeeper", targets: ["HoldfastZooKeeper"]),
         .library(name: "HoldfastTesting", targets: ["HoldfastTesting"]),
         .library(name: "HoldfastCommands", targets: ["HoldfastCommands"]),
@@ -111,12 +113,43 @@ let package = Package(
             ],
             swiftSettings: bridge
         ),
-        // Clocks, doubles, the contract that every store keeps, and servers for tests.
+        // The cache engine; values and rules of it, and the seams to shared tiers.
         .target(
-            name: "HoldfastTesting",
-            dependencies: ["HoldfastCore", "Holdfast"],
+            name: "HoldfastCache",
+            dependencies: [
+                "HoldfastCore",
+                "Holdfast",
+                .product(name: "HeapModule", package: "swift-collections"),
+                .product(name: "Tracing", package: "swift-distributed-tracing", condition: .when(traits: ["Tracing"])),
+                .product(
+                    name: "ServiceLifecycle",
+                    package: "swift-service-lifecycle",
+                    condition: .when(traits: ["ServiceLifecycle"])
+                ),
+            ],
             swiftSettings: strict
         ),
+        // The shared tier and the bus of caches on Redis, apart from the locks: who only locks compiles no cache.
+        .target(
+            name: "HoldfastRedisCache",
+            dependencies: [
+                "HoldfastCore",
+                "HoldfastCache",
+                "HoldfastRedis",
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ],
+            swiftSettings: strict
+        ),
+        // Clocks, doubles, the contracts that every store and every tier keeps, and servers for tests.
+        .target(
+            name: "HoldfastTesting",
+            dependencies: ["HoldfastCore", "Holdfast", "HoldfastCache"],
+            swiftSettings: strict
+        ),
+        // What traces for `holdfast bench hit-ratio` are packed with. Debian's zlib has a .pc file, default paths do.
+        .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
+        .systemLibrary(name: "CLzma", providers: [.apt(["liblzma-dev"])]),
         // The command line as a library, its process control in C, and its main.
         .target(name: "CHoldfastProcess"),
         .target(
@@ -127,7 +160,10 @@ let package = Package(
                 "HoldfastSQLite",
                 "HoldfastRedis",
                 "HoldfastZooKeeper",
+                "HoldfastCache",
                 "CHoldfastProcess",
+                "CZlib",
+                "CLzma",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict
@@ -192,6 +228,16 @@ let package = Package(
             name: "HoldfastZooKeeperTests",
             dependencies: ["HoldfastCore", "Holdfast", "HoldfastZooKeeper", "HoldfastTesting"],
             exclude: ["Partners"],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "HoldfastCacheTests",
+            dependencies: ["HoldfastCore", "Holdfast", "HoldfastCache", "HoldfastTesting"],
+            swiftSettings: strict
+        ),
+        .testTarget(
+            name: "HoldfastRedisCacheTests",
+            dependencies: ["HoldfastCore", "HoldfastCache", "HoldfastRedis", "HoldfastRedisCache", "HoldfastTesting"],
             swiftSettings: strict
         ),
         // One suite of promises, run against every store.

@@ -6,27 +6,30 @@ import Synchronization
 ///
 /// What happens while nobody sleeps is kept, so that no wake-up is lost between looking and sleeping. At most one task
 /// waits at a time; each continuation is resumed exactly once, by the first reason or by cancellation.
-final class WakeSlot: Sendable {
+package final class WakeSlot: Sendable {
     /// Why a sleeper was woken.
-    struct Reasons: OptionSet, Sendable {
-        let rawValue: UInt8
+    package struct Reasons: OptionSet, Sendable {
+        package let rawValue: UInt8
+
+        /// Makes a set of them.
+        package init(rawValue: UInt8) { self.rawValue = rawValue }
 
         /// The local gate lets this request through.
-        static let admitted = Reasons(rawValue: 1)
+        package static let admitted = Reasons(rawValue: 1)
         /// The store said something about this request.
-        static let signal = Reasons(rawValue: 2)
+        package static let signal = Reasons(rawValue: 2)
         /// A timer is due.
-        static let timer = Reasons(rawValue: 4)
+        package static let timer = Reasons(rawValue: 4)
         /// The service stopped.
-        static let stopped = Reasons(rawValue: 8)
+        package static let stopped = Reasons(rawValue: 8)
         /// The sleeping task is cancelled.
         ///
         /// Never kept.
-        static let cancelled = Reasons(rawValue: 16)
+        package static let cancelled = Reasons(rawValue: 16)
         /// The lease was lost.
-        static let lost = Reasons(rawValue: 32)
+        package static let lost = Reasons(rawValue: 32)
         /// The work that runs under the lock ended.
-        static let finished = Reasons(rawValue: 64)
+        package static let finished = Reasons(rawValue: 64)
     }
 
     private struct State {
@@ -36,8 +39,11 @@ final class WakeSlot: Sendable {
 
     private let state = Mutex(State())
 
+    /// Nothing has happened.
+    package init() {}
+
     /// Wakes the sleeper, or the next one.
-    func wake(_ reasons: Reasons) {
+    package func wake(_ reasons: Reasons) {
         let woken = self.state.withLock { state -> (CheckedContinuation<Reasons, Never>, Reasons)? in
             guard let sleeper = state.sleeper else {
                 state.pending.formUnion(reasons.subtracting(.cancelled))
@@ -56,7 +62,7 @@ final class WakeSlot: Sendable {
     /// `@concurrent`, so that the continuation never belongs to a caller's actor: resumed from another thread, an
     /// inherited isolation was seen to be lost in release builds of Swift 6.3.
     @concurrent
-    func wait() async -> Reasons {
+    package func wait() async -> Reasons {
         await withTaskCancellationHandler {
             await withCheckedContinuation { self.sleep($0, heedsCancellation: true) }
         } onCancel: {
@@ -66,7 +72,7 @@ final class WakeSlot: Sendable {
 
     /// Sleeps until there is a reason, even in a task that is cancelled.
     @concurrent
-    func waitUncancelled() async -> Reasons {
+    package func waitUncancelled() async -> Reasons {
         await withCheckedContinuation { self.sleep($0, heedsCancellation: false) }
     }
 

@@ -16,15 +16,24 @@ package struct BenchCommand: AsyncParsableCommand {
             overlaps counts two owners at once and must be 0. rw_mix16: the same with nine of ten cycles shared. \
             upgrade: four workers that become exclusive from update. sem16: 16 workers, four permits.
 
+            Of the cache's memory, with no store: read100 reads, r75w25 writes at every fourth call, through writes what \
+            it did not find; 100,000 entries fit.
+
             holdfast bench --workload par64 --seconds 10 --store redis://localhost
             holdfast bench --workload cont16 --processes 4
             holdfast bench --workload par64 --executor loop --store redis://localhost
             holdfast bench --held 100000 --seconds 30 --store redis://localhost
-            """
+            holdfast bench --workload read100 --threads 2
+            """,
+        subcommands: [HitRatioCommand.self]
     )
 
-    @Option(name: .long, help: "seq1, par64, cont16, rw_mix16, upgrade or sem16. Default: the first three.")
-    var workload: BenchWorkload?
+    @Option(
+        name: .long,
+        help:
+            "Of locks: seq1, par64, cont16, rw_mix16, upgrade, sem16. Of the cache: read100, r75w25, through. Default: the first three."
+    )
+    var workload: BenchTask?
     @Option(name: .long, help: ArgumentHelp("How long to measure each.", valueName: "n"))
     var seconds: Double = 5
     @Option(name: .long, help: ArgumentHelp("How many processes to spread the workers over.", valueName: "n"))
@@ -36,6 +45,16 @@ package struct BenchCommand: AsyncParsableCommand {
     var held: Int?
     @Option(name: .long, help: "Where workers run: pool (Swift's threads) or loop (the thread of a Redis store).")
     var executor = BenchExecutor.pool
+    @Option(name: .long, help: ArgumentHelp("Of the cache: by how many threads.", valueName: "n"))
+    var threads = 2
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Of the cache: keys to ask for, 32 bits each, little-endian. Default: 4 million of a million, Zipf 0.99.",
+            valueName: "file"
+        )
+    )
+    var keys: String?
     @OptionGroup var storage: StoreOptions
 
     /// Makes the command, for the parser.
@@ -49,9 +68,12 @@ package struct BenchCommand: AsyncParsableCommand {
         guard self.processes >= 1 else {
             throw CommandFailure(ExitStatus.configuration, "--processes must be at least 1")
         }
+        if case .cache(let workload) = self.workload { return try await self.measure(workload) }
         let url = try self.store()
         if let held = self.held { return try await self.measure(held: held, on: url) }
-        for workload in self.workload.map({ [$0] }) ?? BenchWorkload.usual {
+        var workloads = BenchWorkload.usual
+        if case .locks(let workload) = self.workload { workloads = [workload] }
+        for workload in workloads {
             if self.workload == nil { Output.note("\(workload.rawValue) for \(self.seconds) s on \(url)") }
             let report = try await self.interruptible { try await self.measure(workload, on: url) }
             let peer = "holdfast \(try StoreFactory.make(url).capabilities.name)"
@@ -63,6 +85,31 @@ package struct BenchCommand: AsyncParsableCommand {
                 ).text
             )
         }
+    }
+
+    private func measure(_ workload: CacheWorkload) async throws {
+        guard (1...1024).contains(self.threads), self.processes == 1, self.held == nil else {
+            throw CommandFailure(
+                ExitStatus.configuration,
+                "--threads must be 1 to 1024, without --processes and --held, for a workload of the cache"
+            )
+        }
+        let trace =
+            try self.keys.map { try TraceFile.keys(of: $0) }
+            ?? ZipfTrace.make(
+                count: CacheWorkload.requests,
+                keys: CacheWorkload.keys,
+                exponent: CacheWorkload.exponent,
+                seed: 42
+            )
+        let bench = CacheBench(
+            workload,
+            threads: self.threads,
+            seconds: self.seconds,
+            trace: trace,
+            capacity: CacheWorkload.capacity
+        )
+        try Output.line(try await bench.measure(version: HoldfastProgram.version).text)
     }
 
     private func measure(held: Int, on url: StoreURL) async throws {

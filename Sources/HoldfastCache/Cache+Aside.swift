@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+public import Synchronization
+
+// Reading and writing without a loader.
+extension Cache {
+    /// The value of a key, if a fresh one is in memory.
+    ///
+    /// Counts as a read of the entry. Takes about a tenth of a microsecond, and allocates nothing.
+    ///
+    /// - Parameter key: The key.
+    /// - Returns: The value, or `nil` when there is none, it is not fresh, or it is known that there is nothing.
+    @inlinable
+    public func cached(_ key: Key) -> Value? {
+        let hash = Self.hash(key)
+        let suspectBelow = self.generations.suspectBelow
+        let glance = self.part(hash).shard.withLock { shard in
+            let glance = shard.glance(key, hash, suspectBelow: suspectBelow) { self.now }
+            if case .miss = glance { shard.counts.misses &+= 1 }
+            return glance
+        }
+        switch glance {
+        case .hit(let value): return value
+        case .miss: return nil
+        case .look: return self.cachedAfterLooking(key, hash, suspectBelow)
+        }
+    }
+
+    @usableFromInline
+    func cachedAfterLooking(_ key: Key, _ hash: UInt64, _ suspectBelow: UInt64) -> Value? {
+        let now = self.service.clock.now
+        return self.change(hash) { shard, removed in
+            let found = shard.read(key, hash, now: now, suspectBelow: suspectBelow, removed: &removed)
+            guard let found, found.standing == .fresh || found.standing == .refreshing,
+                case .value(let value) = found.content
+            else {
+                shard.counts.misses &+= 1
+                return nil
+            }
+            shard.counts.hits &+= 1
+            return value
+        }
+    }
+
+    /// Whether a fresh value is in memory; does not count as a read.
+    ///
+    /// - Parameter key: The key.
+    /// - Returns: Whether ``cached(_:)`` would give one.
+    public func contains(_ key: Key) -> Bool {
+        let hash = Self.hash(key)
+        let now = self.service.clock.now
+        let suspectBelow = self.generations.suspectBelow
+        return self.part(hash).shard.withLock { shard in
+            guard let (entry, record) = shard.peek(key, hash), case .value = entry.content else { return false }
+            return now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
+                && entry.stamp >= suspectBelow && entry.tags?.admits(entry.stamp) ?? true
+        }
+    }
+
+    /// Stores a value.
+    ///
+    /// A load of the key that is under way goes on for those who wait for it, but what it loads is not stored.
+    ///
+    /// - Parameters:
+    ///   - value: The value.
+    ///   - key: The key.
+    ///   - options: How it lives; `nil` for as the cache says.
+    /// - Throws: ``CacheError`` with code ``CacheError/Code/invalidArgument``; nothing changed then.
+    @inlinable
+    public func set(_ value: Value, for key: Key, options: CacheOptions? = nil) throws(CacheError) {
+        let options = options ?? self.options
+        try options.validate()
+        let hash = Self.hash(key)
+        let stamp = self.generations.stamp
+        let tags = self.generations.tags(options.tags)
+        let weight = self.weight(key, .value(value))
+        let version = self.nextVersion()
+        let now = self.now
+        self.change(hash) { shard, removed in
+            shard.supersede(key)
+            let lifetime = shard.lifetime(options, isNegative: false, now: now, loadTime: 0)
+            let arrival = Shard.Arrival(
+                content: .value(value),
+                weight: weight,
+                lifetime: lifetime,
+                stamp: stamp,
+                version: version,
+                tags: tags
+            )
+            shard.store(key, hash, arrival, now: now, removed: &removed)
+        }
+    }
+
+    /// Forgets a key.
+    ///
+    /// A load of the key that is under way goes on for those who wait for it, but what it loads is not stored, and who asks
+    /// from now on does not join it.
+    ///
+    /// - Parameter key: The key.
+    public func remove(_ key: Key) {
+        let hash = Self.hash(key)
+        self.change(hash) { shard, removed in
+            shard.supersede(key)
+            shard.remove(key, hash, .invalidated, removed: &removed)
+        }
+    }
+
+    /// Makes a value stale: the next read loads it anew, and gets this one if that fails and the options say so.
+    ///
+    /// As if its time to live ended now; where the options allow no stale values, that is the end of it.
+    ///
+    /// - Parameter key: The key.
+    public func expire(_ key: Key) {
+        let hash = Self.hash(key)
+        let now = self.service.clock.now
+        self.change(hash) { shard, _ in
+            shard.supersede(key)
+            shard.extend(key, hash) { $0.lifetime.expire(at: now) }
+        }
+    }
+
+    /// Forgets all that carries a tag.
+    ///
+    /// Takes the same time however many entries carry it: they are found out when they are read.
+    ///
+    /// - Parameter tag: The tag.
+    public func invalidate(tag: String) { self.generations.invalidate(tag: tag) }
+
+    /// Forgets everything.
+    ///
+    /// Looks at each entry of the memory, one part of it after the other. When this returns, nothing that was stored or
+    /// being loaded before is given to a new caller.
+    public func invalidateAll() {
+        self.generations.invalidateAll()
+        self.changeAll { shard, removed in
+            shard.supersedeAll()
+            shard.removeAll(.invalidated, removed: &removed) { _, _ in true }
+        }
+    }
+
+    /// Replaces a value by what is made of it, however many do that at the same time.
+    ///
+    /// - Parameters:
+    ///   - key: The key.
+    ///   - options: How the new value lives; `nil` for as the cache says.
+    ///   - change: Makes the new value of the present fresh one, if there is one; `nil` removes it. Called outside of all
+    ///     locks, and again when somebody else was faster.
+    /// - Returns: The new value.
+    /// - Throws: ``CacheError`` with code ``CacheError/Code/conflict`` when somebody else was faster each of a hundred
+    ///   times, or what `change` throws; nothing changed then.
+    @discardableResult
+    public func update(
+        _ key: Key,
+        options: CacheOptions? = nil,
+        _ change: (Value?) throws -> Value?
+    ) throws -> Value? {
+        let options = options ?? self.options
+        try options.validate()
+        let hash = Self.hash(key)
+        for _ in 0..<100 {
+            let stamp = self.generations.stamp
+            let (old, version) = self.present(key, hash)
+            let new = try change(old)
+            let tags = self.generations.tags(options.tags)
+            let weight = new.map { self.weight(key, .value($0)) } ?? 0
+            let next = self.nextVersion()
+            let now = self.service.clock.now
+            let isDone = self.change(hash) { shard, removed in
+                guard (shard.peek(key, hash)?.1.version ?? 0) == version else { return false }
+                shard.supersede(key)
+                guard let new else {
+                    shard.remove(key, hash, .invalidated, removed: &removed)
+                    return true
+                }
+                let arrival = Shard.Arrival(
+                    content: .value(new),
+                    weight: weight,
+                    lifetime: shard.lifetime(options, isNegative: false, now: now, loadTime: 0),
+                    stamp: stamp,
+                    version: next,
+                    tags: tags
+                )
+                shard.store(key, hash, arrival, now: now, removed: &removed)
+                return true
+            }
+            if isDone { return new }
+        }
+        throw CacheError(.conflict, "others changed the entry each time that this tried to")
+    }
+
+    /// The fresh value of a key and the version of what is there.
+    private func present(_ key: Key, _ hash: UInt64) -> (Value?, UInt64) {
+        let now = self.service.clock.now
+        return self.part(hash).shard.withLock { shard in
+            guard let (entry, record) = shard.peek(key, hash) else { return (nil, 0) }
+            let isFresh = now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
+            guard isFresh, entry.tags?.admits(entry.stamp) ?? true, case .value(let value) = entry.content else {
+                return (nil, record.version)
+            }
+            return (value, record.version)
+        }
+    }
+}
+
+extension Cache where Key: CacheKey {
+    /// Forgets all keys that start so.
+    ///
+    /// Looks at each entry of the memory, one part of it after the other; loads of such keys that are under way are not
+    /// stored.
+    ///
+    /// - Parameter prefix: Their start, compared by bytes.
+    public func invalidate(prefix: String) {
+        self.generations.invalidate(prefix: prefix)
+        self.changeAll { shard, removed in
+            for key in Array(shard.flights.keys) where key.cacheKey.utf8.starts(with: prefix.utf8) {
+                shard.supersede(key)
+            }
+            shard.removeAll(.invalidated, removed: &removed) { key, _ in key.cacheKey.utf8.starts(with: prefix.utf8) }
+        }
+    }
+}

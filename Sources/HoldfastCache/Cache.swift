@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+public import Synchronization
+
+/// Keeps values by key, and has each loaded once, however many ask for it at the same time.
+///
+/// Made by ``CacheService``. Reading from memory and writing to it work at any time; loads need the service to run.
+///
+/// What it promises: at most one load of a key is under way in this process (one that was given up aside); its callers
+/// share the value or the error; what was loaded before an invalidation is not stored after it; a loader that never ends
+/// frees its key at its deadline. What it does not: to keep anything, to be in step with the source between
+/// invalidations, or to stop a loader that does not heed cancellation.
+public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+    @usableFromInline
+    typealias Shard = MemoryShard<Key, Value>
+
+    /// A part of the memory with its lock.
+    @usableFromInline
+    final class Part: Sendable {
+        @usableFromInline
+        let shard: Mutex<Shard>
+
+        init(_ shard: sending Shard) { self.shard = Mutex(shard) }
+    }
+
+    /// What happened besides what the parts count.
+    struct Counts: Sendable {
+        var staleServes: UInt64 = 0
+        var loads: UInt64 = 0
+        var loadFailures: UInt64 = 0
+        var abandoned: UInt64 = 0
+        var superseded: UInt64 = 0
+        var unlockedFills: UInt64 = 0
+        var loadTimes = LatencyHistogram()
+        /// Loaders that were given up and still run.
+        var lingering = 0
+    }
+
+    /// The cache's name.
+    public let name: String
+    /// How entries live unless a call or a loader says otherwise.
+    public let options: CacheOptions
+    @usableFromInline
+    let service: CacheService
+    @usableFromInline
+    let generations = Generations()
+    let counts = Mutex(Counts())
+    @usableFromInline
+    let weigher: (@Sendable (Key, Value) -> Int)?
+    let onRemoval: (@Sendable (Key, Value, RemovalCause) -> Void)?
+    @usableFromInline
+    let parts: [Part]
+    @usableFromInline
+    let mask: UInt64
+    /// The version of what is stored without a shared tier.
+    private let versions = Atomic<UInt64>(0)
+
+    init(name: String, configuration: CacheConfiguration<Key, Value>, service: CacheService) {
+        self.name = name
+        self.options = configuration.options
+        self.service = service
+        self.weigher = configuration.weigher
+        self.onRemoval = configuration.onRemoval
+        let count = configuration.shardCount
+        self.mask = UInt64(count - 1)
+        // The rest of the division goes to the first parts.
+        let (each, rest) = configuration.capacity.limit.quotientAndRemainder(dividingBy: count)
+        self.parts = (0..<count).map { number in
+            let policy = configuration.eviction.policy(capacity: each + (number < rest ? 1 : 0), seed: service.random())
+            return Part(
+                Shard(
+                    policy,
+                    now: service.clock.now,
+                    seed: service.random(),
+                    tellsRemovals: configuration.onRemoval != nil
+                )
+            )
+        }
+    }
+
+    /// The hash of a key; seeded anew in each process, so nobody outside can choose which keys collide.
+    @inlinable
+    static func hash(_ key: Key) -> UInt64 { UInt64(bitPattern: Int64(key.hashValue)) }
+
+    /// The part that has a key.
+    @inlinable
+    func part(_ hash: UInt64) -> Part { self.parts[Int(hash & self.mask)] }
+
+    @usableFromInline
+    func nextVersion() -> UInt64 { self.versions.add(1, ordering: .relaxed).newValue }
+
+    @inlinable
+    func weight(_ key: Key, _ content: Content<Value>) -> Int {
+        guard let weigher = self.weigher, case .value(let value) = content else { return 1 }
+        return max(0, weigher(key, value))
+    }
+
+    /// The time.
+    @usableFromInline
+    var now: Int64 { self.service.clock.now }
+
+    /// Tells of what left, outside of all locks.
+    @usableFromInline
+    func announce(_ removed: [Shard.Removal]) {
+        guard let onRemoval = self.onRemoval else { return }
+        for removal in removed {
+            if case .value(let value) = removal.content { onRemoval(removal.key, value, removal.cause) }
+        }
+    }
+
+    /// Changes the part of a key, and tells afterwards of what left.
+    @inlinable
+    func change<Result: Sendable>(
+        _ hash: UInt64,
+        _ body: (inout Shard, inout [Shard.Removal]) -> Result
+    ) -> Result {
+        var removed: [Shard.Removal] = []
+        let result = self.part(hash).shard.withLock { body(&$0, &removed) }
+        if !removed.isEmpty { self.announce(removed) }
+        return result
+    }
+
+    /// Changes all parts, one after the other.
+    func changeAll(_ body: (inout Shard, inout [Shard.Removal]) -> Void) {
+        for part in self.parts {
+            var removed: [Shard.Removal] = []
+            part.shard.withLock { body(&$0, &removed) }
+            self.announce(removed)
+        }
+    }
+}
+
+extension Cache: ServedCache {
+    func sweep() {
+        let now = self.service.clock.now
+        self.changeAll { $0.expire(now: now, removed: &$1) }
+    }
+
+    func stop() {
+        var flights: [Flight<Value>] = []
+        self.changeAll { shard, _ in
+            flights += shard.flights.values
+            shard.flights = [:]
+        }
+        for flight in flights {
+            flight.settle(.failure(CacheError(.notRunning, "the cache service has stopped")))
+            flight.stop.wake(.stopped)
+        }
+    }
+
+    /// What the cache did since it was made.
+    ///
+    /// - Returns: The statistics; parts of the memory are read one after the other.
+    public func statistics() -> CacheStatistics {
+        var memory = MemoryCounts()
+        var statistics = CacheStatistics()
+        self.changeAll { shard, _ in
+            memory.add(shard.counts)
+            statistics.count += shard.count
+            statistics.weight += shard.weight
+        }
+        let counts = self.counts.withLock { $0 }
+        statistics.hits = memory.hits
+        statistics.negativeHits = memory.negativeHits
+        statistics.misses = memory.misses
+        statistics.joins = memory.joins
+        statistics.evictions = memory.evictions
+        statistics.expirations = memory.expirations
+        statistics.invalidations = memory.invalidations
+        statistics.staleServes = counts.staleServes
+        statistics.loads = counts.loads
+        statistics.loadFailures = counts.loadFailures
+        statistics.abandonedLoads = counts.abandoned
+        statistics.supersededLoads = counts.superseded
+        statistics.unlockedFills = counts.unlockedFills
+        statistics.loadTimes = counts.loadTimes
+        return statistics
+    }
+}

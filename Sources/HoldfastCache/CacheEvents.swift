@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// What happened in a cache that is rarer than a hit.
+public enum CacheEvent: Sendable {
+    /// Why a caller got a value that is not fresh.
+    public enum StaleReason: String, Sendable {
+        /// It expired not long ago, and is loaded anew meanwhile.
+        case revalidating
+        /// Loading failed.
+        case error
+        /// Loading takes longer than the caller waits.
+        case late
+        /// Loading failed a moment ago.
+        case resting
+        /// There was no room for another load.
+        case bulkhead
+        /// The lock service does not work.
+        case lockOutage
+    }
+
+    /// A loader gave a value, or said that there is none.
+    case loaded(cache: String, duration: Duration, isBackground: Bool)
+    /// A loader threw.
+    case loadFailed(cache: String, duration: Duration, error: any Error)
+    /// A loader was given up; it may still run.
+    case loadAbandoned(cache: String)
+    /// A loaded value was not stored: it was invalidated meanwhile.
+    case loadSuperseded(cache: String)
+    /// A caller got a value that is not fresh.
+    case staleServed(cache: String, reason: StaleReason)
+    /// A load ran without the lock that should let one process load for all.
+    case unlockedFill(cache: String, error: any Error)
+    /// A load was refused: too many are under way.
+    case bulkheadFull(cache: String)
+}
+
+/// Is told what happens in caches.
+public protocol CacheObserver: Sendable {
+    /// Takes note of an event.
+    ///
+    /// Called on the thread where it happens, outside of all locks; must return soon.
+    func observe(_ event: CacheEvent)
+}

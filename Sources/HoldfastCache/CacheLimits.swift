@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The limits of caches, and why they are what they are.
+public enum CacheLimits {
+    /// The longest key in a shared tier, in bytes: what an index of another store takes too.
+    public static let maximumKey = 1024
+    /// The longest namespace, in bytes.
+    public static let maximumNamespace = 128
+    /// The longest tag, in bytes.
+    public static let maximumTag = 128
+    /// The most tags of an entry: each is looked at on every read.
+    public static let maximumTags = 32
+    /// The most keys of one round trip to a tier: a script or command of more would hold up others.
+    public static let maximumBatch = 512
+    /// The longest message on a bus, in bytes.
+    public static let maximumMessage = 32 * 1024
+    /// The most prefixes with a mark of their own; beyond that the next is an invalidation of everything.
+    public static let maximumPrefixes = 64
+    /// The largest value in a shared tier, in bytes, unless a cache says otherwise; looked at before anything is decoded:
+    /// 20 MB of nested JSON cost 428 MB when measured.
+    public static let defaultMaximumValue = 1 << 20
+    /// The longest time that an entry may live in a shared tier, stale time included.
+    ///
+    /// Marks are kept for a day longer.
+    public static let longestLife: Duration = .seconds(30 * 24 * 60 * 60)
+    /// How long the mark of an invalidation is kept: no entry outlives it.
+    public static let markLife: Duration = .seconds(31 * 24 * 60 * 60)
+    /// The longest time that one load may take.
+    public static let longestLoad: Duration = .seconds(60 * 60)
+}

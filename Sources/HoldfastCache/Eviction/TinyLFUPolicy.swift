@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The default: W-TinyLFU whose window, and whose way to let entries into the main queue, follow the traffic.
+///
+/// A window for what is recent, a main queue for what is frequent, a sketch that judges who may pass from one to the other
+/// (Einziger, Friedman and Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", ACM ToS 2017), a ghost that corrects
+/// the sketch (see `TinyLFUCore`), and small models that tell which division is best (see `ShapeJudge`).
+public struct TinyLFUPolicy: EvictionPolicy {
+    private var core: TinyLFUCore
+    private var sketch: FrequencySketch
+    private var judge: ShapeJudge
+
+    /// Makes a policy.
+    public init(capacity: Int, seed: UInt64) {
+        // Half of what an integer holds, so that no sum of two can overflow.
+        let capacity = min(max(1, capacity), Int.max / 2)
+        self.judge = ShapeJudge(capacity: capacity, seed: seed)
+        self.core = TinyLFUCore(capacity: capacity, shape: self.judge.shape, seed: seed)
+        self.sketch = FrequencySketch(entries: 0, seed: seed)
+    }
+
+    /// The sum of weights that fits.
+    public var capacity: Int { self.core.capacity }
+    /// The sum of weights of the entries, pinned ones not counted.
+    public var weight: Int { self.core.weight }
+
+    /// An entry came in: it enters the window, or the main queue if it left not long ago, and others leave.
+    public mutating func insert(_ entry: EvictionEntry, evicted: inout [Int32]) {
+        let hash = entry.foldedHash
+        if entry.weight > 0, entry.weight <= self.core.capacity { self.count(hash, weight: entry.weight, isHit: false) }
+        self.core.insert(entry, hash: hash, sketch: self.sketch, evicted: &evicted)
+        let entries = self.core.count
+        if entries > self.sketch.entries || entries < self.sketch.entries / 4 { self.sketch.reserve(entries) }
+        self.judge.fit(entries: entries, sketch: self.sketch)
+    }
+
+    /// Counts the use.
+    public mutating func hit(_ slot: Int32) {
+        guard self.core.nodes.contains(slot) else { return }
+        let node = self.core.nodes[slot]
+        guard node.place != SlotNode.pinned else { return }
+        self.core.hit(slot)
+        self.count(node.tag, weight: node.weight, isHit: true)
+    }
+
+    /// An entry's weight changed: it keeps its place, and others leave if need be.
+    public mutating func update(_ entry: EvictionEntry, evicted: inout [Int32]) {
+        guard self.core.nodes.contains(entry.slot), self.core.nodes[entry.slot].weight != entry.weight else { return }
+        self.judge.change(self.core.nodes[entry.slot].tag, weight: entry.weight, sketch: self.sketch)
+        self.core.reweigh(entry, sketch: self.sketch, evicted: &evicted)
+    }
+
+    /// Forgets an entry.
+    public mutating func remove(_ slot: Int32) {
+        guard self.core.nodes.contains(slot) else { return }
+        self.judge.change(self.core.nodes[slot].tag, weight: 0, sketch: self.sketch)
+        self.core.remove(slot)
+    }
+
+    private mutating func count(_ hash: UInt32, weight: Int, isHit: Bool) {
+        self.sketch.add(hash)
+        guard self.judge.samples(hash) else { return }
+        if self.judge.access(hash, weight: weight, isHit: isHit, sketch: self.sketch) {
+            self.core.reshape(self.judge.shape)
+        }
+    }
+}

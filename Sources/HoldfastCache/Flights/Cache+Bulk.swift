@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import Synchronization
+
+// Reading many keys through the cache.
+extension Cache {
+    /// Loads the values of several keys; keys that it leaves out have none.
+    public typealias BatchLoader = @Sendable ([Key], LoadContext<Value>) async throws -> [Key: Value]
+
+    /// The values of several keys; those that are not there are loaded together.
+    ///
+    /// One call of the loader gets the keys that are neither there nor being loaded, each once. Each key is a load of its
+    /// own all the same: whoever asks for one of them meanwhile, alone or with others, waits for it, and this call waits
+    /// for those that others load. What holds for ``value(for:options:loader:)-(_,_,Loader)`` holds for each key.
+    ///
+    /// - Parameters:
+    ///   - keys: The keys, in any order and any number.
+    ///   - options: How the entries live; `nil` for as the cache says.
+    ///   - loader: Loads the missing ones.
+    /// - Returns: The values of the keys that have one.
+    /// - Throws: What the loader threw, ``CacheError``, or `CancellationError`: when any of the keys has no value to give.
+    public func values(
+        for keys: some Sequence<Key>,
+        options: CacheOptions? = nil,
+        loader: @escaping BatchLoader
+    ) async throws -> [Key: Value] {
+        let options = options ?? self.options
+        try options.validate()
+        // One for all: whatever waits for one of them waits for the loader, and so for all.
+        let id = self.service.nextFlight()
+        var values: [Key: Value] = [:]
+        var waits: [(key: Key, step: Step)] = []
+        var led: [BatchMember] = []
+        do {
+            for key in Set(keys) {
+                let hash = Self.hash(key)
+                let step = try await self.begin(key, hash, isFirstLook: true, as: id) { flight, _, _ in
+                    led.append(BatchMember(key: key, hash: hash, flight: flight))
+                }
+                switch step {
+                case .give(.value(let value)): values[key] = value
+                case .give(.notFound): break
+                case .wait: waits.append((key, step))
+                }
+            }
+        } catch {
+            // Those that were begun are loaded for whoever joined them meanwhile; we leave.
+            if !led.isEmpty { self.start(led, as: id, options, loader) }
+            self.leave(waits[...], options)
+            throw error
+        }
+        if !led.isEmpty { self.start(led, as: id, options, loader) }
+        for (place, wait) in waits.enumerated() {
+            do {
+                values[wait.key] = try await self.end(wait.step, wait.key, Self.hash(wait.key), options)
+            } catch is NotFound {
+                continue
+            } catch {
+                self.leave(waits[(place + 1)...], options)
+                throw error
+            }
+        }
+        return values
+    }
+
+    /// The values of several keys; those that are not there are loaded together.
+    ///
+    /// - Parameters:
+    ///   - keys: The keys.
+    ///   - options: How the entries live; `nil` for as the cache says.
+    ///   - loader: Loads the missing ones.
+    /// - Returns: The values of the keys that have one.
+    /// - Throws: As ``values(for:options:loader:)-(_,_,BatchLoader)``.
+    public func values(
+        for keys: some Sequence<Key>,
+        options: CacheOptions? = nil,
+        loader: @escaping @Sendable ([Key]) async throws -> [Key: Value]
+    ) async throws -> [Key: Value] {
+        try await self.values(for: keys, options: options) { keys, _ in try await loader(keys) }
+    }
+
+    private struct BatchMember: Sendable {
+        let key: Key
+        let hash: UInt64
+        let flight: Flight<Value>
+    }
+
+    private func leave(_ waits: ArraySlice<(key: Key, step: Step)>, _ options: CacheOptions) {
+        for (key, step) in waits {
+            guard case .wait(let flight, let caller, _) = step else { continue }
+            flight.release(caller, .cancelled)
+            flight.forget(caller)
+            self.leave(flight, key, Self.hash(key), options)
+        }
+    }
+
+    /// Starts one load for several keys.
+    private func start(
+        _ members: [BatchMember],
+        as id: FlightID,
+        _ options: CacheOptions,
+        _ loader: @escaping BatchLoader
+    ) {
+        let alarms = members.map { self.watch($0.flight, $0.key, $0.hash, options) }
+        let path = LoadPath(id, within: LoadPath.current)
+        let began = members.map(\.flight.startedAt).min() ?? self.now
+        let deadline = self.service.clock.instant(of: began.after(options.hardDeadline))
+        // Room was taken for each; one task is enough.
+        for _ in members.dropFirst() { self.service.loadEnded() }
+        self.service.launch {
+            await LoadPath.$current.withValue(path) {
+                await withTaskGroup(of: Void.self) { group in
+                    group.addTask {
+                        let context = LoadContext<Value>(
+                            options,
+                            stale: nil,
+                            isBackground: false,
+                            fencingToken: nil,
+                            deadline: deadline
+                        )
+                        let result: Result<[Key: Value], any Error>
+                        do {
+                            result = .success(try await loader(members.map(\.key), context))
+                        } catch {
+                            result = .failure(error)
+                        }
+                        let settings = context.close()
+                        for (member, alarm) in zip(members, alarms) {
+                            self.service.timers.cancel(alarm)
+                            let own = result.map { values in values[member.key].map { .value($0) } ?? Content.notFound }
+                            self.land(member.flight, member.key, member.hash, own, settings, isBackground: false)
+                            member.flight.stop.wake(.finished)
+                        }
+                    }
+                    // As long as anybody waits for one of the keys, the load goes on.
+                    for member in members { _ = await member.flight.stop.wait() }
+                    group.cancelAll()
+                }
+            }
+        }
+    }
+}

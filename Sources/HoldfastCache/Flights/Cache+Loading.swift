@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import Synchronization
+
+// Reading through the cache.
+extension Cache {
+    /// Loads a value, and may say more about it than what it is.
+    public typealias Loader = @Sendable (LoadContext<Value>) async throws -> Value
+
+    /// The value of a key, loaded if it is not there.
+    ///
+    /// Whoever asks for the same key meanwhile gets the same value or the same error. The load does not belong to the
+    /// caller: if his task is cancelled he leaves, and only when the last one has left is the load cancelled
+    /// (``CacheOptions/Abandonment``). The loader runs in a task of the service.
+    ///
+    /// - Parameters:
+    ///   - key: The key.
+    ///   - options: How the entry lives; `nil` for as the cache says. Those of whoever begins the load count.
+    ///   - loader: Loads the value; throws ``NotFound`` when there is none.
+    /// - Returns: The value: a fresh one, or one that the options allow to be stale.
+    /// - Throws: What the loader threw; ``NotFound``; ``CacheError`` with code ``CacheError/Code/deadline``,
+    ///   ``CacheError/Code/recursive``, ``CacheError/Code/bulkheadFull`` or ``CacheError/Code/notRunning``; or
+    ///   `CancellationError` when the caller's task is cancelled.
+    public func value(
+        for key: Key,
+        options: CacheOptions? = nil,
+        loader: @escaping Loader
+    ) async throws -> Value {
+        let hash = Self.hash(key)
+        let suspectBelow = self.generations.suspectBelow
+        let glance = self.part(hash).shard.withLock { shard in
+            shard.glance(key, hash, suspectBelow: suspectBelow) { self.now }
+        }
+        if case .hit(let value) = glance { return value }
+        let options = options ?? self.options
+        try options.validate()
+        let id = self.service.nextFlight()
+        let step = try await self.begin(key, hash, isFirstLook: true, as: id) { flight, stale, isBackground in
+            self.start(flight, key, hash, options, stale, isBackground, loader)
+        }
+        return try await self.end(step, key, hash, options)
+    }
+
+    /// The value of a key, loaded if it is not there, by a loader that has nothing more to say about it.
+    ///
+    /// - Parameters:
+    ///   - key: The key.
+    ///   - options: How the entry lives; `nil` for as the cache says.
+    ///   - loader: Loads the value; throws ``NotFound`` when there is none.
+    /// - Returns: The value.
+    /// - Throws: As ``value(for:options:loader:)-(_,_,Loader)``.
+    public func value(
+        for key: Key,
+        options: CacheOptions? = nil,
+        loader: @escaping @Sendable () async throws -> Value
+    ) async throws -> Value {
+        try await self.value(for: key, options: options) { _ in try await loader() }
+    }
+
+    // MARK: - Deciding
+
+    /// What a caller does next.
+    enum Step: Sendable {
+        /// Take this.
+        case give(Content<Value>)
+        /// Wait for a load.
+        case wait(Flight<Value>, caller: Int, stale: LoadContext<Value>.Stale?)
+    }
+
+    private enum Decision: Sendable {
+        case step(Step, CacheEvent.StaleReason?)
+        case lead(Flight<Value>, Step, LoadContext<Value>.Stale?, CacheEvent.StaleReason?)
+        case fail(any Error)
+        case notRunning
+    }
+
+    /// Looks what is there, and begins a load if there must be one.
+    ///
+    /// - Parameters:
+    ///   - key: The key.
+    ///   - hash: Its hash.
+    ///   - isFirstLook: Whether the read is to be counted.
+    ///   - id: What a load that must begin is called; that of others that are loaded with it.
+    ///   - start: Starts the load that was begun, if one was.
+    /// - Returns: What to do next.
+    /// - Throws: ``CacheError``, an error that is remembered, or `CancellationError`.
+    func begin(
+        _ key: Key,
+        _ hash: UInt64,
+        isFirstLook: Bool,
+        as id: FlightID,
+        _ start: (Flight<Value>, LoadContext<Value>.Stale?, _ isBackground: Bool) -> Void
+    ) async throws -> Step {
+        var counts = isFirstLook
+        while true {
+            switch self.decide(key, hash, counts: counts, as: id) {
+            case .step(let step, let reason):
+                if let reason { self.countStale(reason) }
+                if reason == .bulkhead { self.service.observe(.bulkheadFull(cache: self.name)) }
+                return step
+            case .lead(let flight, let step, let stale, let reason):
+                if let reason { self.countStale(reason) }
+                if case .give = step { start(flight, stale, true) } else { start(flight, stale, false) }
+                return step
+            case .fail(let error):
+                if (error as? CacheError)?.code == .bulkheadFull {
+                    self.service.observe(.bulkheadFull(cache: self.name))
+                }
+                throw error
+            case .notRunning:
+                counts = false
+                try await self.service.awaitStart()
+            }
+        }
+    }
+
+    private func decide(_ key: Key, _ hash: UInt64, counts: Bool, as id: FlightID) -> Decision {
+        let now = self.service.clock.now
+        // Before the load begins, and before anything is looked at.
+        let stamp = self.generations.stamp
+        let suspectBelow = self.generations.suspectBelow
+        let isRunning = self.service.isRunning
+        return self.change(hash) { shard, removed in
+            var stale: LoadContext<Value>.Stale?
+            if let found = shard.read(key, hash, now: now, suspectBelow: suspectBelow, removed: &removed) {
+                switch found.standing {
+                case .fresh:
+                    if counts { shard.counts.countHit(isNegative: found.content.isNegative) }
+                    return .step(.give(found.content), nil)
+                case .resting: return .step(.give(found.content), .resting)
+                case .refreshing, .revalidating:
+                    let reason: CacheEvent.StaleReason? = found.standing == .revalidating ? .revalidating : nil
+                    if reason == nil, counts { shard.counts.countHit(isNegative: found.content.isNegative) }
+                    guard shard.flights[key] == nil, isRunning, self.mayLoad(key, shard) else {
+                        return .step(.give(found.content), reason)
+                    }
+                    let flight = Flight<Value>(id: id, stamp: stamp, startedAt: now, isDetached: true)
+                    shard.flights[key] = flight
+                    return .lead(flight, .give(found.content), found.asStale(at: now), reason)
+                case .stale, .suspect: stale = found.asStale(at: now)
+                }
+            }
+            if counts { shard.counts.misses &+= 1 }
+            if let failure = shard.failures[key], now < failure.until { return .fail(failure.error) }
+            if let flight = shard.flights[key] {
+                if counts { shard.counts.joins &+= 1 }
+                return .step(.wait(flight, caller: flight.join(), stale: stale), nil)
+            }
+            guard isRunning else { return .notRunning }
+            guard self.mayLoad(key, shard) else {
+                guard self.service.isRunning else { return .notRunning }
+                if let stale { return .step(.give(.value(stale.value)), .bulkhead) }
+                return .fail(CacheError(.bulkheadFull, "too many loads are under way or were given up and still run"))
+            }
+            let flight = Flight<Value>(id: id, stamp: stamp, startedAt: now, isDetached: false)
+            shard.flights[key] = flight
+            return .lead(flight, .wait(flight, caller: flight.join(), stale: stale), stale, nil)
+        }
+    }
+
+    /// Whether there is room for another load of a key; takes the room.
+    private func mayLoad(_ key: Key, _ shard: Shard) -> Bool {
+        let limits = self.service.configuration
+        return (shard.abandoned[key]?.count ?? 0) < limits.maximumAbandonedPerKey
+            && self.counts.withLock { $0.lingering } < limits.maximumAbandoned && self.service.admitLoad()
+    }
+
+    func countStale(_ reason: CacheEvent.StaleReason) {
+        self.counts.withLock { $0.staleServes &+= 1 }
+        self.service.observe(.staleServed(cache: self.name, reason: reason))
+    }
+
+    // MARK: - Waiting
+
+    /// Does what a caller has to do next.
+    func end(_ step: Step, _ key: Key, _ hash: UInt64, _ options: CacheOptions) async throws -> Value {
+        switch step {
+        case .give(let content): try content.get()
+        case .wait(let flight, let caller, let stale):
+            try await self.wait(for: flight, as: caller, stale, key, hash, options)
+        }
+    }
+
+    private func wait(
+        for flight: Flight<Value>,
+        as caller: Int,
+        _ stale: LoadContext<Value>.Stale?,
+        _ key: Key,
+        _ hash: UInt64,
+        _ options: CacheOptions
+    ) async throws -> Value {
+        let inner = LoadPath.current?.flight
+        if let inner, !self.service.graph.begin(inner, for: flight.id) {
+            flight.release(caller, .cancelled)
+            flight.forget(caller)
+            self.leave(flight, key, hash, options)
+            throw CacheError(.recursive, "the loader of \(self.name) asks, directly or through others, for its own key")
+        }
+        defer { if let inner { self.service.graph.end(inner, for: flight.id) } }
+        var alarm: CacheTimers.ID?
+        if stale != nil, let soft = options.softDeadline {
+            alarm = self.service.timers.schedule(at: self.service.clock.now.after(soft)) {
+                // What is late is still wanted.
+                flight.detach()
+                flight.release(caller, .late)
+            }
+        }
+        let end = await flight.wait(caller)
+        if let alarm { self.service.timers.cancel(alarm) }
+        switch end {
+        case .outcome(.content(let content)): return try content.get()
+        case .outcome(.failure(let error)):
+            guard let stale else { throw error }
+            self.countStale(.error)
+            return stale.value
+        case .late:
+            guard let stale else { throw CacheError(.deadline, "the load takes too long") }
+            self.countStale(.late)
+            return stale.value
+        case .cancelled:
+            self.leave(flight, key, hash, options)
+            throw CancellationError()
+        }
+    }
+
+    /// A caller leaves a load; the last one may take it with him.
+    func leave(_ flight: Flight<Value>, _ key: Key, _ hash: UInt64, _ options: CacheOptions) {
+        guard options.abandonment == .cancel else { return flight.detach() }
+        let isOver = self.change(hash) { shard, _ in
+            // Under the lock that joining needs too.
+            flight.callers == 0 && !flight.isDetached && shard.abandon(key, flight)
+        }
+        if isOver { self.gaveUp(flight, CancellationError()) }
+    }
+
+    /// A load was given up.
+    func gaveUp(_ flight: Flight<Value>, _ error: any Error) {
+        self.counts.withLock { counts in
+            counts.abandoned &+= 1
+            counts.lingering += 1
+        }
+        flight.settle(.failure(error))
+        flight.stop.wake(.stopped)
+        self.service.observe(.loadAbandoned(cache: self.name))
+    }
+}
+
+extension MemoryShard.Found {
+    /// The value as one that is not fresh, if there is one.
+    func asStale(at now: Int64) -> LoadContext<Value>.Stale? {
+        guard case .value(let value) = self.content else { return nil }
+        return LoadContext.Stale(
+            value: value,
+            age: .nanoseconds(now - self.record.storedAt),
+            entityTag: self.record.entityTag
+        )
+    }
+}

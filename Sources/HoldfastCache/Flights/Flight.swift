@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import Synchronization
+
+/// A load that is under way for a key, and who waits for it.
+///
+/// It belongs to the cache and not to a caller: whoever joins gets its result or its error, and whoever leaves takes
+/// nothing with him, unless he is the last one. Settled exactly once; each waiter is resumed exactly once, outside of all
+/// locks.
+@usableFromInline
+final class Flight<Value: Sendable>: Sendable {
+    /// How a load ended.
+    enum Outcome: Sendable {
+        case content(Content<Value>)
+        case failure(any Error)
+    }
+
+    /// Why a waiter goes on.
+    enum WaitEnd: Sendable {
+        case outcome(Outcome)
+        /// His own time is up; the load goes on.
+        case late
+        /// His task was cancelled.
+        case cancelled
+    }
+
+    private struct State {
+        var outcome: Outcome?
+        var nextWaiter = 0
+        /// Callers who joined and neither got an end nor left; `nil` until they wait.
+        var waiters: [Int: CheckedContinuation<WaitEnd, Never>?] = [:]
+        /// Ends that came before their waiters.
+        var early: [Int: WaitEnd] = [:]
+        var isSuperseded = false
+        var isDetached = false
+        var hasLanded = false
+    }
+
+    /// Which load this is, among all of the process.
+    let id: FlightID
+    /// What was invalidated before it began; see ``Generations``.
+    let stamp: UInt64
+    /// When it began.
+    let startedAt: Int64
+    /// Stops whoever runs it.
+    let stop = WakeSlot()
+    private let state: Mutex<State>
+
+    /// A load that begins.
+    ///
+    /// - Parameters:
+    ///   - id: Which.
+    ///   - stamp: What was invalidated before it.
+    ///   - startedAt: The time.
+    ///   - isDetached: Whether it goes on though nobody waits for it.
+    init(id: FlightID, stamp: UInt64, startedAt: Int64, isDetached: Bool) {
+        self.id = id
+        self.stamp = stamp
+        self.startedAt = startedAt
+        self.state = Mutex(State(isDetached: isDetached))
+    }
+
+    /// How many wait.
+    var callers: Int { self.state.withLock { $0.waiters.count } }
+
+    /// Whether it was settled.
+    var isSettled: Bool { self.state.withLock { $0.outcome != nil } }
+
+    /// Whether what it loads may not be stored any more.
+    var isSuperseded: Bool { self.state.withLock { $0.isSuperseded } }
+
+    /// Has what it loads not be stored.
+    func supersede() { self.state.withLock { $0.isSuperseded = true } }
+
+    /// Whether it goes on though nobody waits for it.
+    var isDetached: Bool { self.state.withLock { $0.isDetached } }
+
+    /// Has it go on though nobody waits for it.
+    func detach() { self.state.withLock { $0.isDetached = true } }
+
+    /// Whether its loader has ended.
+    var hasLanded: Bool { self.state.withLock { $0.hasLanded } }
+
+    /// Its loader has ended.
+    func land() { self.state.withLock { $0.hasLanded = true } }
+
+    /// Adds a caller.
+    func join() -> Int {
+        self.state.withLock { state in
+            defer { state.nextWaiter += 1 }
+            state.waiters[state.nextWaiter] = .some(nil)
+            return state.nextWaiter
+        }
+    }
+
+    /// Waits for the end, or for the caller's.
+    ///
+    /// `@concurrent`, so that the continuation never belongs to a caller's actor.
+    ///
+    /// - Parameter caller: What ``join()`` gave.
+    /// - Returns: Why the caller goes on.
+    @concurrent
+    func wait(_ caller: Int) async -> WaitEnd {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let end = self.state.withLock { state -> WaitEnd? in
+                    if let end = state.early.removeValue(forKey: caller) { return end }
+                    state.waiters[caller] = .some(continuation)
+                    return nil
+                }
+                if let end { continuation.resume(returning: end) }
+            }
+        } onCancel: {
+            self.release(caller, .cancelled)
+        }
+    }
+
+    /// Lets one caller go on.
+    func release(_ caller: Int, _ end: WaitEnd) {
+        let continuation = self.state.withLock { state -> CheckedContinuation<WaitEnd, Never>? in
+            guard let waiter = state.waiters.removeValue(forKey: caller) else { return nil }
+            if waiter == nil { state.early[caller] = end }
+            return waiter
+        }
+        continuation?.resume(returning: end)
+    }
+
+    /// A caller will not wait after all.
+    func forget(_ caller: Int) { self.state.withLock { _ = $0.early.removeValue(forKey: caller) } }
+
+    /// Ends the load for all who wait, the first time that this is called.
+    ///
+    /// - Parameter outcome: How.
+    /// - Returns: Whether this was the first time.
+    @discardableResult
+    func settle(_ outcome: Outcome) -> Bool {
+        let waiters = self.state.withLock { state -> [CheckedContinuation<WaitEnd, Never>]? in
+            guard state.outcome == nil else { return nil }
+            state.outcome = outcome
+            var waiting: [CheckedContinuation<WaitEnd, Never>] = []
+            for (caller, waiter) in state.waiters {
+                if let waiter { waiting.append(waiter) } else { state.early[caller] = .outcome(outcome) }
+            }
+            state.waiters = [:]
+            return waiting
+        }
+        guard let waiters else { return false }
+        for waiter in waiters { waiter.resume(returning: .outcome(outcome)) }
+        return true
+    }
+}
+
+/// Which load, among all of a process.
+struct FlightID: Sendable, Hashable {
+    let number: UInt64
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+
+/// What is cached for a key: a value, or that there is none.
+@usableFromInline
+enum Content<Value: Sendable>: Sendable {
+    case value(Value)
+    case notFound
+
+    /// Whether there is nothing: it was said so, or the value is an optional that is `nil`.
+    var isNegative: Bool {
+        switch self {
+        case .value(let value): (Value.self as? any Absence.Type)?.isAbsent(value) ?? false
+        case .notFound: true
+        }
+    }
+
+    /// The value, or ``NotFound``.
+    func get() throws -> Value {
+        switch self {
+        case .value(let value): value
+        case .notFound: throw NotFound()
+        }
+    }
+}
+
+/// A type that has a value for nothing.
+private protocol Absence {
+    static func isAbsent(_ value: Any) -> Bool
+}
+
+extension Optional: Absence {
+    fileprivate static func isAbsent(_ value: Any) -> Bool {
+        guard let optional = value as? Self else { return false }
+        return optional == nil
+    }
+}
+
+/// An entry of the memory tier: what a hit needs.
+@usableFromInline
+struct MemoryEntry<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+    @usableFromInline
+    let key: Key
+    @usableFromInline
+    var content: Content<Value>
+    /// Before this time a read need not look any closer.
+    @usableFromInline
+    var nextLook: Int64
+    /// Against which invalidations the entry is known to be valid; see ``Generations``.
+    @usableFromInline
+    var stamp: UInt64
+    /// What was said of it.
+    @usableFromInline
+    var tags: TagSet?
+
+    @inlinable
+    init(key: Key, content: Content<Value>, nextLook: Int64, stamp: UInt64, tags: TagSet?) {
+        self.key = key
+        self.content = content
+        self.nextLook = nextLook
+        self.stamp = stamp
+        self.tags = tags
+    }
+}
+
+/// What else is known of an entry; a hit does not need it.
+@usableFromInline
+struct MemoryRecord: Sendable {
+    /// The key's hash.
+    @usableFromInline
+    var hash: UInt64 = 0
+    /// Grows with each change of the key: that of the shared tier, or one of this process.
+    @usableFromInline
+    var version: UInt64 = 0
+    /// When it was stored.
+    @usableFromInline
+    var storedAt: Int64 = 0
+    /// When it was last read, where that matters.
+    @usableFromInline
+    var readAt: Int64 = 0
+    @usableFromInline
+    var lifetime = Lifetime()
+    /// What the loader called this state of the value.
+    @usableFromInline
+    var entityTag: String?
+
+    @usableFromInline
+    init() {}
+
+    @usableFromInline
+    init(hash: UInt64, version: UInt64, now: Int64, lifetime: Lifetime, entityTag: String?) {
+        self.hash = hash
+        self.version = version
+        self.storedAt = now
+        self.readAt = now
+        self.lifetime = lifetime
+        self.entityTag = entityTag
+    }
+}
+
+/// When an entry expires, and what may still be done with it then.
+@usableFromInline
+package struct Lifetime: Sendable, Hashable {
+    /// Until when it is fresh.
+    package var freshUntil: Int64 = .max
+    /// Until when it is given at once while it is loaded anew.
+    var revalidateUntil: Int64 = .max
+    /// Until when it is there at all.
+    var keptUntil: Int64 = .max
+    /// From when on a read has it loaded anew.
+    var refreshAt: Int64 = .max
+    /// For XFetch: beta times how long the load took, in nanoseconds; 0 without.
+    var spread: Double = 0
+    /// How long after a read it is kept; `Int64.max` for no such limit.
+    var idle: Int64 = .max
+    /// Before this time no load begins, since the last one failed.
+    var retryAt: Int64 = 0
+
+    /// The longest draw of XFetch that counts: beyond, one read in a thousand million would refresh.
+    private static let longestDraw = 20.7
+
+    /// An entry that never expires.
+    package init() {}
+
+    /// The life of an entry that is stored now.
+    ///
+    /// - Parameters:
+    ///   - options: Whose times count.
+    ///   - isNegative: Whether there is no value.
+    ///   - now: The time.
+    ///   - loadTime: How long it took to load, in nanoseconds; 0 if it was not loaded.
+    ///   - generator: Where jitter comes from.
+    package init(
+        _ options: CacheOptions,
+        isNegative: Bool,
+        now: Int64,
+        loadTime: Int64,
+        using generator: inout some RandomNumberGenerator
+    ) {
+        if let idle = options.idleTimeToLive { self.idle = idle.nanoseconds }
+        guard let life = isNegative ? options.negativeTimeToLive ?? options.timeToLive : options.timeToLive else {
+            return
+        }
+        var nanoseconds = Double(life.nanoseconds)
+        if options.jitter > 0 {
+            nanoseconds *= 1 + Double.random(in: -options.jitter...options.jitter, using: &generator)
+        }
+        self.freshUntil = now.after(.nanoseconds(Int64(min(nanoseconds, 9.2e18))))
+        guard options.timeToLive != nil, !isNegative else {
+            (self.revalidateUntil, self.keptUntil) = (self.freshUntil, self.freshUntil)
+            return
+        }
+        self.revalidateUntil = self.freshUntil.after(options.staleWhileRevalidate)
+        self.keptUntil = self.freshUntil.after(max(options.staleWhileRevalidate, options.staleIfError))
+        switch options.refreshAhead {
+        case .never: break
+        case .after(let fraction): self.refreshAt = now.after(.nanoseconds(Int64(min(nanoseconds * fraction, 9.2e18))))
+        case .probabilistic(let beta):
+            self.spread = beta * Double(loadTime)
+            // Only reads from here on can win the draw.
+            self.refreshAt = max(now, self.freshUntil - Int64(min(self.spread * Self.longestDraw, 4e18)))
+        }
+    }
+
+    /// Ends the time to live; what the options allow after it counts from now.
+    mutating func expire(at now: Int64) {
+        self.retryAt = 0
+        guard self.freshUntil > now else { return }
+        let (revalidates, keeps) = (self.revalidateUntil - self.freshUntil, self.keptUntil - self.freshUntil)
+        self.freshUntil = now
+        self.refreshAt = .max
+        self.revalidateUntil = now.after(.nanoseconds(revalidates))
+        self.keptUntil = now.after(.nanoseconds(keeps))
+    }
+
+    /// Until when a read need not look any closer.
+    @usableFromInline
+    var nextLook: Int64 { self.idle == .max ? min(self.freshUntil, self.refreshAt) : 0 }
+
+    /// When the memory tier may drop it.
+    @usableFromInline
+    func deadline(readAt: Int64) -> Int64 {
+        self.idle == .max ? self.keptUntil : min(self.keptUntil, readAt.after(.nanoseconds(self.idle)))
+    }
+
+    /// Whether a read has it loaded anew though it is fresh.
+    ///
+    /// With XFetch, when the time and a draw, `-ln(random)` times beta times the load time, pass the end.
+    package func wantsRefresh(at now: Int64, using generator: inout some RandomNumberGenerator) -> Bool {
+        guard now >= self.refreshAt, now >= self.retryAt else { return false }
+        guard self.spread > 0 else { return true }
+        let draw = -Self.logarithm(Double.random(in: Double.leastNonzeroMagnitude..<1, using: &generator))
+        return Double(self.freshUntil - now) <= self.spread * draw
+    }
+}

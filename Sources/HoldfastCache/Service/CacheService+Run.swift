@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import Synchronization
+
+#if ServiceLifecycle
+public import ServiceLifecycle
+#endif
+
+extension CacheService {
+    /// Does the caches' work until its task is cancelled: loads, deadlines, sweeps.
+    ///
+    /// Call it once, in a task that you own. When it ends, loads under way are cancelled and their callers get
+    /// ``CacheError/Code/notRunning``. With the trait `ServiceLifecycle` it drains first on a graceful shutdown: no new
+    /// loads, and those under way have ``CacheServiceConfiguration/drainLimit``.
+    ///
+    /// - Throws: ``CacheError`` when it was called before, or a tier cannot work at all.
+    public func run() async throws {
+        #if ServiceLifecycle
+        try await withGracefulShutdownHandler {
+            try await self.work()
+        } onGracefulShutdown: {
+            self.stopRequest.wake(.stopped)
+        }
+        #else
+        try await self.work()
+        #endif
+    }
+
+    private func work() async throws {
+        let starting = self.state.withLock { state -> [WakeSlot]? in
+            guard state.phase == .idle else { return nil }
+            state.phase = .running
+            defer { state.starting = [:] }
+            return Array(state.starting.values)
+        }
+        guard let starting else {
+            throw CacheError(.invalidArgument, "run() of a cache service can be called once only")
+        }
+        for slot in starting { slot.wake(.admitted) }
+        do {
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask { await self.runJobs() }
+                group.addTask { await self.timers.run() }
+                group.addTask { try await self.sweep() }
+                group.addTask { await self.awaitStop() }
+                defer {
+                    self.stop()
+                    group.cancelAll()
+                }
+                try await group.next()
+            }
+        } catch is CancellationError {
+            return
+        }
+    }
+
+    private func runJobs() async {
+        await withDiscardingTaskGroup { group in
+            for await job in self.jobs.stream { group.addTask { await job() } }
+            group.cancelAll()
+        }
+    }
+
+    private func sweep() async throws {
+        while true {
+            try await self.clock.sleeper.sleep(for: self.configuration.sweepInterval)
+            for cache in self.state.withLock({ Array($0.caches.values) }) { cache.sweep() }
+        }
+    }
+
+    /// Waits for a request to stop, and then for what is under way.
+    private func awaitStop() async {
+        guard await self.stopRequest.wait().contains(.stopped) else { return }
+        let drained = self.state.withLock { state -> WakeSlot? in
+            state.phase = .draining
+            guard state.loads > 0 else { return nil }
+            let slot = WakeSlot()
+            state.drained = slot
+            return slot
+        }
+        guard let drained else { return }
+        let alarm = self.timers.schedule(at: self.clock.now.after(self.configuration.drainLimit)) {
+            drained.wake(.timer)
+        }
+        _ = await drained.wait()
+        self.timers.cancel(alarm)
+    }
+
+    private func stop() {
+        let caches = self.state.withLock { state in
+            state.phase = .stopped
+            return Array(state.caches.values)
+        }
+        for cache in caches { cache.stop() }
+        self.jobs.input.finish()
+    }
+}
+
+/// Runs a cache service for as long as some work takes.
+///
+/// - Parameters:
+///   - service: The service.
+///   - body: The work.
+/// - Returns: What the work returns.
+/// - Throws: What the work or the service throws.
+public func withCacheService<Result: Sendable>(
+    _ service: CacheService,
+    _ body: (CacheService) async throws -> Result
+) async throws -> Result {
+    try await withThrowingTaskGroup(of: Void.self) { group in
+        group.addTask { try await service.run() }
+        defer { group.cancelAll() }
+        try await service.awaitStart()
+        return try await body(service)
+    }
+}
+
+#if ServiceLifecycle
+extension CacheService: Service {}
+#endif

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import HoldfastCore
+
+/// The clock of a cache: nanoseconds since it was made, on a clock that goes on while the machine sleeps.
+struct CacheClock: Sendable {
+    /// Another clock than the machine's, in tests.
+    private let injected: (any LeaseClock)?
+    private let origin: ContinuousClock.Instant
+    private let bootOrigin: Int64
+
+    /// Starts at zero.
+    ///
+    /// - Parameter clock: `nil` for the machine's.
+    init(_ clock: any LeaseClock) {
+        self.injected = clock is ContinuousClock ? nil : clock
+        self.origin = clock.now
+        self.bootOrigin = Self.bootTime
+    }
+
+    /// The clock to sleep on.
+    var sleeper: any LeaseClock { self.injected ?? ContinuousClock() }
+
+    /// The time, 0 or more.
+    var now: Int64 {
+        // The same clock as ContinuousClock, without a division for each read of it.
+        guard let injected = self.injected else { return Self.bootTime - self.bootOrigin }
+        return self.origin.duration(to: injected.now).nanoseconds
+    }
+
+    /// An instant of the clock to sleep on.
+    func instant(of time: Int64) -> ContinuousClock.Instant {
+        guard self.injected == nil else { return self.origin.advanced(by: .nanoseconds(time)) }
+        return ContinuousClock.now.advanced(by: .nanoseconds(time - self.now))
+    }
+
+    private static var bootTime: Int64 {
+        var time = timespec()
+        clock_gettime(CLOCK_BOOTTIME, &time)
+        return Int64(time.tv_sec) * 1_000_000_000 + Int64(time.tv_nsec)
+    }
+}
+
+extension Int64 {
+    /// The sum with a duration; never beyond the end of time.
+    func after(_ duration: Duration) -> Int64 {
+        let (sum, overflow) = self.addingReportingOverflow(duration.nanoseconds)
+        return overflow ? .max : sum
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCache
+
+/// What lies at the key of an entry: a head that can be read in `redis-cli`, and the envelope.
+///
+/// ```
+/// HFC1V 1763914407000000 00000000000000000042⏎ENVELOPE                     an entry: version, token
+/// HFC1T 1763914407000001 00000000000000000000⏎                             a tombstone
+/// HFC1G 1763914407000002 00000000000000000042 1763914408000000⏎ENVELOPE    an entry, then the tombstone it replaced
+/// ```
+///
+/// The third is an entry that was written over a tombstone and ends before it would have: it ends at the time it names,
+/// by the server's clock, and the key goes on as the tombstone, so that a writer from before the removal is still refused.
+/// Anything else at the key is not ours.
+struct CacheRecord: Sendable, Hashable {
+    enum Kind: Sendable, Hashable {
+        case entry
+        case tombstone
+        /// Whether it has ended, only the server can tell.
+        case ending
+    }
+
+    /// How long the longest head is.
+    static let longestHead = 61
+    /// Above this, scripts cannot add 1.
+    static let highestVersion: UInt64 = 9_007_199_254_740_990
+
+    let kind: Kind
+    let version: UInt64
+    let token: UInt64
+    let payload: ArraySlice<UInt8>
+
+    /// Reads what is at a key; `nil` when it is empty or not ours.
+    init?(_ bytes: [UInt8]) {
+        guard bytes.count >= 44, bytes[0..<4].elementsEqual("HFC1".utf8), bytes[5] == UInt8(ascii: " "),
+            let version = Self.decimal(bytes[6..<22]), version <= Self.highestVersion,
+            bytes[22] == UInt8(ascii: " "), let token = Self.decimal(bytes[23..<43])
+        else { return nil }
+        let head: Int
+        switch bytes[4] {
+        case UInt8(ascii: "V"): (self.kind, head) = (.entry, 44)
+        case UInt8(ascii: "T"): (self.kind, head) = (.tombstone, 44)
+        case UInt8(ascii: "G"):
+            guard bytes.count >= Self.longestHead, bytes[43] == UInt8(ascii: " "), Self.decimal(bytes[44..<60]) != nil
+            else { return nil }
+            (self.kind, head) = (.ending, Self.longestHead)
+        default: return nil
+        }
+        guard bytes[head - 1] == UInt8(ascii: "\n") else { return nil }
+        self.version = version
+        self.token = token
+        self.payload = bytes[head...]
+    }
+
+    /// What a reader gets of it.
+    var entry: TierEntry {
+        // What is cut off is of somebody else, or damaged.
+        let hasPayload = self.kind != .tombstone && self.payload.count <= RedisCacheTier.maximumPayload
+        return TierEntry(payload: hasPayload ? Array(self.payload) : nil, version: self.version)
+    }
+
+    /// A number of a fixed width.
+    static func decimal(_ digits: ArraySlice<UInt8>) -> UInt64? {
+        var number: UInt64 = 0
+        for digit in digits {
+            guard (0x30...0x39).contains(digit) else { return nil }
+            let (tenfold, isTooMuch) = number.multipliedReportingOverflow(by: 10)
+            let (sum, isStillTooMuch) = tenfold.addingReportingOverflow(UInt64(digit - 0x30))
+            guard !isTooMuch, !isStillTooMuch else { return nil }
+            number = sum
+        }
+        return number
+    }
+
+    /// A number with leading zeros.
+    static func digits(_ number: UInt64, width: Int) -> String {
+        let text = String(number)
+        return String(repeating: "0", count: max(0, width - text.utf8.count)) + text
+    }
+}

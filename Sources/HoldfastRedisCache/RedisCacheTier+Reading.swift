@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+public import HoldfastCache
+import HoldfastCore
+import HoldfastRedis
+import Synchronization
+
+/// Reading entries, and listing them.
+extension RedisCacheTier {
+    /// How many keys one `SCAN` looks at: about half a millisecond of the server's time.
+    private static let keysPerScan = 1000
+    /// How many namespaces' marks are remembered, on a cluster.
+    private static let namespaces = 1024
+
+    /// Reads entries and marks; see ``CacheTier/read(_:in:)``.
+    ///
+    /// On one server, the marks and then the entries are asked for on one connection: one round trip, and no mark is later
+    /// than an entry. The nodes of a cluster have no order among them. There, all are asked at once, and when the marks
+    /// are those that were seen before, they were so all the time; when they are not, since something was invalidated
+    /// meanwhile or this is the first look, the entries are read again: one more round trip.
+    ///
+    /// - Parameters:
+    ///   - keys: The keys.
+    ///   - namespace: Theirs.
+    /// - Returns: An entry for each key in their order, and the marks as they were not later than the entries.
+    /// - Throws: `CacheError`.
+    public func read(_ keys: [String], in namespace: String) async throws -> TierReading {
+        try CacheLimits.check(keys, in: namespace)
+        let names = self.keys(namespace)
+        let entries = keys.map { names.entry($0) }
+        return try await withCacheErrors(prefix: self.prefix) { () async throws(LockError) in
+            switch self.connection.access.servers {
+            case .one(let master):
+                let commands = [["GET", names.marks]] + entries.map { Self.get($0) }
+                let replies = try await self.client.read(on: master.connection, commands)
+                let marks = MarkRecord.marks(try Self.bytes(replies[0]))
+                return TierReading(entries: try await self.entries(replies.dropFirst(), at: entries), marks: marks)
+            case .cluster: return try await self.readCluster(entries, names)
+            }
+        }
+    }
+
+    private func readCluster(_ keys: [String], _ names: CacheKeys) async throws(LockError) -> TierReading {
+        let namespace = Array(names.marks.utf8)
+        let before = self.seen.withLock { $0[namespace] }
+        // The marks are one more key, of another slot.
+        let sent = before == nil ? [] : keys
+        let replies = try await self.client.atOnce([names.marks] + sent) { key throws(LockError) in
+            try await self.get(key, isWhole: key == names.marks)
+        }
+        let marks = MarkRecord.marks(try Self.bytes(replies[0]))
+        if before == marks.current {
+            return TierReading(entries: try await self.entries(replies.dropFirst(), at: keys), marks: marks)
+        }
+        self.seen.withLock { seen in
+            if seen.count >= Self.namespaces { seen = [:] }
+            seen[namespace] = marks.current
+        }
+        let again = try await self.client.atOnce(keys) { key throws(LockError) in try await self.get(key) }
+        return TierReading(entries: try await self.entries(again[...], at: keys), marks: marks)
+    }
+
+    /// A command that reads an entry, and no more of it than an entry has.
+    private static func get(_ key: String, upTo end: Int = maximumPayload + CacheRecord.longestHead) -> [String] {
+        ["GETRANGE", key, "0", String(end)]
+    }
+
+    private func get(_ key: String, isWhole: Bool = false) async throws(LockError) -> RedisReply {
+        do throws(LockError) {
+            return try await self.client.run(
+                isWhole ? ["GET", key] : Self.get(key),
+                on: .slot(RedisSlot(of: key))
+            )
+        } catch {
+            guard (error.underlying as? RedisErrorLine)?.kind == "WRONGTYPE" else { throw error }
+            return .null
+        }
+    }
+
+    /// The bytes of a value; none when there is no value, or one of another type.
+    private static func bytes(_ reply: RedisReply) throws(LockError) -> [UInt8] {
+        switch reply {
+        case .string(let bytes): return bytes
+        case .null: return []
+        case .error(let line):
+            let meaning = RedisErrorLine(line)
+            guard meaning.kind == "WRONGTYPE" else { throw meaning.error }
+            return []
+        case .integer, .status, .array: throw CacheFailure.unreadable
+        }
+    }
+
+    /// What lies at a key now.
+    func record(at key: String) async throws(LockError) -> CacheRecord? {
+        CacheRecord(try Self.bytes(try await self.get(key)))
+    }
+
+    private func entries(
+        _ replies: ArraySlice<RedisReply>,
+        at keys: [String]
+    ) async throws(LockError) -> [TierEntry] {
+        guard replies.count == keys.count else { throw CacheFailure.unreadable }
+        var entries: [TierEntry] = []
+        entries.reserveCapacity(keys.count)
+        var ending: [Int] = []
+        for (index, reply) in replies.enumerated() {
+            let record = CacheRecord(try Self.bytes(reply))
+            if record?.kind == .ending { ending.append(index) }
+            entries.append(record?.entry ?? .absent)
+        }
+        guard !ending.isEmpty else { return entries }
+        // Only the server knows whether it is over: one more round trip, for what was removed and written again.
+        let limit = String(Self.maximumPayload + CacheRecord.longestHead)
+        let now = try await self.client.atOnce(ending) { index throws(LockError) in
+            let key = keys[index]
+            let answer = try await self.client.send(to: .slot(RedisSlot(of: key))) { encoder, isKnown in
+                CacheScripts.peek.begin(&encoder, keys: [key], arguments: 1, isKnown: isKnown)
+                encoder.part(limit)
+            }
+            return CacheRecord(try Self.bytes(answer.reply))?.entry ?? .absent
+        }
+        for (index, entry) in zip(ending, now) { entries[index] = entry }
+        return entries
+    }
+
+    /// Lists keys; see ``CacheTier/keys(in:prefix:after:)``.
+    ///
+    /// Walks the server's keys in small steps, on a cluster one master after the other, and looks at the head of each
+    /// that fits: two round trips. A page may be empty though more follow.
+    ///
+    /// - Parameters:
+    ///   - namespace: Where.
+    ///   - prefix: How they start.
+    ///   - cursor: `nil` at first, then what the last page said.
+    /// - Returns: A page, in no order.
+    /// - Throws: `CacheError`.
+    public func keys(in namespace: String, prefix: String, after cursor: String?) async throws -> TierKeyPage {
+        try CacheLimits.check([prefix], in: namespace)
+        // The number of a master, and the place among its keys.
+        let parts = (cursor ?? "0:0").split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count == 2, let number = Int(parts[0]), number >= 0, let position = UInt64(parts[1]) else {
+            throw CacheError(.invalidArgument, "the place to go on with a list of keys is not one of the redis tier")
+        }
+        let names = self.keys(namespace)
+        return try await withCacheErrors(prefix: self.prefix) { () async throws(LockError) in
+            let masters: [RedisMaster] =
+                switch self.connection.access.servers {
+                case .one(let master): [master]
+                case .cluster(let cluster): try await cluster.masters()
+                }
+            // Some may have gone since.
+            guard number < masters.count else { return TierKeyPage(keys: [], next: nil) }
+            let scan = [
+                "SCAN", String(position), "MATCH", names.glob(prefix), "COUNT", String(Self.keysPerScan),
+            ]
+            guard let page = try await self.client.run(scan, on: .master(masters[number])).elements, page.count == 2,
+                let next = page[0].text.flatMap({ UInt64($0) }), let found = page[1].elements
+            else { throw CacheFailure.unreadable }
+            var keys: [String] = []
+            // By bytes: two keys of other bytes can be equal to Swift.
+            for case .string(let bytes) in Set(found) { if let key = names.key(from: bytes) { keys.append(key) } }
+            let isEntry = try await self.client.atOnce(keys) { key throws(LockError) in
+                try await self.isEntry(names.entry(key))
+            }
+            let isLast = next == 0 && number + 1 == masters.count
+            return TierKeyPage(
+                keys: zip(keys, isEntry).filter(\.1).map(\.0),
+                next: isLast ? nil : next == 0 ? "\(number + 1):0" : "\(number):\(next)"
+            )
+        }
+    }
+
+    private func isEntry(_ key: String) async throws(LockError) -> Bool {
+        do throws(LockError) {
+            let command = Self.get(key, upTo: CacheRecord.longestHead - 1)
+            let reply = try await self.client.run(command, on: .slot(RedisSlot(of: key)))
+            // An entry that may have ended is listed.
+            return CacheRecord(try Self.bytes(reply)).map { $0.kind != .tombstone } ?? false
+        } catch {
+            guard (error.underlying as? RedisErrorLine)?.kind == "WRONGTYPE" else { throw error }
+            return false
+        }
+    }
+}

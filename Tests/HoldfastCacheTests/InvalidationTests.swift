@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCache
+import HoldfastTesting
+import Testing
+
+/// What is done to a cache while a value of it is being loaded.
+enum Change: String, Sendable, CaseIterable {
+    case remove, set, expire, tag, prefix, all, update
+
+    func apply(to cache: Cache<String, String>) throws {
+        switch self {
+        case .remove: cache.remove("k/1")
+        case .set: try cache.set("set", for: "k/1")
+        case .expire: cache.expire("k/1")
+        case .tag: cache.invalidate(tag: "t")
+        case .prefix: cache.invalidate(prefix: "k/")
+        case .all: cache.invalidateAll()
+        case .update: try cache.update("k/1") { _ in "updated" }
+        }
+    }
+}
+
+@Suite("Invalidations", .timeLimit(.minutes(1)))
+struct InvalidationTests {
+    @Test("nothing loaded before an invalidation is stored after it, in the foreground", arguments: Change.allCases)
+    func foreground(change: Change) async throws {
+        try await withCache { cache in
+            let gate = Gate()
+            let first = Task {
+                try await cache.value(for: "k/1") { context in
+                    context.tags = ["t"]
+                    await gate.pass()
+                    return "old"
+                }
+            }
+            await gate.arrived()
+            try change.apply(to: cache)
+            // Whoever asks from now on does not get what was being loaded before.
+            let isTag = change == .tag
+            let second = isTag ? nil : Task { try await cache.value(for: "k/1") { "new" } }
+            let value = try await second?.value
+            gate.open()
+            let old = try await first.value
+            #expect(old == "old")
+            #expect(value != "old")
+            let after = try await cache.value(for: "k/1") { "after" }
+            #expect(after != "old")
+            #expect(cache.statistics().supersededLoads == 1)
+        }
+    }
+
+    @Test("nor in the background", arguments: Change.allCases)
+    func background(change: Change) async throws {
+        let clock = ManualClock()
+        try await withCache(
+            clock: clock,
+            options: CacheOptions().with {
+                $0.timeToLive = .seconds(10)
+                $0.jitter = 0
+                $0.staleWhileRevalidate = .seconds(100)
+                $0.tags = ["t"]
+            }
+        ) { cache in
+            try cache.set("stale", for: "k/1")
+            clock.advance(by: .seconds(11))
+            let gate = Gate()
+            let stale = try await cache.value(for: "k/1") {
+                await gate.pass()
+                return "old"
+            }
+            #expect(stale == "stale")
+            await gate.arrived()
+            try change.apply(to: cache)
+            gate.open()
+            #expect(await eventually { cache.statistics().loads == 1 })
+            #expect(cache.cached("k/1") != "old")
+            #expect(cache.statistics().supersededLoads == 1)
+        }
+    }
+
+    @Test("two of one instant are told apart, since no clock decides")
+    func frozenClock() async throws {
+        try await withCache { cache in
+            for round in 0..<100 {
+                try cache.set("old", for: "k\(round)")
+                cache.invalidateAll()
+                #expect(!cache.contains("k\(round)"))
+                try cache.set("new", for: "k\(round)")
+                #expect(cache.cached("k\(round)") == "new")
+                var tagged = CacheOptions()
+                tagged.tags = ["t\(round)"]
+                try cache.set("old", for: "tagged", options: tagged)
+                cache.invalidate(tag: "t\(round)")
+                #expect(!cache.contains("tagged"))
+                try cache.set("new", for: "tagged", options: tagged)
+                #expect(cache.cached("tagged") == "new")
+            }
+        }
+    }
+
+    @Test("an entry that is written while all is forgotten can be forgotten later")
+    func writtenDuringFlush() async throws {
+        let cache = try CacheService().cache("test", of: Int.self, keyedBy: Int.self) {
+            $0.capacity = .entries(100_000)
+            $0.options.tags = ["all of them"]
+        }
+        await withTaskGroup(of: Void.self) { group in
+            for worker in 0..<4 {
+                group.addTask {
+                    for key in 0..<5000 { try? cache.set(key, for: worker * 5000 + key) }
+                }
+            }
+            group.addTask { for _ in 0..<50 { cache.invalidateAll() } }
+            group.addTask { for _ in 0..<50 { cache.invalidate(tag: "all of them") } }
+        }
+        cache.invalidate(tag: "all of them")
+        #expect((0..<20_000).allSatisfy { cache.cached($0) == nil })
+        for key in 0..<100 { try cache.set(key, for: key) }
+        #expect((0..<100).allSatisfy { cache.cached($0) == $0 })
+        cache.invalidateAll()
+        #expect(cache.statistics().count == 0)
+    }
+
+    @Test("a tag and a prefix take what is theirs and nothing else")
+    func scopes() throws {
+        let cache = try CacheService().cache("test", of: Int.self, keyedBy: String.self)
+        var tagged = CacheOptions()
+        tagged.tags = ["red", "round"]
+        try cache.set(1, for: "users/1", options: tagged)
+        try cache.set(2, for: "users/2")
+        try cache.set(3, for: "usersAbc")
+        cache.invalidate(tag: "re")
+        #expect(cache.contains("users/1"))
+        cache.invalidate(tag: "round")
+        #expect(!cache.contains("users/1"))
+        cache.invalidate(prefix: "users/")
+        #expect(!cache.contains("users/2"))
+        #expect(cache.contains("usersAbc"))
+    }
+
+    @Test("a million invalidated tags take no memory for ever, and none is forgotten")
+    func manyTags() async throws {
+        try await withCache { cache in
+            let gate = Gate()
+            let early = Task {
+                try await cache.value(for: "early") { context in
+                    context.tags = ["t7"]
+                    await gate.pass()
+                    return "old"
+                }
+            }
+            await gate.arrived()
+            for number in 0..<100_000 { cache.invalidate(tag: "t\(number)") }
+            gate.open()
+            _ = try await early.value
+            #expect(!cache.contains("early"))
+            _ = try await cache.value(for: "late") { context in
+                context.tags = ["t7"]
+                return "new"
+            }
+            #expect(cache.contains("late"))
+        }
+    }
+
+    @Test("updates by many lose none")
+    func updates() async throws {
+        let cache = try CacheService().cache("test", of: Int.self, keyedBy: String.self)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for _ in 0..<4 {
+                group.addTask { for _ in 0..<500 { try cache.update("n") { ($0 ?? 0) + 1 } } }
+            }
+            try await group.waitForAll()
+        }
+        #expect(cache.cached("n") == 2000)
+        try cache.update("n") { _ in nil }
+        #expect(!cache.contains("n"))
+    }
+}

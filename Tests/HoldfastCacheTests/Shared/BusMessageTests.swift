@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCache
+import HoldfastTesting
+import Testing
+
+@Suite("Messages of the bus")
+struct BusMessageTests {
+    private let message = BusMessage(
+        origin: .max,
+        sequence: 7,
+        namespace: "products",
+        changes: [
+            .changed(key: "a/ü", version: 1), .refreshed(key: "", version: .max),
+            .invalidated(.tag("t"), mark: 3), .invalidated(.prefix("a/"), mark: 4), .invalidated(.all, mark: 5),
+        ]
+    )
+
+    @Test("come back as they were")
+    func roundTrip() { #expect(BusMessage(self.message.encoded) == self.message) }
+
+    @Test("that were cut are refused or shorter, and never something else")
+    func cut() {
+        let bytes = self.message.encoded
+        for length in 0..<bytes.count {
+            guard let other = BusMessage(Array(bytes.prefix(length))) else { continue }
+            #expect(other.changes == Array(self.message.changes.prefix(other.changes.count)))
+        }
+    }
+
+    @Test("of a newer version say that there is something unknown")
+    func unknown() {
+        var bytes = BusMessage(origin: 1, sequence: 1, namespace: "n", changes: []).encoded
+        bytes += [99, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0x61]
+        #expect(BusMessage(bytes)?.changes == [.unknown])
+        bytes[3] = 2
+        #expect(BusMessage(bytes) == nil)
+    }
+
+    @Test("any bytes are refused or read without harm")
+    func fuzz() {
+        var generator = SeededGenerator(seed: 4)
+        for _ in 0..<20_000 {
+            let count = Int.random(in: 0...80, using: &generator)
+            let bytes = [0x48, 0x46, 0x42, 1] + (0..<count).map { _ in UInt8.random(in: 0...255, using: &generator) }
+            _ = BusMessage(bytes)
+        }
+    }
+
+    @Test("that are missing are noticed, and repeated ones are not taken twice")
+    func ledger() {
+        var ledger = BusLedger()
+        // The last two are of somebody who had spoken before we listened.
+        let messages: [(UInt64, UInt64)] = [(1, 1), (1, 2), (1, 2), (1, 4), (1, 3), (1, 5), (2, 9), (2, 10)]
+        let verdicts = messages.map { ledger.take(origin: $0.0, sequence: $0.1) }
+        #expect(verdicts == [.next, .next, .repeated, .gap, .repeated, .next, .gap, .next])
+    }
+
+    @Test("of senders without end take no memory without end")
+    func manySenders() {
+        var ledger = BusLedger()
+        let first = (0..<10_000).map { ledger.take(origin: UInt64($0), sequence: 1) }
+        #expect(first.allSatisfy { $0 == .next })
+        let known = ledger.take(origin: 9999, sequence: 1)
+        let forgotten = ledger.take(origin: 0, sequence: 2)
+        #expect(known == .repeated)
+        #expect(forgotten == .gap)
+    }
+}
+
+@Suite("Circuit breaker")
+struct CircuitBreakerTests {
+    private static let second: Int64 = 1_000_000_000
+
+    private static func open() -> CircuitBreaker {
+        var breaker = CircuitBreaker()
+        for _ in 0..<CircuitBreaker.threshold { _ = breaker.failed(at: 0) }
+        return breaker
+    }
+
+    @Test("opens after three failures in a row, lets one try after a second, and closes when that succeeds")
+    func cycle() {
+        var breaker = CircuitBreaker()
+        var opened = [breaker.failed(at: 0), breaker.failed(at: 0)]
+        breaker.succeeded()
+        opened += [breaker.failed(at: 0), breaker.failed(at: 0), breaker.failed(at: 0)]
+        #expect(opened == [false, false, false, false, true])
+        let admitted = [Self.second - 1, Self.second, Self.second].map { breaker.admits(at: $0) }
+        #expect(admitted == [false, true, false])
+        breaker.succeeded()
+        #expect(breaker.phase == .closed)
+    }
+
+    @Test("stays open twice as long after each trial that fails, half a minute at most")
+    func backOff() {
+        var breaker = Self.open()
+        var now: Int64 = 0
+        for pause: Int64 in [1, 2, 4, 8, 16, 30, 30] {
+            let early = breaker.admits(at: now + pause * Self.second - 1)
+            now += pause * Self.second
+            let late = breaker.admits(at: now)
+            let opensAgain = breaker.failed(at: now)
+            #expect(!early && late && opensAgain)
+        }
+    }
+
+    @Test("does not wait for ever for who tries and vanishes")
+    func vanished() {
+        var breaker = Self.open()
+        let admitted = [1, 10, 11].map { breaker.admits(at: $0 * Self.second) }
+        #expect(admitted == [true, false, true])
+    }
+}

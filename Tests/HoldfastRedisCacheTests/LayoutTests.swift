@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCache
+import HoldfastCore
+import HoldfastRedis
+import HoldfastRedisCache
+import HoldfastTesting
+import Testing
+
+/// What lies on the server, and what others have put there.
+@Suite("Layout of a cache on Redis", .timeLimit(.minutes(2)))
+struct LayoutTests {
+    /// A tier, and a way to ask the server that has a key.
+    struct Bench: Sendable {
+        let tier: RedisCacheTier
+        let ask: @Sendable (String, [String]) throws -> String
+
+        static func single() async throws -> Bench {
+            let server = try await RedisServer()
+            return Bench(tier: try Make.tier(server.url + "?timeout=5s")) { _, command in try server.execute(command) }
+        }
+
+        static func cluster() async throws -> Bench {
+            let servers = try await SharedCluster.shared.servers
+            var generator = SystemRandomNumberGenerator()
+            let prefix = "l\(generator.next() as UInt32):"
+            return Bench(tier: try Make.tier(servers.url + "?timeout=5s", prefix: prefix)) { key, command in
+                try #require(try servers.owner(of: key)).execute(command)
+            }
+        }
+
+        func at(_ key: String) -> String { self.tier.prefix + key }
+    }
+
+    @Test
+    func `what redis-cli shows is what the page of the architecture says`() async throws {
+        let bench = try await Bench.single()
+        let version = try #require(try await bench.tier.put(Make.write("k", "envelope", token: 42)).version)
+        let digits = String(version)
+        #expect(digits.count == 16)
+        let token = "00000000000000000042"
+        #expect(try bench.ask("", ["GET", "hfc:n:k"]) == "HFC1V \(digits) \(token)\nenvelope")
+        let life = try #require(Int(try bench.ask("", ["PTTL", "hfc:n:k"])))
+        #expect((55_000...60_000).contains(life))
+
+        let removed = try await bench.tier.remove(["k"], in: "n", keepFor: .seconds(30))[0]
+        #expect(try bench.ask("", ["GET", "hfc:n:k"]) == "HFC1T \(removed) 00000000000000000000\n")
+        let last = try #require(try await bench.tier.put(Make.write("k", "e", life: .seconds(9), token: 42)).version)
+        let ending = try bench.ask("", ["GET", "hfc:n:k"])
+        #expect(ending.hasPrefix("HFC1G \(last) \(token) "))
+        #expect(ending.hasSuffix("\ne") && ending.utf8.count == 62)
+        #expect(try #require(Int(try bench.ask("", ["PTTL", "hfc:n:k"]))) > 20_000)
+
+        let tag = try await bench.tier.invalidate(.tag("t"), in: "a:b{c}%", keepFor: .seconds(60))
+        #expect(try bench.ask("", ["GET", "hfc:{a%3Ab%7Bc%7D%25}:t:t"]) == "\(tag)")
+        let all = try await bench.tier.invalidate(.all, in: "a:b{c}%", keepFor: .seconds(60))
+        let prefix = try await bench.tier.invalidate(.prefix("users/"), in: "a:b{c}%", keepFor: .seconds(60))
+        let marks = try bench.ask("", ["GET", "hfc:{a%3Ab%7Bc%7D%25}:m"])
+        #expect(marks.hasPrefix("HFC1M \(prefix) \(all)\n\(prefix) "))
+        #expect(marks.hasSuffix(" 0006 users/\n"))
+        // Nothing stays for ever.
+        for key in try bench.ask("", ["KEYS", "*"]).split(separator: "\n") {
+            #expect(try #require(Int(try bench.ask("", ["PTTL", String(key)]))) > 0, "\(key)")
+        }
+    }
+
+    @Test
+    func `what is not ours reads as absent, also in a batch, and is overwritten only where that is said`() async throws
+    {
+        try await Self.leavesOthersAlone(try await .single())
+    }
+
+    static func leavesOthersAlone(_ bench: Bench) async throws {
+        let (version, token) = ("0000000000000009", "00000000000000000007")
+        let foreign: [[String]] = [
+            ["SET", "plain text"], ["SET", "HFC1V"], ["SET", "HFC1V \(version) \(token)"],
+            ["SET", "HFC1X \(version) \(token)\nx"], ["SET", "HFC2V \(version) \(token)\nx"],
+            ["SET", "HFC1V 000000000000000x \(token)\nx"], ["SET", "HFC1V \(version) 0000000000000000000x\nx"],
+            ["SET", "HFC1V 9999999999999999 \(token)\nx"], ["SET", "HFC1G \(version) \(token)\nx"],
+            ["SET", "HFC1G \(version) \(token) 000000000000000x\nx"], ["SET", "\0\0\0\0"],
+            ["LPUSH", "a"], ["HSET", "a", "b"], ["SADD", "a"], ["ZADD", "1", "a"], ["XADD", "*", "a", "b"],
+        ]
+        func key(_ number: Int) -> String { "foreign \(number)" }
+        func place(_ number: Int) -> String { bench.at("n:\(key(number))") }
+        func plant(_ number: Int) throws {
+            _ = try bench.ask(place(number), ["DEL", place(number)])
+            let command = foreign[number]
+            let reply = try bench.ask(place(number), [command[0], place(number)] + command.dropFirst())
+            #expect(!reply.hasPrefix("ERR"), "\(command)")
+        }
+        _ = try await bench.tier.put(Make.write("ours", "1"))
+        for number in foreign.indices { try plant(number) }
+        let keys = foreign.indices.map(key) + ["ours", "none"]
+        let entries = try await bench.tier.read(keys, in: "n").entries
+        for number in foreign.indices { #expect(entries[number] == .absent, "\(foreign[number])") }
+        #expect(entries[foreign.count].payload == Array("1".utf8))
+        #expect(entries[foreign.count + 1] == .absent)
+        // An operator's list has entries only.
+        var listed: [String] = []
+        var cursor: String?
+        repeat {
+            let page = try await bench.tier.keys(in: "n", prefix: "", after: cursor)
+            listed += page.keys
+            cursor = page.next
+        } while cursor != nil
+        #expect(listed == ["ours"])
+
+        // Nothing is at risk of a writer who saw something of ours.
+        let before = try foreign.indices.map { try bench.ask(place($0), ["TYPE", place($0)]) }
+        let writes = foreign.indices.map { Make.write(key($0), "stale", if: .version(9)) }
+        let refused = try await bench.tier.write(writes, in: "n")
+        #expect(refused == foreign.map { _ in .refused(version: 0) })
+        #expect(try foreign.indices.map { try bench.ask(place($0), ["TYPE", place($0)]) } == before)
+        for condition in [.version(0), .always] as [TierWrite.Condition] {
+            for number in foreign.indices { try plant(number) }
+            let replies = try await bench.tier.write(
+                foreign.indices.map { Make.write(key($0), "new", if: condition) },
+                in: "n"
+            )
+            for (number, reply) in replies.enumerated() { #expect(reply.version != nil, "\(foreign[number])") }
+            let entries = try await bench.tier.read(keys, in: "n").entries
+            #expect(entries.dropLast(2).allSatisfy { $0.payload == Array("new".utf8) })
+        }
+        for number in foreign.indices { try plant(number) }
+        let versions = try await bench.tier.remove(foreign.indices.map(key), in: "n", keepFor: .seconds(60))
+        #expect(try await bench.tier.read(keys, in: "n").entries.dropLast(2).map(\.version) == versions)
+    }
+
+    @Test
+    func `marks that are not ours are none, and invalidations make new ones`() async throws {
+        try await Self.doubtsMarks(try await .single())
+    }
+
+    static func doubtsMarks(_ bench: Bench) async throws {
+        let (marks, tag) = (bench.at("{n}:m"), bench.at("{n}:t:t"))
+        let foreign: [[String]] = [["SET", "text"], ["SET", "HFC1M x"], ["LPUSH", "a"], ["HSET", "a", "b"]]
+        for command in foreign {
+            for key in [marks, tag] {
+                _ = try bench.ask(key, ["DEL", key])
+                _ = try bench.ask(key, [command[0], key] + command.dropFirst())
+            }
+            #expect(try await bench.tier.read(["x"], in: "n").marks == TierMarks())
+            #expect(try await bench.tier.marks(of: ["t"], in: "n") == [0])
+            let first = try await bench.tier.invalidate(.tag("t"), in: "n", keepFor: .seconds(60))
+            #expect(try await bench.tier.marks(of: ["t"], in: "n") == [first])
+            #expect(try await bench.tier.read(["x"], in: "n").marks == TierMarks(current: first))
+        }
+        // A tag's mark counts where the others are lost.
+        _ = try bench.ask(tag, ["SET", tag, "8000000000000000"])
+        _ = try bench.ask(marks, ["DEL", marks])
+        #expect(try await bench.tier.invalidate(.tag("t"), in: "n", keepFor: .seconds(60)) == 8_000_000_000_000_001)
+        #expect(try await bench.tier.invalidate(.all, in: "n", keepFor: .seconds(60)) == 8_000_000_000_000_002)
+    }
+
+    @Test
+    func `an entry that is larger than any of ours takes nobody's connection away`() async throws {
+        let bench = try await Bench.single()
+        let size = RedisCacheTier.maximumPayload
+        let largest = TierWrite(key: "largest", payload: Array(repeating: 7, count: size), timeToLive: .seconds(60))
+        #expect(try await bench.tier.put(largest).version != nil)
+        let error = await #expect(throws: CacheError.self) {
+            try await bench.tier.put(
+                TierWrite(key: "k", payload: Array(repeating: 7, count: size + 1), timeToLive: .seconds(60))
+            )
+        }
+        #expect(error?.code == .invalidArgument && error?.message.contains("\(size)") == true)
+        _ = try bench.ask("", ["SETRANGE", "hfc:n:foreign", "40000000", "x"])
+        let version = try #require(try await bench.tier.put(Make.write("grown")).version)
+        _ = try bench.ask("", ["SETRANGE", "hfc:n:grown", "40000000", "x"])
+        let entries = try await bench.tier.read(["foreign", "largest", "grown", "largest"], in: "n").entries
+        #expect(entries[0] == .absent)
+        #expect(entries[1].payload == largest.payload && entries[3].payload == largest.payload)
+        #expect(entries[2] == TierEntry(payload: nil, version: version))
+    }
+
+    @Test
+    func `a thousand tags cost a key each, and entries cost nothing for the tags they have`() async throws {
+        let bench = try await Bench.single()
+        let keys = (0..<500).map { "\($0)" }
+        _ = try await bench.tier.write(keys.map { Make.write($0) }, in: "n")
+        #expect(try bench.ask("", ["DBSIZE"]) == "500")
+        for number in 0..<1000 {
+            _ = try await bench.tier.invalidate(.tag("tag \(number)"), in: "n", keepFor: .seconds(600))
+        }
+        #expect(try bench.ask("", ["DBSIZE"]) == "1501")
+        // The common marks do not grow with tags.
+        #expect(try bench.ask("", ["STRLEN", "hfc:{n}:m"]) == "40")
+        #expect(try #require(Int(try bench.ask("", ["MEMORY", "USAGE", "hfc:{n}:t:tag 7"]))) < 200)
+        // A prefix is never more than its place.
+        for number in 0..<200 {
+            _ = try await bench.tier.invalidate(.prefix("prefix \(number)/"), in: "n", keepFor: .seconds(600))
+        }
+        #expect(try #require(Int(try bench.ask("", ["STRLEN", "hfc:{n}:m"]))) < 64 * 60)
+        #expect(try bench.ask("", ["DBSIZE"]) == "1501")
+        // And it all goes.
+        for number in 0..<1000 {
+            let life = try #require(Int(try bench.ask("", ["PTTL", "hfc:{n}:t:tag \(number)"])))
+            #expect(life > 0 && life <= 600_000)
+        }
+    }
+
+    @Test
+    func `one round trip reads a batch, and one writes it`() async throws {
+        let bench = try await Bench.single()
+        let keys = (0..<200).map { "\($0)" }
+        _ = try await bench.tier.write(keys.map { Make.write($0) }, in: "n")
+        func calls(_ command: String) throws -> Int {
+            let lines = try bench.ask("", ["INFO", "commandstats"]).split(whereSeparator: \.isNewline)
+            let line = lines.first { $0.hasPrefix("cmdstat_\(command):calls=") } ?? ""
+            return Int(line.drop { $0 != "=" }.dropFirst().prefix { $0 != "," }) ?? 0
+        }
+        _ = try bench.ask("", ["CONFIG", "RESETSTAT"])
+        _ = try await bench.tier.read(keys, in: "n")
+        #expect(try calls("getrange") == 200)
+        #expect(try calls("get") == 1)
+        #expect(try calls("evalsha") == 0)
+        _ = try await bench.tier.write(keys.map { Make.write($0) }, in: "n")
+        #expect(try calls("evalsha") == 200)
+        #expect(try calls("eval") == 0)
+    }
+
+    @Test
+    func `marks are asked for before the entries`() async throws {
+        let bench = try await Bench.single()
+        _ = try await bench.tier.put(Make.write("k"))
+        _ = try bench.ask("", ["CONFIG", "SET", "slowlog-log-slower-than", "0"])
+        _ = try await bench.tier.get("k")
+        let log = try bench.ask("", ["SLOWLOG", "GET", "10"])
+        let marks = try #require(log.firstRange(of: "GET\nhfc:{n}:m"))
+        let entries = try #require(log.firstRange(of: "GETRANGE\nhfc:n:k"))
+        // The latest comes first.
+        #expect(entries.lowerBound < marks.lowerBound)
+    }
+
+    @Test(arguments: ["", "other:", "odd*[x]^-:", "%:"])
+    func `a prefix keeps caches on one server apart`(prefix: String) async throws {
+        let server = try await SharedRedis.shared.server
+        let (ours, usual) = (try Make.tier(server.url, prefix: prefix), try Make.tier(server.url, prefix: "usual:"))
+        let name = Make.channel()
+        _ = try await ours.put(Make.write("k", "ours"), in: name)
+        _ = try await usual.put(Make.write("k", "usual"), in: name)
+        #expect(try await ours.get("k", in: name).payload == Array("ours".utf8))
+        #expect(try await usual.get("k", in: name).payload == Array("usual".utf8))
+        #expect(try await ours.keys(in: name, prefix: "", after: nil).keys.count <= 1)
+        var (cursor, found) = (String?.none, [String]())
+        repeat {
+            let page = try await ours.keys(in: name, prefix: "k", after: cursor)
+            found += page.keys
+            cursor = page.next
+        } while cursor != nil
+        #expect(found == ["k"])
+    }
+}
