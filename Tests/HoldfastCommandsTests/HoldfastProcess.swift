@@ -25,9 +25,23 @@ final class HoldfastProcess: Sendable {
         return path.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" } + "/holdfast"
     }()
 
+    /// Undoes what a background job of a script is started with: Ctrl-C ignored, which what we start would inherit and,
+    /// rightly, go on ignoring when a test sends it.
+    private static let signalsAreHeard: Void = {
+        let ignored = unsafeBitCast(SIG_IGN, to: Int.self)
+        for number in [SIGINT, SIGQUIT, SIGHUP, SIGTERM] {
+            var action = sigaction()
+            guard sigaction(number, nil, &action) == 0 else { continue }
+            if unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self) == ignored {
+                Glibc.signal(number, SIG_DFL)
+            }
+        }
+    }()
+
     /// Starts `holdfast` with arguments.
     init(_ arguments: [String], in directory: TestDirectory, variables: [String: String] = [:]) throws {
         try #require(access(Self.program, X_OK) == 0, "\(Self.program) is missing; build the product holdfast")
+        _ = Self.signalsAreHeard
         self.files = directory.fresh("process")
         var environment = ["PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": directory.path, "HOLDFAST": Self.program]
         environment["HOLDFAST_STORE"] = "sqlite:\(directory.path)/locks.db"
@@ -88,12 +102,14 @@ final class TestDirectory: Sendable {
     func fresh(_ name: String) -> String { "\(self.path)/\(name)-\(UInt64.random(in: 0...UInt64.max))" }
 
     /// The text of a file; empty when there is none.
-    static func text(of path: String) -> String {
+    static func bytes(of path: String) -> [UInt8] {
         let descriptor = open(path, O_RDONLY)
-        guard descriptor >= 0 else { return "" }
+        guard descriptor >= 0 else { return [] }
         defer { close(descriptor) }
-        return (try? DemoIndex.bytes(from: descriptor)).map { String(decoding: $0, as: UTF8.self) } ?? ""
+        return (try? DemoIndex.bytes(from: descriptor)) ?? []
     }
+
+    static func text(of path: String) -> String { String(decoding: Self.bytes(of: path), as: UTF8.self) }
 
     /// The text of a file of this directory, without its last line end.
     func text(_ name: String) -> String {

@@ -13,7 +13,7 @@ struct RedisStoreContractTests {
         var generator = SystemRandomNumberGenerator()
         let prefix = "contract/\(generator.next() as UInt64)/"
         try await promise.check(
-            StoreContract.Subject(namePrefix: prefix, shortLease: .seconds(1)) { try RedisLockStore(url: url) }
+            StoreContract.Subject(namePrefix: prefix, shortLease: .seconds(3)) { try RedisLockStore(url: url) }
         )
     }
 

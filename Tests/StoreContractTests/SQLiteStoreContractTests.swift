@@ -11,7 +11,7 @@ struct SQLiteStoreContractTests {
     func keeps(_ promise: StoreContract.Case) async throws {
         try await Self.withFile { path in
             try await promise.check(
-                StoreContract.Subject(namePrefix: "contract/", shortLease: .seconds(1)) { SQLiteLockStore(path: path) }
+                StoreContract.Subject(namePrefix: "contract/", shortLease: .seconds(3)) { SQLiteLockStore(path: path) }
             )
         }
     }
@@ -27,7 +27,7 @@ struct SQLiteStoreContractTests {
     @Test("Random commands get the replies of LockTable while leases run out", arguments: 0..<8 as Range<UInt64>)
     func modelInTime(seed: UInt64) async throws {
         try await Self.withFile { path in
-            let subject = StoreContract.Subject(namePrefix: "timed/", shortLease: .seconds(2)) {
+            let subject = StoreContract.Subject(namePrefix: "timed/", shortLease: .seconds(4)) {
                 SQLiteLockStore(path: path)
             }
             try await ModelRun(commands: 30, passesTime: true).check(subject, seeds: seed..<seed + 1)
