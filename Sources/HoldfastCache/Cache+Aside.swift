@@ -210,13 +210,18 @@ extension Cache where Key: CacheKey {
     /// stored.
     ///
     /// - Parameter prefix: Their start, compared by bytes.
-    public func invalidate(prefix: String) {
+    public func invalidate(prefix: String) { self.invalidate(prefix: prefix) { $0.cacheKey } }
+}
+
+extension Cache {
+    /// Forgets all keys whose text starts so.
+    func invalidate(prefix: String, _ text: (Key) -> String) {
         self.generations.invalidate(prefix: prefix)
         self.changeAll { shard, removed in
-            for key in Array(shard.flights.keys) where key.cacheKey.utf8.starts(with: prefix.utf8) {
+            for key in Array(shard.flights.keys) where text(key).utf8.starts(with: prefix.utf8) {
                 shard.supersede(key)
             }
-            shard.removeAll(.invalidated, removed: &removed) { key, _ in key.cacheKey.utf8.starts(with: prefix.utf8) }
+            shard.removeAll(.invalidated, removed: &removed) { key, _ in text(key).utf8.starts(with: prefix.utf8) }
         }
     }
 }

@@ -33,6 +33,11 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         var abandoned: UInt64 = 0
         var superseded: UInt64 = 0
         var unlockedFills: UInt64 = 0
+        var tierHits: UInt64 = 0
+        var tierMisses: UInt64 = 0
+        var tierFailures: UInt64 = 0
+        var unreadable: UInt64 = 0
+        var unshared: UInt64 = 0
         var loadTimes = LatencyHistogram()
         /// Loaders that were given up and still run.
         var lingering = 0
@@ -50,6 +55,8 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     @usableFromInline
     let weigher: (@Sendable (Key, Value) -> Int)?
     let onRemoval: (@Sendable (Key, Value, RemovalCause) -> Void)?
+    /// What it shares with other processes, if it does.
+    let link: SharedLink<Key, Value>?
     @usableFromInline
     let parts: [Part]
     @usableFromInline
@@ -57,8 +64,14 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// The version of what is stored without a shared tier.
     private let versions = Atomic<UInt64>(0)
 
-    init(name: String, configuration: CacheConfiguration<Key, Value>, service: CacheService) {
+    init(
+        name: String,
+        configuration: CacheConfiguration<Key, Value>,
+        service: CacheService,
+        link: SharedLink<Key, Value>? = nil
+    ) {
         self.name = name
+        self.link = link
         self.options = configuration.options
         self.service = service
         self.weigher = configuration.weigher
@@ -175,6 +188,11 @@ extension Cache: ServedCache {
         statistics.abandonedLoads = counts.abandoned
         statistics.supersededLoads = counts.superseded
         statistics.unlockedFills = counts.unlockedFills
+        statistics.tierHits = counts.tierHits
+        statistics.tierMisses = counts.tierMisses
+        statistics.tierFailures = counts.tierFailures
+        statistics.unreadable = counts.unreadable
+        statistics.unshared = counts.unshared
         statistics.loadTimes = counts.loadTimes
         return statistics
     }

@@ -43,6 +43,16 @@ public struct CacheConfiguration<Key: Hashable & Sendable, Value: Sendable>: Sen
     /// Told of each value that left the memory, after it did, on the thread that made it leave.
     public var onRemoval: (@Sendable (Key, Value, RemovalCause) -> Void)?
 
+    /// The largest value, in bytes, that is written to a shared tier or read from it; of no meaning without one.
+    ///
+    /// 1 MiB by default.
+    public var maximumSharedValue = CacheLimits.defaultMaximumValue
+    /// The lease of the lock under which one process loads for all; of no meaning without one.
+    ///
+    /// It is renewed while the load goes on. When the process dies, another begins after this at the latest. 5 s by
+    /// default.
+    public var fillLease: Duration = .seconds(5)
+
     /// Makes a configuration with the defaults.
     public init() {}
 
@@ -79,6 +89,12 @@ public struct CacheConfiguration<Key: Hashable & Sendable, Value: Sendable>: Sen
                 .invalidArgument,
                 "shards must be a power of two from 1 to 1024, and not above the capacity"
             )
+        }
+        guard (1...CacheLimits.largestValue).contains(self.maximumSharedValue) else {
+            throw CacheError(.invalidArgument, "maximumSharedValue must be 1 to \(CacheLimits.largestValue) bytes")
+        }
+        guard self.fillLease >= .milliseconds(100), self.fillLease <= CacheLimits.longestLoad else {
+            throw CacheError(.invalidArgument, "fillLease must be from 100 ms to an hour")
         }
         try self.options.validate()
     }

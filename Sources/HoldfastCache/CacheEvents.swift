@@ -16,6 +16,8 @@ public enum CacheEvent: Sendable {
         case bulkhead
         /// The lock service does not work.
         case lockOutage
+        /// Messages of others may have been lost, and the shared tier does not work.
+        case tierOutage
     }
 
     /// A loader gave a value, or said that there is none.
@@ -30,6 +32,14 @@ public enum CacheEvent: Sendable {
     case staleServed(cache: String, reason: StaleReason)
     /// A load ran without the lock that should let one process load for all.
     case unlockedFill(cache: String, error: any Error)
+    /// The shared tier did not work for a read or a write.
+    case tierFailed(cache: String, error: any Error)
+    /// The shared tier is not asked for a while: it did not work several times in a row.
+    case tierOutage(tier: String, error: any Error)
+    /// What the shared tier has for a key is not an entry that this program can read: a miss.
+    case unreadable(cache: String)
+    /// A value was not written to the shared tier: it is too large, or its codec has no bytes for it.
+    case unshared(cache: String)
     /// A load was refused: too many are under way.
     case bulkheadFull(cache: String)
 }

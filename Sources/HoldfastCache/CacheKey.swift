@@ -7,16 +7,30 @@
 public protocol CacheKey: Hashable, Sendable {
     /// The text, at most ``CacheLimits/maximumKey`` bytes for a shared tier.
     var cacheKey: String { get }
+
+    /// The key of a text; `nil` when it is that of none.
+    ///
+    /// Needed for news from other processes, which name keys by their texts.
+    init?(cacheKey: String)
 }
 
 extension String: CacheKey {
     /// The text itself.
     public var cacheKey: String { self }
+
+    /// The text itself.
+    public init?(cacheKey: String) { self = cacheKey }
 }
 
 extension CacheKey where Self: FixedWidthInteger {
     /// The number in decimal.
     public var cacheKey: String { String(self) }
+
+    /// The number that is written so.
+    public init?(cacheKey: String) {
+        guard let number = Self(cacheKey), String(number) == cacheKey else { return nil }
+        self = number
+    }
 }
 
 extension Int: CacheKey {}
@@ -29,4 +43,10 @@ extension UInt32: CacheKey {}
 extension CacheKey where Self: RawRepresentable, RawValue: CacheKey {
     /// The text of the raw value.
     public var cacheKey: String { self.rawValue.cacheKey }
+
+    /// What has the raw value with this text.
+    public init?(cacheKey: String) {
+        guard let rawValue = RawValue(cacheKey: cacheKey) else { return nil }
+        self.init(rawValue: rawValue)
+    }
 }

@@ -19,6 +19,8 @@ public enum CacheLimits {
     /// The largest value in a shared tier, in bytes, unless a cache says otherwise; looked at before anything is decoded:
     /// 20 MB of nested JSON cost 428 MB when measured.
     public static let defaultMaximumValue = 1 << 20
+    /// The largest value that a cache may allow, in bytes: above, one value holds up a server's other work for long.
+    public static let largestValue = 8 << 20
     /// The longest time that an entry may live in a shared tier, stale time included.
     ///
     /// Marks are kept for a day longer.

@@ -22,6 +22,16 @@ public struct CacheStatistics: Sendable, Hashable {
     public var supersededLoads: UInt64 = 0
     /// How many ran without the lock that they should have had.
     public var unlockedFills: UInt64 = 0
+    /// How often the shared tier had what was not in memory.
+    public var tierHits: UInt64 = 0
+    /// How often it had not.
+    public var tierMisses: UInt64 = 0
+    /// How often it did not work.
+    public var tierFailures: UInt64 = 0
+    /// How often it had something that could not be read.
+    public var unreadable: UInt64 = 0
+    /// How many values were too large or too odd to be written to it.
+    public var unshared: UInt64 = 0
     /// How long loads took.
     public var loadTimes = LatencyHistogram()
     /// How many entries left for want of room.

@@ -54,10 +54,16 @@ struct CacheRecord: Sendable, Hashable {
     }
 
     /// What a reader gets of it.
-    var entry: TierEntry {
+    ///
+    /// Versions are times, or a little more where writes came within one µs or the server's clock went back.
+    ///
+    /// - Parameter time: The server's clock, in µs.
+    /// - Returns: The entry.
+    func entry(at time: UInt64) -> TierEntry {
         // What is cut off is of somebody else, or damaged.
         let hasPayload = self.kind != .tombstone && self.payload.count <= RedisCacheTier.maximumPayload
-        return TierEntry(payload: hasPayload ? Array(self.payload) : nil, version: self.version)
+        let age = Duration.microseconds(Int64(clamping: time - min(time, self.version)))
+        return TierEntry(payload: hasPayload ? Array(self.payload) : nil, version: self.version, age: age)
     }
 
     /// A number of a fixed width.

@@ -31,33 +31,57 @@ extension RedisCacheTier {
         return try await withCacheErrors(prefix: self.prefix) { () async throws(LockError) in
             switch self.connection.access.servers {
             case .one(let master):
-                let commands = [["GET", names.marks]] + entries.map { Self.get($0) }
+                let commands = [["GET", names.marks]] + entries.map { Self.get($0) } + [["TIME"]]
                 let replies = try await self.client.read(on: master.connection, commands)
+                guard replies.count == entries.count + 2, let time = Self.time(replies[entries.count + 1]) else {
+                    throw CacheFailure.unreadable
+                }
                 let marks = MarkRecord.marks(try Self.bytes(replies[0]))
-                return TierReading(entries: try await self.entries(replies.dropFirst(), at: entries), marks: marks)
+                let found = try await self.entries(replies[1...entries.count], at: entries, time)
+                return TierReading(entries: found, marks: marks)
             case .cluster: return try await self.readCluster(entries, names)
             }
         }
     }
 
+    /// What is asked for at once, of different nodes.
+    private enum Question: Sendable {
+        case time
+        case marks
+        case entry(String)
+    }
+
     private func readCluster(_ keys: [String], _ names: CacheKeys) async throws(LockError) -> TierReading {
         let namespace = Array(names.marks.utf8)
         let before = self.seen.withLock { $0[namespace] }
-        // The marks are one more key, of another slot.
-        let sent = before == nil ? [] : keys
-        let replies = try await self.client.atOnce([names.marks] + sent) { key throws(LockError) in
-            try await self.get(key, isWhole: key == names.marks)
+        // Ages are told by one clock, that of the marks' node: those of a cluster agree within a second or so.
+        let questions = [Question.time, .marks] + (before == nil ? [] : keys.map { .entry($0) })
+        let replies = try await self.client.atOnce(questions) { question throws(LockError) in
+            switch question {
+            case .time: try await self.client.run(["TIME"], on: .slot(names.slot))
+            case .marks: try await self.get(names.marks, isWhole: true)
+            case .entry(let key): try await self.get(key)
+            }
         }
-        let marks = MarkRecord.marks(try Self.bytes(replies[0]))
+        guard let time = Self.time(replies[0]) else { throw CacheFailure.unreadable }
+        let marks = MarkRecord.marks(try Self.bytes(replies[1]))
         if before == marks.current {
-            return TierReading(entries: try await self.entries(replies.dropFirst(), at: keys), marks: marks)
+            return TierReading(entries: try await self.entries(replies.dropFirst(2), at: keys, time), marks: marks)
         }
         self.seen.withLock { seen in
             if seen.count >= Self.namespaces { seen = [:] }
             seen[namespace] = marks.current
         }
         let again = try await self.client.atOnce(keys) { key throws(LockError) in try await self.get(key) }
-        return TierReading(entries: try await self.entries(again[...], at: keys), marks: marks)
+        return TierReading(entries: try await self.entries(again[...], at: keys, time), marks: marks)
+    }
+
+    /// The server's clock, in µs.
+    private static func time(_ reply: RedisReply) -> UInt64? {
+        guard let parts = reply.elements, parts.count == 2, let seconds = parts[0].text.flatMap({ UInt64($0) }),
+            let rest = parts[1].text.flatMap({ UInt64($0) }), seconds < 1 << 40, rest < 1_000_000
+        else { return nil }
+        return seconds * 1_000_000 + rest
     }
 
     /// A command that reads an entry, and no more of it than an entry has.
@@ -97,7 +121,8 @@ extension RedisCacheTier {
 
     private func entries(
         _ replies: ArraySlice<RedisReply>,
-        at keys: [String]
+        at keys: [String],
+        _ time: UInt64
     ) async throws(LockError) -> [TierEntry] {
         guard replies.count == keys.count else { throw CacheFailure.unreadable }
         var entries: [TierEntry] = []
@@ -106,7 +131,7 @@ extension RedisCacheTier {
         for (index, reply) in replies.enumerated() {
             let record = CacheRecord(try Self.bytes(reply))
             if record?.kind == .ending { ending.append(index) }
-            entries.append(record?.entry ?? .absent)
+            entries.append(record?.entry(at: time) ?? .absent)
         }
         guard !ending.isEmpty else { return entries }
         // Only the server knows whether it is over: one more round trip, for what was removed and written again.
@@ -117,7 +142,7 @@ extension RedisCacheTier {
                 CacheScripts.peek.begin(&encoder, keys: [key], arguments: 1, isKnown: isKnown)
                 encoder.part(limit)
             }
-            return CacheRecord(try Self.bytes(answer.reply))?.entry ?? .absent
+            return CacheRecord(try Self.bytes(answer.reply))?.entry(at: time) ?? .absent
         }
         for (index, entry) in zip(ending, now) { entries[index] = entry }
         return entries

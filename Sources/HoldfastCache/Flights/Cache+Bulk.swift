@@ -130,7 +130,8 @@ extension Cache {
                         for (member, alarm) in zip(members, alarms) {
                             self.service.timers.cancel(alarm)
                             let own = result.map { values in values[member.key].map { .value($0) } ?? Content.notFound }
-                            self.land(member.flight, member.key, member.hash, own, settings, isBackground: false)
+                            let landing = Landing(own, settings)
+                            self.land(member.flight, member.key, member.hash, landing, isBackground: false)
                             member.flight.stop.wake(.finished)
                         }
                     }

@@ -22,26 +22,29 @@ extension Cache {
     ) {
         let alarm = self.watch(flight, key, hash, options)
         let path = LoadPath(flight.id, within: LoadPath.current)
-        let deadline = self.service.clock.instant(of: flight.startedAt.after(options.hardDeadline))
+        let fill = Fill(
+            flight: flight,
+            key: key,
+            hash: hash,
+            options: options,
+            stale: stale,
+            isBackground: isBackground,
+            deadline: self.service.clock.instant(of: flight.startedAt.after(options.hardDeadline)),
+            loader: loader
+        )
         self.service.launch {
             await LoadPath.$current.withValue(path) {
                 await withTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        let context = LoadContext<Value>(
-                            options,
-                            stale: stale,
-                            isBackground: isBackground,
-                            fencingToken: nil,
-                            deadline: deadline
-                        )
-                        let result = await Self.result(of: loader, context)
+                        let landing = await self.landing(fill)
                         self.service.timers.cancel(alarm)
-                        self.land(flight, key, hash, result, context.close(), isBackground: isBackground)
+                        self.land(flight, key, hash, landing, isBackground: isBackground)
                         flight.stop.wake(.finished)
                     }
-                    // It may be given up before.
+                    // It may be given up before; others may then load, though the loader may not have ended.
                     _ = await flight.stop.wait()
                     group.cancelAll()
+                    await fill.hold.letGo()
                 }
             }
         }
@@ -61,49 +64,71 @@ extension Cache {
         }
     }
 
-    private static func result(
-        of loader: Loader,
-        _ context: LoadContext<Value>
-    ) async -> Result<Content<Value>, any Error> {
+    /// Takes what a load gave: stores it if it may be, and lets everybody go on.
+    func land(_ flight: Flight<Value>, _ key: Key, _ hash: UInt64, _ landing: Landing<Value>, isBackground: Bool) {
+        let now = self.service.clock.now
+        let duration = Duration.nanoseconds(now - flight.startedAt)
+        guard landing.source != .elsewhere else { return self.rest(flight, key, hash, landing, now: now) }
         do {
-            return .success(.value(try await loader(context)))
-        } catch is NotFound {
-            return .success(.notFound)
+            let content = try landing.result.get()
+            try landing.settings.options.validate()
+            let wasAbandoned =
+                landing.source == .memory
+                ? self.trust(flight, key, hash) : self.store(content, flight, key, hash, landing, now: now)
+            self.counts.withLock { counts in
+                if wasAbandoned { counts.lingering -= 1 }
+                guard landing.source == .loader else { return }
+                counts.loads &+= 1
+                counts.loadTimes.record(duration)
+            }
+            flight.settle(.content(content))
+            if let change = landing.change { self.link?.tell(change) }
+            guard landing.source == .loader else { return }
+            self.service.observe(.loaded(cache: self.name, duration: duration, isBackground: isBackground))
         } catch {
-            return .failure(error)
+            let wasAbandoned = self.fail(flight, key, hash, error, landing.settings.options, now: now)
+            self.counts.withLock { counts in
+                if wasAbandoned { counts.lingering -= 1 }
+                if landing.source == .loader { counts.loadFailures &+= 1 }
+            }
+            flight.settle(.failure(error))
+            guard landing.source == .loader else { return }
+            self.service.observe(.loadFailed(cache: self.name, duration: duration, error: error))
         }
     }
 
-    /// Takes what a loader gave: stores it if it may be, and lets everybody go on.
-    func land(
+    /// Leaves what is in memory for now: somebody else loads it anew.
+    private func rest(
         _ flight: Flight<Value>,
         _ key: Key,
         _ hash: UInt64,
-        _ result: Result<Content<Value>, any Error>,
-        _ settings: LoadContext<Value>.Settings,
-        isBackground: Bool
+        _ landing: Landing<Value>,
+        now: Int64
     ) {
-        let now = self.service.clock.now
-        let duration = Duration.nanoseconds(now - flight.startedAt)
-        do {
-            let content = try result.get()
-            try settings.options.validate()
-            let wasAbandoned = self.store(content, flight, key, hash, settings, now: now)
-            self.counts.withLock { counts in
-                counts.loads &+= 1
-                counts.loadTimes.record(duration)
-                if wasAbandoned { counts.lingering -= 1 }
+        let until = now.after(max(landing.settings.options.errorBackoff, Self.shortestRest))
+        let wasAbandoned = self.change(hash) { shard, _ in
+            shard.extend(key, hash) { $0.lifetime.retryAt = until }
+            return shard.land(key, flight)
+        }
+        if wasAbandoned { self.counts.withLock { $0.lingering -= 1 } }
+        flight.settle(.failure(CancellationError()))
+    }
+
+    /// Before another process is asked again whether it has ended a load.
+    private static var shortestRest: Duration { .milliseconds(100) }
+
+    /// Goes on giving what is in memory, though it was doubted.
+    ///
+    /// - Returns: Whether the load had been given up.
+    private func trust(_ flight: Flight<Value>, _ key: Key, _ hash: UInt64) -> Bool {
+        self.counts.withLock { $0.staleServes &+= 1 }
+        self.service.observe(.staleServed(cache: self.name, reason: .tierOutage))
+        return self.change(hash) { shard, _ in
+            let wasAbandoned = shard.land(key, flight)
+            if !flight.isSuperseded, let (_, record) = shard.peek(key, hash) {
+                shard.restamp(key, hash, version: record.version, stamp: flight.stamp)
             }
-            flight.settle(.content(content))
-            self.service.observe(.loaded(cache: self.name, duration: duration, isBackground: isBackground))
-        } catch {
-            let wasAbandoned = self.fail(flight, key, hash, error, settings.options, now: now)
-            self.counts.withLock { counts in
-                counts.loadFailures &+= 1
-                if wasAbandoned { counts.lingering -= 1 }
-            }
-            flight.settle(.failure(error))
-            self.service.observe(.loadFailed(cache: self.name, duration: duration, error: error))
+            return wasAbandoned
         }
     }
 
@@ -115,32 +140,38 @@ extension Cache {
         _ flight: Flight<Value>,
         _ key: Key,
         _ hash: UInt64,
-        _ settings: LoadContext<Value>.Settings,
+        _ landing: Landing<Value>,
         now: Int64
     ) -> Bool {
+        let settings = landing.settings
         let isNegative = content.isNegative
         let isWanted =
             !settings.isSkipped && !(isNegative && settings.options.negativeTimeToLive == .zero)
         let tags = self.generations.tags(settings.options.tags)
         let weight = isWanted ? self.weight(key, content) : 0
-        let version = self.nextVersion()
+        // Of what is not in the tier, everything there is newer.
+        let version = landing.version ?? (self.link == nil ? self.nextVersion() : 0)
         let text = (key as? any CacheKey)?.cacheKey
         let (wasAbandoned, isSuperseded) = self.change(hash) { shard, removed -> (Bool, Bool) in
             let wasAbandoned = shard.land(key, flight)
             guard isWanted else { return (wasAbandoned, false) }
-            let isOvertaken = shard.peek(key, hash).map { $0.1.storedAt > flight.startedAt } ?? false
-            guard !flight.isSuperseded, !(wasAbandoned && isOvertaken),
+            let present = shard.peek(key, hash)?.1
+            let isOvertaken = present.map { $0.storedAt > flight.startedAt || $0.version > version } ?? false
+            guard !landing.isOvertaken, !flight.isSuperseded, !((wasAbandoned || self.link != nil) && isOvertaken),
                 self.generations.admits(flight.stamp, keyText: text, tags: tags)
             else { return (wasAbandoned, true) }
-            let arrival = Shard.Arrival(
-                content: content,
-                weight: weight,
-                lifetime: shard.lifetime(
+            let lifetime =
+                landing.lifetime
+                ?? shard.lifetime(
                     settings.options,
                     isNegative: isNegative,
                     now: now,
                     loadTime: now - flight.startedAt
-                ),
+                )
+            let arrival = Shard.Arrival(
+                content: content,
+                weight: weight,
+                lifetime: lifetime,
                 stamp: flight.stamp,
                 version: version,
                 tags: tags,

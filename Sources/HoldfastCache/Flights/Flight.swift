@@ -89,7 +89,11 @@ final class Flight<Value: Sendable>: Sendable {
     func join() -> Int {
         self.state.withLock { state in
             defer { state.nextWaiter += 1 }
-            state.waiters[state.nextWaiter] = .some(nil)
+            if let outcome = state.outcome {
+                state.early[state.nextWaiter] = .outcome(outcome)
+            } else {
+                state.waiters[state.nextWaiter] = .some(nil)
+            }
             return state.nextWaiter
         }
     }

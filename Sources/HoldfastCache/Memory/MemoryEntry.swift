@@ -156,11 +156,15 @@ package struct Lifetime: Sendable, Hashable {
         switch options.refreshAhead {
         case .never: break
         case .after(let fraction): self.refreshAt = now.after(.nanoseconds(Int64(min(nanoseconds * fraction, 9.2e18))))
-        case .probabilistic(let beta):
-            self.spread = beta * Double(loadTime)
-            // Only reads from here on can win the draw.
-            self.refreshAt = max(now, self.freshUntil - Int64(min(self.spread * Self.longestDraw, 4e18)))
+        case .probabilistic(let beta): self.refreshProbably(beta: beta, loadTime: loadTime, now: now)
         }
+    }
+
+    /// Has reads before the end draw lots.
+    mutating func refreshProbably(beta: Double, loadTime: Int64, now: Int64) {
+        self.spread = beta * Double(loadTime)
+        // Only reads from here on can win the draw.
+        self.refreshAt = max(now, self.freshUntil - Int64(min(self.spread * Self.longestDraw, 4e18)))
     }
 
     /// Ends the time to live; what the options allow after it counts from now.

@@ -45,6 +45,8 @@ extension CacheService {
                 group.addTask { await self.timers.run() }
                 group.addTask { try await self.sweep() }
                 group.addTask { await self.awaitStop() }
+                if let tier = self.tier { group.addTask { try await self.hold { try await tier.run() } } }
+                if let bus = self.bus { group.addTask { try await self.hold { try await self.listen(bus) } } }
                 defer {
                     self.stop()
                     group.cancelAll()
@@ -66,7 +68,29 @@ extension CacheService {
     private func sweep() async throws {
         while true {
             try await self.clock.sleeper.sleep(for: self.configuration.sweepInterval)
-            for cache in self.state.withLock({ Array($0.caches.values) }) { cache.sweep() }
+            let isDeaf = self.bus.map { !$0.isListening } ?? false
+            for cache in self.state.withLock({ Array($0.caches.values) }) {
+                cache.sweep()
+                // As long as no news come, nothing is believed for longer than this.
+                if isDeaf { cache.suspect() }
+            }
+        }
+    }
+
+    /// Does work that may end by itself, and goes on until the task is cancelled.
+    private func hold(_ work: () async throws -> Void) async throws {
+        try await work()
+        _ = await WakeSlot().wait()
+    }
+
+    private func listen(_ bus: BusPort) async throws {
+        try await bus.run { news in
+            switch news {
+            case .missing:
+                for cache in self.state.withLock({ Array($0.caches.values) }) { cache.suspect() }
+            case .changes(let changes, let namespace):
+                self.state.withLock { $0.caches[namespace] }?.receive(changes)
+            }
         }
     }
 
@@ -80,12 +104,16 @@ extension CacheService {
             state.drained = slot
             return slot
         }
-        guard let drained else { return }
+        guard let drained else {
+            await self.bus?.flush()
+            return
+        }
         let alarm = self.timers.schedule(at: self.clock.now.after(self.configuration.drainLimit)) {
             drained.wake(.timer)
         }
         _ = await drained.wait()
         self.timers.cancel(alarm)
+        await self.bus?.flush()
     }
 
     private func stop() {

@@ -37,6 +37,8 @@ public final class CacheService: Sendable {
 
     let configuration: CacheServiceConfiguration
     let locks: LockService?
+    let tier: GuardedTier?
+    let bus: BusPort?
     let clock: CacheClock
     let timers: CacheTimers
     let graph = LoadGraph()
@@ -53,14 +55,18 @@ public final class CacheService: Sendable {
     ///
     /// - Parameters:
     ///   - configuration: Limits.
-    ///   - locks: Lets one process load for all; it must be run by somebody too. `nil` for caches that are this process'
-    ///     own.
+    ///   - tier: What shared caches share; `nil` for caches that are this process' own. The service runs it.
+    ///   - bus: How processes tell each other what changed; without one, what others change is noticed when an entry's
+    ///     time to live is over. The service runs it.
+    ///   - locks: Lets one process load for all; it must be run by somebody too. Without, each process loads once.
     ///   - observer: Told of what happens.
     ///   - clock: What lifetimes are counted on; another one in tests only.
     ///   - generator: Where jitter comes from.
     /// - Throws: ``CacheError`` with code ``CacheError/Code/invalidArgument`` when a setting is out of its range.
     public init(
         configuration: CacheServiceConfiguration = CacheServiceConfiguration(),
+        tier: (any CacheTier)? = nil,
+        bus: (any CacheBus)? = nil,
         locks: LockService? = nil,
         observer: (any CacheObserver)? = nil,
         clock: any LeaseClock = ContinuousClock(),
@@ -70,9 +76,16 @@ public final class CacheService: Sendable {
         self.configuration = configuration
         self.locks = locks
         self.observer = observer
-        self.clock = CacheClock(clock)
-        self.timers = CacheTimers(self.clock)
+        let time = CacheClock(clock)
+        self.clock = time
+        self.timers = CacheTimers(time)
+        var generator = generator
+        let origin = generator.next()
         self.generator = Mutex(generator)
+        self.tier = tier.map { tier in
+            GuardedTier(tier, clock: time) { observer?.observe(.tierOutage(tier: tier.name, error: $0)) }
+        }
+        self.bus = bus.map { BusPort($0, origin: origin, clock: time) }
         // Bounded by the limit for loads.
         let (stream, input) = AsyncStream<Job>.makeStream(bufferingPolicy: .unbounded)
         self.jobs = (stream, input)
@@ -98,7 +111,14 @@ public final class CacheService: Sendable {
         configure(&configuration)
         try configuration.validate()
         try Self.check(name)
-        let cache = Cache(name: name, configuration: configuration, service: self)
+        return try self.add(Cache(name: name, configuration: configuration, service: self))
+    }
+
+    /// Adds a cache under its name.
+    func add<Key: Hashable & Sendable, Value: Sendable>(
+        _ cache: Cache<Key, Value>
+    ) throws(CacheError) -> Cache<Key, Value> {
+        let name = cache.name
         let isTaken = self.state.withLock { state in
             guard state.caches[name] == nil else { return true }
             state.caches[name] = cache
@@ -108,7 +128,7 @@ public final class CacheService: Sendable {
         return cache
     }
 
-    private static func check(_ name: String) throws(CacheError) {
+    static func check(_ name: String) throws(CacheError) {
         guard (1...CacheLimits.maximumNamespace).contains(name.utf8.count) else {
             throw CacheError(.invalidArgument, "a cache's name has 1 to \(CacheLimits.maximumNamespace) bytes")
         }
@@ -193,6 +213,10 @@ public final class CacheService: Sendable {
 
 /// What a service does with its caches, whatever they keep.
 protocol ServedCache: AnyObject, Sendable {
+    /// Doubts what is in memory: news of other processes may be missing.
+    func suspect()
+    /// Takes note of what other processes changed.
+    func receive(_ changes: [BusMessage.Change])
     /// Removes what has expired.
     func sweep()
     /// What happened so far.

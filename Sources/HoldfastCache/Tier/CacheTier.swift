@@ -102,14 +102,17 @@ public struct TierEntry: Sendable, Hashable {
     public var payload: [UInt8]?
     /// The version of the entry or the tombstone; 0 when there is neither.
     public var version: UInt64
+    /// How long ago it was written, by the tier's clock; zero when there is nothing.
+    public var age: Duration
 
     /// Nothing there.
     public static let absent = TierEntry(payload: nil, version: 0)
 
     /// Describes an entry.
-    public init(payload: [UInt8]?, version: UInt64) {
+    public init(payload: [UInt8]?, version: UInt64, age: Duration = .zero) {
         self.payload = payload
         self.version = version
+        self.age = age
     }
 }
 

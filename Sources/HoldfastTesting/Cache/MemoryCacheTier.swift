@@ -42,6 +42,7 @@ public final class MemoryCacheTier: CacheTier {
     private struct Slot {
         var payload: [UInt8]?
         let version: UInt64
+        let writtenAt: ContinuousClock.Instant
         var token: UInt64
         /// When the entry ends; a tombstone may stay behind.
         let entryEnd: ContinuousClock.Instant
@@ -145,7 +146,10 @@ public final class MemoryCacheTier: CacheTier {
             return self.state.withLock { state in
                 let entries = keys.map { key in
                     state.slot(Place(namespace, key), now)
-                        .map { TierEntry(payload: $0.payload, version: $0.version) } ?? .absent
+                        .map { slot in
+                            let age = slot.writtenAt.duration(to: now)
+                            return TierEntry(payload: slot.payload, version: slot.version, age: age)
+                        } ?? .absent
                 }
                 let known = state.namespaces[Array(namespace.utf8)] ?? Namespace()
                 var marks = TierMarks(current: known.current, all: known.all)
@@ -179,6 +183,7 @@ public final class MemoryCacheTier: CacheTier {
                     state.slots[place] = Slot(
                         payload: write.payload,
                         version: version,
+                        writtenAt: now,
                         token: write.token,
                         entryEnd: end,
                         end: max(end, tombstone ?? end),
@@ -205,6 +210,7 @@ public final class MemoryCacheTier: CacheTier {
                     state.slots[place] = Slot(
                         payload: nil,
                         version: version,
+                        writtenAt: now,
                         token: 0,
                         entryEnd: now,
                         end: max(end, before ?? end),

@@ -18,6 +18,16 @@ extension TierContract {
                 try bench.equal(reply, [.written(version: entry.version)])
             }
         },
+        Case("An entry says how long ago it was written") { bench in
+            try await bench.write("x", "1")
+            let life = bench.subject.shortLife
+            try await bench.subject.pass(life)
+            let age = try await bench.read("x").age
+            try bench.check(age >= life * 0.9 && age < life + .seconds(30), "written \(life) ago, it says \(age)")
+            try await bench.write("x", "2")
+            let next = try await bench.read("x").age
+            try bench.check(next >= .zero && next < age, "written a moment ago, it says \(next)")
+        },
         Case("Where nothing was, there is nothing, with version 0") { bench in
             let reading = try await bench.a.read(["x", "y"], in: bench.namespace)
             try bench.equal(reading.entries, [.absent, .absent])

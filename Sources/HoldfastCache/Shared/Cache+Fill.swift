@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import Synchronization
+
+// Loading through the tier, under a lock: one process loads for all.
+extension Cache {
+    /// What one load is about.
+    struct Fill: Sendable {
+        let flight: Flight<Value>
+        let key: Key
+        let hash: UInt64
+        let options: CacheOptions
+        let stale: LoadContext<Value>.Stale?
+        let isBackground: Bool
+        /// When it is given up.
+        let deadline: ContinuousClock.Instant
+        let loader: Loader
+        /// The lock, when there is one.
+        let hold = LeaseHold()
+    }
+
+    /// Whose turn it is to load.
+    private enum Turn: Sendable {
+        /// Ours, under a lock.
+        case lease(Lease)
+        /// Ours, without one.
+        case unlocked
+        /// Nobody's any more: somebody else has loaded it.
+        case filled(TierValue<Value>)
+        /// Somebody else's, and nobody waits here.
+        case busy
+        /// Nobody can say.
+        case unknown(any Error)
+    }
+
+    /// Gets a value from the tier or the loader.
+    func landing(_ fill: Fill) async -> Landing<Value> {
+        guard let link = self.link else { return await self.load(fill, stale: fill.stale, token: nil) }
+        let text = link.text(fill.key)
+        guard (try? CacheLimits.check([text], in: link.namespace)) != nil else {
+            // Such a key cannot be shared.
+            return await self.load(fill, stale: fill.stale, token: nil)
+        }
+        let watch = link.watches.begin(text)
+        defer { link.watches.end(text, watch) }
+        let first = await self.look(link, text)
+        if let landing = self.usable(first, fill) { return landing }
+        var turn = await self.turn(fill, link, text, watch, waits: !fill.isBackground)
+        if case .busy = turn, !self.leaves(fill) { turn = await self.turn(fill, link, text, watch, waits: true) }
+        switch turn {
+        case .filled(let value): return self.landing(of: value, fill)
+        case .busy: return Landing(.failure(CancellationError()), self.settings(fill), from: .elsewhere)
+        case .unlocked: return await self.load(fill, link, text, first, lease: nil)
+        case .lease(let lease):
+            guard await fill.hold.keep(lease) else { return self.failure(CancellationError(), fill) }
+            // Somebody may have loaded it before it was our turn.
+            let second = await self.look(link, text)
+            if let landing = self.usable(second, fill) { return landing }
+            return await self.load(fill, link, text, second, lease: lease)
+        case .unknown(let error): return await self.loadWithoutLock(fill, link, text, first, error)
+        }
+    }
+
+    // MARK: - Looking
+
+    /// Looks into the tier, and counts what is there.
+    private func look(_ link: SharedLink<Key, Value>, _ text: String) async -> SharedLink<Key, Value>.Look {
+        let (look, isUnreadable) = await link.look(text)
+        self.counts.withLock { counts in
+            switch look {
+            case .found: counts.tierHits &+= 1
+            case .nothing: counts.tierMisses &+= 1
+            case .unavailable: counts.tierFailures &+= 1
+            }
+            if isUnreadable { counts.unreadable &+= 1 }
+        }
+        if isUnreadable { self.service.observe(.unreadable(cache: self.name)) }
+        if case .unavailable(let error) = look { self.service.observe(.tierFailed(cache: self.name, error: error)) }
+        return look
+    }
+
+    /// What the callers get without a load, if there is something.
+    private func usable(_ look: SharedLink<Key, Value>.Look, _ fill: Fill) -> Landing<Value>? {
+        switch look {
+        case .nothing: return nil
+        case .found(let value):
+            switch value.standing {
+            case .fresh: return self.landing(of: value, fill)
+            // The next reader has it loaded anew, off his path.
+            case .revalidating where !fill.isBackground: return self.landing(of: value, fill)
+            default: return nil
+            }
+        case .unavailable:
+            guard !fill.isBackground, let content = self.inTime(fill.key, fill.hash) else { return nil }
+            // Only doubted: with the tier gone, the source should not get all of its work at once.
+            return Landing(.success(content), self.settings(fill), from: .memory)
+        }
+    }
+
+    /// What is in memory and would be fresh, if nothing were doubted.
+    private func inTime(_ key: Key, _ hash: UInt64) -> Content<Value>? {
+        let now = self.service.clock.now
+        return self.part(hash).shard.withLock { shard in
+            guard let (entry, record) = shard.peek(key, hash), entry.tags?.admits(entry.stamp) ?? true,
+                now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
+            else { return nil }
+            return entry.content
+        }
+    }
+
+    private func landing(of value: TierValue<Value>, _ fill: Fill) -> Landing<Value> {
+        var settings = self.settings(fill)
+        settings.options.tags = Set(value.terms.tags)
+        settings.entityTag = value.terms.entityTag
+        var landing = Landing(.success(value.content), settings, from: .tier)
+        landing.version = value.place.version
+        landing.lifetime = Lifetime(value.terms, age: value.age, fill.options, now: self.service.clock.now)
+        return landing
+    }
+
+    private func settings(_ fill: Fill) -> LoadContext<Value>.Settings {
+        LoadContext<Value>.Settings(options: fill.options)
+    }
+
+    private func failure(_ error: any Error, _ fill: Fill) -> Landing<Value> {
+        Landing(.failure(error), self.settings(fill))
+    }
+
+    // MARK: - Waiting for the turn
+
+    private func turn(
+        _ fill: Fill,
+        _ link: SharedLink<Key, Value>,
+        _ text: String,
+        _ watch: KeyWatch,
+        waits: Bool
+    ) async -> Turn {
+        guard fill.options.coordination == .distributed, let locks = self.service.locks else { return .unlocked }
+        let resource = link.resource(text)
+        let lease = link.fillLease
+        guard waits else {
+            do {
+                return try await locks.tryAcquire(resource, lease: lease).map { .lease($0) } ?? .busy
+            } catch {
+                return .unknown(error)
+            }
+        }
+        return await withTaskGroup(of: Turn?.self) { group in
+            group.addTask {
+                do {
+                    return .lease(try await locks.acquire(resource, lease: lease))
+                } catch {
+                    return .unknown(error)
+                }
+            }
+            group.addTask { await self.filled(link, text, watch) }
+            var turn: Turn?
+            for await next in group {
+                switch (turn, next) {
+                case (_, nil): continue
+                case (nil, let next?): turn = next
+                // It was our turn after all.
+                case (_, .lease(let lease)): _ = await lease.release()
+                default: break
+                }
+                group.cancelAll()
+            }
+            return turn ?? .unknown(CancellationError())
+        }
+    }
+
+    /// Leaves the load to somebody else, unless a caller waits for this one by now.
+    private func leaves(_ fill: Fill) -> Bool {
+        self.change(fill.hash) { shard, _ in
+            // Under the lock that joining needs too.
+            guard fill.flight.callers == 0 else { return false }
+            if shard.flights[fill.key] === fill.flight { shard.flights[fill.key] = nil }
+            return true
+        }
+    }
+
+    /// Waits until somebody else has loaded the key; `nil` when the wait was cancelled.
+    private func filled(_ link: SharedLink<Key, Value>, _ text: String, _ watch: KeyWatch) async -> Turn? {
+        while !Task.isCancelled {
+            let reasons = await watch.slot.wait()
+            guard !reasons.contains(.cancelled) else { return nil }
+            if case .found(let value) = await link.look(text).0, value.standing == .fresh { return .filled(value) }
+        }
+        return nil
+    }
+
+    // MARK: - Loading
+
+    /// Calls the loader.
+    private func load(
+        _ fill: Fill,
+        stale: LoadContext<Value>.Stale?,
+        token: FencingToken?
+    ) async -> Landing<Value> {
+        let context = LoadContext<Value>(
+            fill.options,
+            stale: stale,
+            isBackground: fill.isBackground,
+            fencingToken: token,
+            deadline: fill.deadline
+        )
+        do {
+            let value = try await fill.loader(context)
+            return Landing(.success(.value(value)), context.close())
+        } catch is NotFound {
+            return Landing(.success(.notFound), context.close())
+        } catch {
+            return Landing(.failure(error), context.close())
+        }
+    }
+
+    /// Loads though the lock service does not work, if the options say so.
+    private func loadWithoutLock(
+        _ fill: Fill,
+        _ link: SharedLink<Key, Value>,
+        _ text: String,
+        _ look: SharedLink<Key, Value>.Look,
+        _ error: any Error
+    ) async -> Landing<Value> {
+        guard !Task.isCancelled else { return self.failure(CancellationError(), fill) }
+        switch fill.options.lockOutage {
+        case .proceedLocally: break
+        case .serveStale where self.stale(fill, look) == nil: break
+        case .serveStale, .fail:
+            // Callers who know of a stale value get that one.
+            let failure = CacheError(
+                .lockUnavailable,
+                "the lock for a load of \(self.name) cannot be had",
+                underlying: error
+            )
+            return self.kept(look, fill, because: .lockOutage) ?? self.failure(failure, fill)
+        }
+        self.counts.withLock { $0.unlockedFills &+= 1 }
+        self.service.observe(.unlockedFill(cache: self.name, error: error))
+        return await self.load(fill, link, text, look, lease: nil)
+    }
+
+    /// The value that is there though it is not fresh, in memory or in the tier.
+    private func stale(_ fill: Fill, _ look: SharedLink<Key, Value>.Look) -> LoadContext<Value>.Stale? {
+        guard fill.stale == nil, case .found(let found) = look, case .value(let value) = found.content else {
+            return fill.stale
+        }
+        return LoadContext<Value>.Stale(
+            value: value,
+            age: .nanoseconds(found.age),
+            entityTag: found.terms.entityTag
+        )
+    }
+
+    /// What the tier has is better than nothing, if nothing is in memory; no load begins for a while.
+    private func kept(
+        _ look: SharedLink<Key, Value>.Look,
+        _ fill: Fill,
+        because reason: CacheEvent.StaleReason
+    ) -> Landing<Value>? {
+        guard case .found(let value) = look, fill.stale == nil, value.age < value.terms.keptFor else { return nil }
+        var landing = self.landing(of: value, fill)
+        landing.lifetime?.retryAt = self.service.clock.now.after(fill.options.errorBackoff)
+        self.countStale(reason)
+        return landing
+    }
+
+    /// Calls the loader and writes what it gives to the tier.
+    private func load(
+        _ fill: Fill,
+        _ link: SharedLink<Key, Value>,
+        _ text: String,
+        _ look: SharedLink<Key, Value>.Look,
+        lease: Lease?
+    ) async -> Landing<Value> {
+        var landing = await self.load(fill, stale: self.stale(fill, look), token: lease?.fencingToken)
+        guard let content = try? landing.result.get() else {
+            return self.kept(look, fill, because: .error) ?? landing
+        }
+        let options = landing.settings.options
+        let isNegative = content.isNegative
+        guard (try? options.validate()) != nil, !landing.settings.isSkipped, let place = look.place,
+            !(isNegative && options.negativeTimeToLive == .zero), !fill.flight.isSuperseded
+        else { return landing }
+        let now = self.service.clock.now
+        // After its time, tombstones of removals may be gone.
+        guard now <= fill.flight.startedAt.after(fill.options.hardDeadline) else { return landing }
+        var generator = SystemRandomNumberGenerator()
+        let loadTime = now - fill.flight.startedAt
+        let lifetime = Lifetime(options, isNegative: isNegative, now: now, loadTime: loadTime, using: &generator)
+        landing.lifetime = lifetime
+        let terms = EntryTerms(
+            lifetime,
+            now: now,
+            loadTime: loadTime,
+            entityTag: landing.settings.entityTag,
+            tags: options.tags
+        )
+        let condition = TierWrite.Condition.version(place.version)
+        let token = lease?.fencingToken.rawValue ?? 0
+        guard
+            let write = try? link.write(content, text, terms, mark: place.mark, if: condition, token: token)
+        else {
+            self.counts.withLock { $0.unshared &+= 1 }
+            self.service.observe(.unshared(cache: self.name))
+            landing.version = place.version
+            return landing
+        }
+        do {
+            switch try await link.tier.ask({ try await $0.write([write], in: link.namespace) }).first {
+            case .written(let version):
+                landing.version = version
+                landing.change = .refreshed(key: text, version: version)
+            case .refused: landing.isOvertaken = true
+            case nil: break
+            }
+        } catch {
+            self.counts.withLock { $0.tierFailures &+= 1 }
+            self.service.observe(.tierFailed(cache: self.name, error: error))
+            landing.version = place.version
+        }
+        return landing
+    }
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+// What other processes say.
+extension Cache {
+    /// Doubts all that is in memory, since news may be missing.
+    func suspect() {
+        guard let link = self.link else { return }
+        self.generations.suspectAll()
+        link.watches.wakeAll()
+    }
+
+    /// Takes note of what changed elsewhere.
+    func receive(_ changes: [BusMessage.Change]) {
+        guard let link = self.link else { return }
+        for change in changes { self.receive(change, link) }
+    }
+
+    private func receive(_ change: BusMessage.Change, _ link: SharedLink<Key, Value>) {
+        switch change {
+        case .changed(let text, let version):
+            // In this order: whoever is about to store something older either hears of it or has it dropped.
+            link.watches.tell(text, version: version, isChange: true)
+            if let key = link.key(text) { self.drop(key, olderThan: version) }
+        case .refreshed(let text, let version):
+            if let key = link.key(text) { self.age(key, olderThan: version) }
+            link.watches.tell(text, version: version, isChange: false)
+        case .invalidated(.tag(let tag), _): self.invalidate(tag: tag)
+        case .invalidated(.prefix(let prefix), _): self.invalidate(prefix: prefix, link.text)
+        case .invalidated(.all, _): self.invalidateAll()
+        case .unknown: break
+        }
+    }
+
+    /// Somebody changed a key: what is older is not given any more, and what is being loaded is not stored.
+    private func drop(_ key: Key, olderThan version: UInt64) {
+        let hash = Self.hash(key)
+        self.change(hash) { shard, removed in
+            if let (_, record) = shard.peek(key, hash), record.version >= version { return }
+            // A load that began after the change is not stored either: that costs one more look into the tier.
+            shard.supersede(key)
+            shard.remove(key, hash, .invalidated, removed: &removed)
+        }
+    }
+
+    /// Somebody loaded a key anew: what is older is not fresh any more.
+    private func age(_ key: Key, olderThan version: UInt64) {
+        let hash = Self.hash(key)
+        let now = self.service.clock.now
+        self.change(hash) { shard, _ in
+            guard let (_, record) = shard.peek(key, hash), record.version < version else { return }
+            shard.extend(key, hash) { $0.lifetime.expire(at: now) }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+import Synchronization
+
+extension Cache {
+    /// An entry of the tier on its way into memory.
+    struct Publication: Sendable {
+        let content: Content<Value>
+        let version: UInt64
+        let lifetime: Lifetime
+        let tags: Set<String>
+        var entityTag: String?
+        /// What was invalidated before it was read or written.
+        let stamp: UInt64
+    }
+
+    /// Puts what the tier has into memory, unless something newer is known.
+    ///
+    /// - Parameters:
+    ///   - publication: The entry.
+    ///   - key: Its key.
+    ///   - watch: What others said of the key since before it was read or written.
+    ///   - supersedes: Whether what is being loaded is older.
+    func publish(_ publication: Publication, for key: Key, _ watch: KeyWatch, supersedes: Bool) {
+        let hash = Self.hash(key)
+        let tags = self.generations.tags(publication.tags)
+        let weight = self.weight(key, publication.content)
+        let text = self.link?.text(key)
+        let now = self.service.clock.now
+        self.change(hash) { shard, removed in
+            if supersedes { shard.supersede(key) }
+            if let (_, record) = shard.peek(key, hash), record.version >= publication.version { return }
+            guard watch.newestChange <= publication.version, publication.lifetime.keptUntil > now,
+                self.generations.admits(publication.stamp, keyText: text, tags: tags)
+            else { return }
+            let arrival = Shard.Arrival(
+                content: publication.content,
+                weight: weight,
+                lifetime: publication.lifetime,
+                stamp: publication.stamp,
+                version: publication.version,
+                tags: tags,
+                entityTag: publication.entityTag
+            )
+            shard.store(key, hash, arrival, now: now, removed: &removed)
+        }
+    }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import Synchronization
+
+/// Who in this process wants to hear what others say of a key while something is under way for it.
+final class KeyWatches: Sendable {
+    private let watches = Mutex<[String: [ObjectIdentifier: KeyWatch]]>([:])
+
+    /// Watches a key from now on.
+    func begin(_ key: String) -> KeyWatch {
+        let watch = KeyWatch()
+        self.watches.withLock { $0[key, default: [:]][ObjectIdentifier(watch)] = watch }
+        return watch
+    }
+
+    /// Ends a watch.
+    func end(_ key: String, _ watch: KeyWatch) {
+        self.watches.withLock { watches in
+            watches[key]?[ObjectIdentifier(watch)] = nil
+            if watches[key]?.isEmpty == true { watches[key] = nil }
+        }
+    }
+
+    /// Somebody else changed a key, or loaded it anew.
+    ///
+    /// - Parameters:
+    ///   - key: The key.
+    ///   - version: Its version now.
+    ///   - isChange: Whether older values must not be given any more.
+    func tell(_ key: String, version: UInt64, isChange: Bool) {
+        for watch in self.watches.withLock({ $0[key].map { Array($0.values) } ?? [] }) {
+            watch.tell(version: version, isChange: isChange)
+        }
+    }
+
+    /// Messages may have been lost: whoever waits for one should look himself.
+    func wakeAll() {
+        for watch in self.watches.withLock({ $0.values.flatMap(\.values) }) { watch.slot.wake(.signal) }
+    }
+}
+
+/// One who watches a key.
+final class KeyWatch: Sendable {
+    /// Woken by what others say.
+    let slot = WakeSlot()
+    private let changed = Mutex<UInt64>(0)
+
+    /// The highest version that somebody else's change of the key gave it since the watch began; 0 when there was none.
+    var newestChange: UInt64 { self.changed.withLock { $0 } }
+
+    fileprivate func tell(version: UInt64, isChange: Bool) {
+        if isChange { self.changed.withLock { $0 = max($0, version) } }
+        self.slot.wake(.signal)
+    }
+}
