@@ -37,7 +37,7 @@ extension RedisCacheTier {
                     throw CacheFailure.unreadable
                 }
                 let marks = MarkRecord.marks(try Self.bytes(replies[0]))
-                let found = try await self.entries(replies[1...entries.count], at: entries, time)
+                let found = try await self.entries(replies.dropFirst().dropLast(), at: entries, time)
                 return TierReading(entries: found, marks: marks)
             case .cluster: return try await self.readCluster(entries, names)
             }

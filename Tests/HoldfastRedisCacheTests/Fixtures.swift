@@ -77,8 +77,10 @@ extension CacheTier {
         try await self.write([write], in: namespace)[0]
     }
 
+    /// What is there; its age apart.
     func get(_ key: String, in namespace: String = "n") async throws -> TierEntry {
-        try await self.read([key], in: namespace).entries[0]
+        let entry = try await self.read([key], in: namespace).entries[0]
+        return TierEntry(payload: entry.payload, version: entry.version)
     }
 }
 

@@ -22,10 +22,10 @@ extension TierContract {
             try await bench.write("x", "1")
             let life = bench.subject.shortLife
             try await bench.subject.pass(life)
-            let age = try await bench.read("x").age
+            let age = try await bench.age(of: "x")
             try bench.check(age >= life * 0.9 && age < life + .seconds(30), "written \(life) ago, it says \(age)")
             try await bench.write("x", "2")
-            let next = try await bench.read("x").age
+            let next = try await bench.age(of: "x")
             try bench.check(next >= .zero && next < age, "written a moment ago, it says \(next)")
         },
         Case("Where nothing was, there is nothing, with version 0") { bench in

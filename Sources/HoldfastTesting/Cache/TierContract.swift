@@ -165,11 +165,18 @@ final class TierBench: Sendable {
         return version
     }
 
-    /// Reads one entry by the other client.
+    /// Reads one entry by the other client; its age apart, which no case can foresee.
     func read(_ key: String, by tier: (any CacheTier)? = nil) async throws -> TierEntry {
         let reading = try await (tier ?? self.b).read([key], in: self.namespace)
         try self.equal(reading.entries.count, 1)
-        return reading.entries[0]
+        return TierEntry(payload: reading.entries[0].payload, version: reading.entries[0].version)
+    }
+
+    /// How long ago an entry was written, as the other client is told.
+    func age(of key: String) async throws -> Duration {
+        let reading = try await self.b.read([key], in: self.namespace)
+        try self.equal(reading.entries.count, 1)
+        return reading.entries[0].age
     }
 
     func marks() async throws -> TierMarks { try await self.b.read([], in: self.namespace).marks }
