@@ -161,6 +161,7 @@ let package = Package(
                 "HoldfastRedis",
                 "HoldfastZooKeeper",
                 "HoldfastCache",
+                "HoldfastRedisCache",
                 "CHoldfastProcess",
                 "CZlib",
                 "CLzma",

@@ -81,7 +81,7 @@ extension Cache {
         try await self.values(for: keys, options: options) { keys, _ in try await loader(keys) }
     }
 
-    private struct BatchMember: Sendable {
+    struct BatchMember: Sendable {
         let key: Key
         let hash: UInt64
         let flight: Flight<Value>
@@ -103,43 +103,46 @@ extension Cache {
         _ options: CacheOptions,
         _ loader: @escaping BatchLoader
     ) {
-        let alarms = members.map { self.watch($0.flight, $0.key, $0.hash, options) }
         let path = LoadPath(id, within: LoadPath.current)
-        let began = members.map(\.flight.startedAt).min() ?? self.now
-        let deadline = self.service.clock.instant(of: began.after(options.hardDeadline))
+        let fills = members.map { member in
+            let alarm = self.watch(member.flight, member.key, member.hash, options)
+            return BatchFill(fill: self.fill(member, options, loader), alarm: alarm)
+        }
         // Room was taken for each; one task is enough.
         for _ in members.dropFirst() { self.service.loadEnded() }
         self.service.launch {
             await LoadPath.$current.withValue(path) {
                 await withTaskGroup(of: Void.self) { group in
-                    group.addTask {
-                        let context = LoadContext<Value>(
-                            options,
-                            stale: nil,
-                            isBackground: false,
-                            fencingToken: nil,
-                            deadline: deadline
-                        )
-                        let result: Result<[Key: Value], any Error>
-                        do {
-                            result = .success(try await loader(members.map(\.key), context))
-                        } catch {
-                            result = .failure(error)
-                        }
-                        let settings = context.close()
-                        for (member, alarm) in zip(members, alarms) {
-                            self.service.timers.cancel(alarm)
-                            let own = result.map { values in values[member.key].map { .value($0) } ?? Content.notFound }
-                            let landing = Landing(own, settings)
-                            self.land(member.flight, member.key, member.hash, landing, isBackground: false)
-                            member.flight.stop.wake(.finished)
+                    group.addTask { await self.load(fills, options, loader) }
+                    // As long as anybody waits for one of the keys, the load goes on.
+                    await withDiscardingTaskGroup { waits in
+                        for one in fills {
+                            waits.addTask {
+                                _ = await one.fill.flight.stop.wait()
+                                await one.fill.hold.letGo()
+                            }
                         }
                     }
-                    // As long as anybody waits for one of the keys, the load goes on.
-                    for member in members { _ = await member.flight.stop.wait() }
                     group.cancelAll()
                 }
             }
         }
+    }
+
+    /// One of the keys, as if it were loaded alone.
+    private func fill(_ member: BatchMember, _ options: CacheOptions, _ loader: @escaping BatchLoader) -> Fill {
+        Fill(
+            flight: member.flight,
+            key: member.key,
+            hash: member.hash,
+            options: options,
+            stale: nil,
+            isBackground: false,
+            deadline: self.service.clock.instant(of: member.flight.startedAt.after(options.hardDeadline)),
+            loader: { context in
+                guard let value = try await loader([member.key], context)[member.key] else { throw NotFound() }
+                return value
+            }
+        )
     }
 }

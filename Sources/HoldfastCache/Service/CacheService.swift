@@ -36,7 +36,7 @@ public final class CacheService: Sendable {
     typealias Job = @Sendable () async -> Void
 
     let configuration: CacheServiceConfiguration
-    let locks: LockService?
+    let locks: GuardedLocks?
     let tier: GuardedTier?
     let bus: BusPort?
     let clock: CacheClock
@@ -74,9 +74,9 @@ public final class CacheService: Sendable {
     ) throws(CacheError) {
         try configuration.validate()
         self.configuration = configuration
-        self.locks = locks
-        self.observer = observer
         let time = CacheClock(clock)
+        self.locks = locks.map { GuardedLocks($0, clock: time) }
+        self.observer = observer
         self.clock = time
         self.timers = CacheTimers(time)
         var generator = generator
@@ -143,6 +143,12 @@ public final class CacheService: Sendable {
     public func statistics() -> [String: CacheStatistics] {
         self.state.withLock { $0.caches }.mapValues { $0.statistics() }
     }
+
+    /// Whether messages of other processes come.
+    ///
+    /// While they do not, what is in the memory of shared caches is checked against the tier every
+    /// ``CacheServiceConfiguration/sweepInterval``. `false` without a bus.
+    public var isListening: Bool { self.bus?.isListening ?? false }
 
     // MARK: - For caches
 

@@ -50,16 +50,13 @@ final class BusPort: Sendable {
     func run(_ onNews: @escaping @Sendable (News) -> Void) async throws {
         let (events, input) = AsyncStream<CacheBusEvent>.makeStream(bufferingPolicy: .bufferingOldest(Self.mostEvents))
         let subscription = self.bus.subscribe { event in
-            switch event {
-            case .listening: self.listening.store(true, ordering: .relaxed)
-            case .interrupted: self.listening.store(false, ordering: .relaxed)
-            case .message: break
-            }
+            if case .interrupted = event { self.listening.store(false, ordering: .relaxed) }
             if case .dropped = input.yield(event) { self.hasDropped.store(true, ordering: .relaxed) }
         }
         defer {
             subscription.cancel()
             input.finish()
+            self.listening.store(false, ordering: .relaxed)
         }
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await self.bus.run() }
@@ -96,7 +93,13 @@ final class BusPort: Sendable {
         for await event in events {
             if self.hasDropped.exchange(false, ordering: .relaxed) { onNews(.missing) }
             switch event {
-            case .listening, .interrupted: onNews(.missing)
+            case .listening:
+                onNews(.missing)
+                // From here on, what is in memory is believed.
+                self.listening.store(true, ordering: .relaxed)
+            case .interrupted:
+                self.listening.store(false, ordering: .relaxed)
+                onNews(.missing)
             case .message(let bytes):
                 guard let message = BusMessage(bytes) else {
                     onNews(.missing)

@@ -67,22 +67,29 @@ extension Cache {
 
     /// Looks into the tier, and counts what is there.
     private func look(_ link: SharedLink<Key, Value>, _ text: String) async -> SharedLink<Key, Value>.Look {
-        let (look, isUnreadable) = await link.look(text)
+        let finding = await link.look(text)
+        self.count(finding)
+        return finding.look
+    }
+
+    /// Counts what a look into the tier gave.
+    func count(_ finding: SharedLink<Key, Value>.Finding) {
         self.counts.withLock { counts in
-            switch look {
+            switch finding.look {
             case .found: counts.tierHits &+= 1
             case .nothing: counts.tierMisses &+= 1
             case .unavailable: counts.tierFailures &+= 1
             }
-            if isUnreadable { counts.unreadable &+= 1 }
+            if finding.isUnreadable { counts.unreadable &+= 1 }
         }
-        if isUnreadable { self.service.observe(.unreadable(cache: self.name)) }
-        if case .unavailable(let error) = look { self.service.observe(.tierFailed(cache: self.name, error: error)) }
-        return look
+        if finding.isUnreadable { self.service.observe(.unreadable(cache: self.name)) }
+        if case .unavailable(let error) = finding.look {
+            self.service.observe(.tierFailed(cache: self.name, error: error))
+        }
     }
 
     /// What the callers get without a load, if there is something.
-    private func usable(_ look: SharedLink<Key, Value>.Look, _ fill: Fill) -> Landing<Value>? {
+    func usable(_ look: SharedLink<Key, Value>.Look, _ fill: Fill) -> Landing<Value>? {
         switch look {
         case .nothing: return nil
         case .found(let value):
@@ -110,7 +117,7 @@ extension Cache {
         }
     }
 
-    private func landing(of value: TierValue<Value>, _ fill: Fill) -> Landing<Value> {
+    func landing(of value: TierValue<Value>, _ fill: Fill) -> Landing<Value> {
         var settings = self.settings(fill)
         settings.options.tags = Set(value.terms.tags)
         settings.entityTag = value.terms.entityTag
@@ -124,7 +131,7 @@ extension Cache {
         LoadContext<Value>.Settings(options: fill.options)
     }
 
-    private func failure(_ error: any Error, _ fill: Fill) -> Landing<Value> {
+    func failure(_ error: any Error, _ fill: Fill) -> Landing<Value> {
         Landing(.failure(error), self.settings(fill))
     }
 
@@ -186,7 +193,7 @@ extension Cache {
         while !Task.isCancelled {
             let reasons = await watch.slot.wait()
             guard !reasons.contains(.cancelled) else { return nil }
-            if case .found(let value) = await link.look(text).0, value.standing == .fresh { return .filled(value) }
+            if case .found(let value) = await link.look(text).look, value.standing == .fresh { return .filled(value) }
         }
         return nil
     }
@@ -224,6 +231,16 @@ extension Cache {
         _ look: SharedLink<Key, Value>.Look,
         _ error: any Error
     ) async -> Landing<Value> {
+        if let landing = self.landing(withoutLock: error, fill, look) { return landing }
+        return await self.load(fill, link, text, look, lease: nil)
+    }
+
+    /// What callers get when the lock service does not work; `nil` when the key is loaded all the same.
+    func landing(
+        withoutLock error: any Error,
+        _ fill: Fill,
+        _ look: SharedLink<Key, Value>.Look
+    ) -> Landing<Value>? {
         guard !Task.isCancelled else { return self.failure(CancellationError(), fill) }
         switch fill.options.lockOutage {
         case .proceedLocally: break
@@ -239,7 +256,7 @@ extension Cache {
         }
         self.counts.withLock { $0.unlockedFills &+= 1 }
         self.service.observe(.unlockedFill(cache: self.name, error: error))
-        return await self.load(fill, link, text, look, lease: nil)
+        return nil
     }
 
     /// The value that is there though it is not fresh, in memory or in the tier.
@@ -276,17 +293,42 @@ extension Cache {
         lease: Lease?
     ) async -> Landing<Value> {
         var landing = await self.load(fill, stale: self.stale(fill, look), token: lease?.fencingToken)
+        guard let write = self.offer(&landing, fill, link, text, look, lease) else { return landing }
+        do {
+            landing.note(try await link.tier.ask({ try await $0.write([write], in: link.namespace) }).first, text)
+        } catch {
+            self.noteTierFailure(error)
+            landing.version = look.place?.version
+        }
+        return landing
+    }
+
+    func noteTierFailure(_ error: any Error) {
+        self.counts.withLock { $0.tierFailures &+= 1 }
+        self.service.observe(.tierFailed(cache: self.name, error: error))
+    }
+
+    /// What is to be written to the tier of what a loader gave; `nil` when that is nothing.
+    func offer(
+        _ landing: inout Landing<Value>,
+        _ fill: Fill,
+        _ link: SharedLink<Key, Value>,
+        _ text: String,
+        _ look: SharedLink<Key, Value>.Look,
+        _ lease: Lease?
+    ) -> TierWrite? {
         guard let content = try? landing.result.get() else {
-            return self.kept(look, fill, because: .error) ?? landing
+            landing = self.kept(look, fill, because: .error) ?? landing
+            return nil
         }
         let options = landing.settings.options
         let isNegative = content.isNegative
         guard (try? options.validate()) != nil, !landing.settings.isSkipped, let place = look.place,
             !(isNegative && options.negativeTimeToLive == .zero), !fill.flight.isSuperseded
-        else { return landing }
+        else { return nil }
         let now = self.service.clock.now
         // After its time, tombstones of removals may be gone.
-        guard now <= fill.flight.startedAt.after(fill.options.hardDeadline) else { return landing }
+        guard now <= fill.flight.startedAt.after(fill.options.hardDeadline) else { return nil }
         var generator = SystemRandomNumberGenerator()
         let loadTime = now - fill.flight.startedAt
         let lifetime = Lifetime(options, isNegative: isNegative, now: now, loadTime: loadTime, using: &generator)
@@ -300,27 +342,25 @@ extension Cache {
         )
         let condition = TierWrite.Condition.version(place.version)
         let token = lease?.fencingToken.rawValue ?? 0
-        guard
-            let write = try? link.write(content, text, terms, mark: place.mark, if: condition, token: token)
-        else {
-            self.counts.withLock { $0.unshared &+= 1 }
-            self.service.observe(.unshared(cache: self.name))
-            landing.version = place.version
-            return landing
+        if let write = try? link.write(content, text, terms, mark: place.mark, if: condition, token: token) {
+            return write
         }
-        do {
-            switch try await link.tier.ask({ try await $0.write([write], in: link.namespace) }).first {
-            case .written(let version):
-                landing.version = version
-                landing.change = .refreshed(key: text, version: version)
-            case .refused: landing.isOvertaken = true
-            case nil: break
-            }
-        } catch {
-            self.counts.withLock { $0.tierFailures &+= 1 }
-            self.service.observe(.tierFailed(cache: self.name, error: error))
-            landing.version = place.version
+        self.counts.withLock { $0.unshared &+= 1 }
+        self.service.observe(.unshared(cache: self.name))
+        landing.version = place.version
+        return nil
+    }
+}
+
+extension Landing {
+    /// Takes note of what the tier said to the write.
+    mutating func note(_ reply: TierWriteReply?, _ text: String) {
+        switch reply {
+        case .written(let version)?:
+            self.version = version
+            self.change = .refreshed(key: text, version: version)
+        case .refused?: self.isOvertaken = true
+        case nil: break
         }
-        return landing
     }
 }

@@ -25,7 +25,7 @@ extension SharedCache {
         let watch = self.link.watches.begin(text)
         defer { self.link.watches.end(text, watch) }
         let stamp = self.memory.generations.stamp
-        switch await self.link.look(text).0 {
+        switch await self.link.look(text).look {
         case .nothing: return nil
         case .unavailable(let error): throw error
         case .found(let found):
@@ -100,7 +100,7 @@ extension SharedCache {
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<Self.mostAttempts {
             let stamp = self.memory.generations.stamp
-            let look = await self.link.look(text).0
+            let look = await self.link.look(text).look
             if case .unavailable(let error) = look { throw error }
             var old: Value?
             if case .found(let found) = look, found.standing == .fresh, case .value(let value) = found.content {
@@ -202,7 +202,7 @@ extension SharedCache {
         var pauses = Self.pauses
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<Self.mostAttempts {
-            let look = await self.link.look(text).0
+            let look = await self.link.look(text).look
             switch look {
             case .unavailable(let error): throw error
             case .nothing: return

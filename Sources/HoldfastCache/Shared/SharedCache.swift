@@ -79,6 +79,41 @@ public final class SharedCache<Key: CacheKey, Value: Sendable>: Sendable {
         try await self.memory.value(for: key, options: options) { _ in try await loader() }
     }
 
+    /// The values of several keys; those that are neither in memory nor in the tier are loaded together.
+    ///
+    /// One call of the loader gets the keys that nobody has and no other process is loading. One look into the tier for
+    /// all, their locks at the same time, another look, one write.
+    ///
+    /// - Parameters:
+    ///   - keys: The keys, in any order and any number.
+    ///   - options: How the entries live; `nil` for as the cache says.
+    ///   - loader: Loads the missing ones; keys that it leaves out have no value.
+    /// - Returns: The values of the keys that have one.
+    /// - Throws: As ``Cache/values(for:options:loader:)-(_,_,BatchLoader)``.
+    public func values(
+        for keys: some Sequence<Key>,
+        options: CacheOptions? = nil,
+        loader: @escaping Cache<Key, Value>.BatchLoader
+    ) async throws -> [Key: Value] {
+        try await self.memory.values(for: keys, options: options, loader: loader)
+    }
+
+    /// The values of several keys, loaded if need be by a loader that has nothing more to say about them.
+    ///
+    /// - Parameters:
+    ///   - keys: The keys.
+    ///   - options: How the entries live; `nil` for as the cache says.
+    ///   - loader: Loads the missing ones.
+    /// - Returns: The values of the keys that have one.
+    /// - Throws: As ``Cache/values(for:options:loader:)-(_,_,BatchLoader)``.
+    public func values(
+        for keys: some Sequence<Key>,
+        options: CacheOptions? = nil,
+        loader: @escaping @Sendable ([Key]) async throws -> [Key: Value]
+    ) async throws -> [Key: Value] {
+        try await self.memory.values(for: keys, options: options) { keys, _ in try await loader(keys) }
+    }
+
     /// The value of a key, if a fresh one is in this process' memory.
     ///
     /// - Parameter key: The key.

@@ -39,47 +39,88 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         }
     }
 
+    /// What a look gave for one key.
+    struct Finding: Sendable {
+        var look: Look
+        /// Whether something is there that is not an entry of this cache.
+        var isUnreadable = false
+    }
+
     /// Looks what the tier has for a key.
     ///
     /// One round trip, and one more for an entry with tags.
     ///
     /// - Parameter text: What the key is called.
     /// - Returns: What there is.
-    func look(_ text: String) async -> (Look, isUnreadable: Bool) {
-        do {
-            let (entry, marks) = try await self.tier.ask { tier in
-                let reading = try await tier.read([text], in: self.namespace)
-                return (reading.entries.first ?? .absent, reading.marks)
+    func look(_ text: String) async -> Finding {
+        await self.look([text]).first ?? Finding(look: .nothing(TierPlace(version: 0, mark: 0)))
+    }
+
+    /// Looks what the tier has for several keys.
+    ///
+    /// One round trip for each ``CacheLimits/maximumBatch`` of them, and one more where entries have tags.
+    ///
+    /// - Parameter texts: What the keys are called.
+    /// - Returns: What there is for each, in order.
+    func look(_ texts: [String]) async -> [Finding] {
+        var findings: [Finding] = []
+        for start in stride(from: 0, to: texts.count, by: CacheLimits.maximumBatch) {
+            let some = Array(texts[start..<min(start + CacheLimits.maximumBatch, texts.count)])
+            do {
+                findings += try await self.lookOnce(some)
+            } catch {
+                findings += some.map { _ in Finding(look: .unavailable(error)) }
             }
-            return try await self.use(entry, text, marks)
-        } catch {
-            return (.unavailable(error), false)
+        }
+        return findings
+    }
+
+    private func lookOnce(_ texts: [String]) async throws -> [Finding] {
+        let reading = try await self.tier.ask { try await $0.read(texts, in: self.namespace) }
+        let opened = zip(reading.entries, texts).map { self.open($0, $1) }
+        var tags = Set<String>()
+        for case .envelope(let envelope) in opened { tags.formUnion(envelope.tags) }
+        var tagMarks: [String: UInt64] = [:]
+        let all = Array(tags)
+        for start in stride(from: 0, to: all.count, by: CacheLimits.maximumBatch) {
+            let some = Array(all[start..<min(start + CacheLimits.maximumBatch, all.count)])
+            let marks = try await self.tier.ask { try await $0.marks(of: some, in: self.namespace) }
+            for (tag, mark) in zip(some, marks) { tagMarks[tag] = mark }
+        }
+        return zip(zip(reading.entries, opened), texts).map { pair, text in
+            let place = TierPlace(version: pair.0.version, mark: reading.marks.current)
+            guard case .envelope(let envelope) = pair.1 else {
+                return Finding(look: .nothing(place), isUnreadable: pair.1 == .unreadable)
+            }
+            guard reading.marks.admits(text, since: envelope.mark),
+                envelope.tags.allSatisfy({ tagMarks[$0] ?? 0 <= envelope.mark })
+            else { return Finding(look: .nothing(place)) }
+            guard let content = try? self.content(envelope) else {
+                return Finding(look: .nothing(place), isUnreadable: true)
+            }
+            let value = TierValue(
+                content: content,
+                terms: EntryTerms(envelope),
+                age: pair.0.age.nanoseconds,
+                place: place,
+                mark: envelope.mark
+            )
+            return Finding(look: .found(value))
         }
     }
 
-    /// Makes of an entry of the tier what the cache can use.
-    func use(_ entry: TierEntry, _ text: String, _ marks: TierMarks) async throws -> (Look, isUnreadable: Bool) {
-        let place = TierPlace(version: entry.version, mark: marks.current)
-        guard let payload = entry.payload else { return (.nothing(place), false) }
+    private enum Opened: Equatable {
+        case nothing, unreadable
+        case envelope(Envelope)
+    }
+
+    private func open(_ entry: TierEntry, _ text: String) -> Opened {
+        guard let payload = entry.payload else { return .nothing }
         guard
             let envelope = try? Envelope(payload, for: text, in: self.namespace, limit: self.maximumValue),
             envelope.codec == self.codec.id
-        else { return (.nothing(place), true) }
-        guard marks.admits(text, since: envelope.mark) else { return (.nothing(place), false) }
-        if !envelope.tags.isEmpty {
-            let tagMarks = try await self.tier.ask { try await $0.marks(of: envelope.tags, in: self.namespace) }
-            guard tagMarks.allSatisfy({ $0 <= envelope.mark }) else { return (.nothing(place), false) }
-        }
-        guard let content = try? self.content(envelope) else { return (.nothing(place), true) }
-        let terms = EntryTerms(envelope)
-        let value = TierValue(
-            content: content,
-            terms: terms,
-            age: entry.age.nanoseconds,
-            place: place,
-            mark: envelope.mark
-        )
-        return (.found(value), false)
+        else { return .unreadable }
+        return .envelope(envelope)
     }
 
     private func content(_ envelope: Envelope) throws -> Content<Value> {

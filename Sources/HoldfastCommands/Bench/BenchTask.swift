@@ -8,6 +8,8 @@ package enum BenchTask: Sendable, Hashable, ExpressibleByArgument {
     case locks(BenchWorkload)
     /// Reads and writes of a cache.
     case cache(CacheWorkload)
+    /// Many getters of one key.
+    case stampede
 
     /// Reads a name.
     package init?(argument: String) {
@@ -15,6 +17,8 @@ package enum BenchTask: Sendable, Hashable, ExpressibleByArgument {
             self = .locks(workload)
         } else if let workload = CacheWorkload(rawValue: argument) {
             self = .cache(workload)
+        } else if argument == "stampede" {
+            self = .stampede
         } else {
             return nil
         }
@@ -22,6 +26,6 @@ package enum BenchTask: Sendable, Hashable, ExpressibleByArgument {
 
     /// What an error message offers.
     package static var allValueStrings: [String] {
-        BenchWorkload.allCases.map(\.rawValue) + CacheWorkload.allCases.map(\.rawValue)
+        BenchWorkload.allCases.map(\.rawValue) + CacheWorkload.allCases.map(\.rawValue) + ["stampede"]
     }
 }

@@ -17,13 +17,16 @@ package struct BenchCommand: AsyncParsableCommand {
             upgrade: four workers that become exclusive from update. sem16: 16 workers, four permits.
 
             Of the cache's memory, with no store: read100 reads, r75w25 writes at every fourth call, through writes what \
-            it did not find; 100,000 entries fit.
+            it did not find; 100,000 entries fit. Of a cache that processes share on a Redis, stampede: getters of one key \
+            whose loader takes a while, once and all at the same moment, or with --expiry again and again.
 
             holdfast bench --workload par64 --seconds 10 --store redis://localhost
             holdfast bench --workload cont16 --processes 4
             holdfast bench --workload par64 --executor loop --store redis://localhost
             holdfast bench --held 100000 --seconds 30 --store redis://localhost
             holdfast bench --workload read100 --threads 2
+            holdfast bench --workload stampede --getters 200 --processes 4 --store redis://localhost
+            holdfast bench --workload stampede --expiry 10s --ttl 1s --processes 4 --store redis://localhost
             """,
         subcommands: [HitRatioCommand.self]
     )
@@ -31,7 +34,7 @@ package struct BenchCommand: AsyncParsableCommand {
     @Option(
         name: .long,
         help:
-            "Of locks: seq1, par64, cont16, rw_mix16, upgrade, sem16. Of the cache: read100, r75w25, through. Default: the first three."
+            "Of locks: seq1, par64, cont16, rw_mix16, upgrade, sem16. Of the cache: read100, r75w25, through, stampede. Default: the first three."
     )
     var workload: BenchTask?
     @Option(name: .long, help: ArgumentHelp("How long to measure each.", valueName: "n"))
@@ -55,6 +58,7 @@ package struct BenchCommand: AsyncParsableCommand {
         )
     )
     var keys: String?
+    @OptionGroup var stampede: StampedeOptions
     @OptionGroup var storage: StoreOptions
 
     /// Makes the command, for the parser.
@@ -70,6 +74,12 @@ package struct BenchCommand: AsyncParsableCommand {
         }
         if case .cache(let workload) = self.workload { return try await self.measure(workload) }
         let url = try self.store()
+        if case .stampede = self.workload {
+            let figures = try await self.interruptible {
+                try await self.stampede.measure(on: url, processes: self.processes)
+            }
+            return try Output.line(figures.text)
+        }
         if let held = self.held { return try await self.measure(held: held, on: url) }
         var workloads = BenchWorkload.usual
         if case .locks(let workload) = self.workload { workloads = [workload] }

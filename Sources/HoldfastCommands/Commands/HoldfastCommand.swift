@@ -24,7 +24,8 @@ package struct HoldfastCommand: AsyncParsableCommand {
             ListCommand.self, ShowCommand.self, WhyCommand.self, GraphCommand.self, WatchCommand.self,
             RevokeCommand.self,
             DoctorCommand.self,
-            BenchCommand.self, BenchWorkerCommand.self, DemoCommand.self, DemoWorkerCommand.self,
+            BenchCommand.self, BenchWorkerCommand.self, StampedeWorkerCommand.self, DemoCommand.self,
+            DemoWorkerCommand.self,
         ]
     )
 
