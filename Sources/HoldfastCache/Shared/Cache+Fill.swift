@@ -50,7 +50,9 @@ extension Cache {
         var turn = await self.turn(fill, link, text, watch, waits: !fill.isBackground)
         if case .busy = turn, !self.leaves(fill) { turn = await self.turn(fill, link, text, watch, waits: true) }
         switch turn {
-        case .filled(let value): return self.landing(of: value, fill)
+        case .filled(let value):
+            self.counts.withLock { $0.tierHits &+= 1 }
+            return self.landing(of: value, fill)
         case .busy: return Landing(.failure(CancellationError()), self.settings(fill), from: .elsewhere)
         case .unlocked: return await self.load(fill, link, text, first, lease: nil)
         case .lease(let lease):

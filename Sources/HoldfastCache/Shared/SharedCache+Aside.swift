@@ -25,7 +25,9 @@ extension SharedCache {
         let watch = self.link.watches.begin(text)
         defer { self.link.watches.end(text, watch) }
         let stamp = self.memory.generations.stamp
-        switch await self.link.look(text).look {
+        let finding = await self.link.look(text)
+        self.memory.count(finding)
+        switch finding.look {
         case .nothing: return nil
         case .unavailable(let error): throw error
         case .found(let found):

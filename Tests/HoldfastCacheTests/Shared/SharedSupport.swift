@@ -90,14 +90,16 @@ func withNodes(
     options: CacheOptions = tenSeconds,
     hasBus: Bool = true,
     hasLocks: Bool = true,
-    configure: (inout CacheConfiguration<String, String>) -> Void = { _ in },
+    fillLease: Duration = .seconds(5),
+    maximumSharedValue: Int = 1 << 20,
     _ body: (Shared, [Node]) async throws -> Void
 ) async throws {
     let shared = Shared()
     let nodes = try (0..<count).map { _ in
         try Node(shared, hasBus: hasBus, hasLocks: hasLocks) {
             $0.options = options
-            configure(&$0)
+            $0.fillLease = fillLease
+            $0.maximumSharedValue = maximumSharedValue
         }
     }
     try await withThrowingTaskGroup(of: Void.self) { group in
@@ -108,5 +110,20 @@ func withNodes(
         defer { group.cancelAll() }
         if hasBus { #expect(await eventually { nodes.allSatisfy(\.caches.isListening) }) }
         try await body(shared, nodes)
+        group.cancelAll()
+        // Calls that nobody answers end by the clock.
+        try await ticking(shared.clock) { try await group.waitForAll() }
     }
+}
+
+/// Does something while time passes.
+func ticking<Result>(_ clock: ManualClock, _ body: () async throws -> Result) async rethrows -> Result {
+    let ticks = Task {
+        while !Task.isCancelled {
+            clock.advance(by: .milliseconds(50))
+            try await Task.sleep(for: .milliseconds(1))
+        }
+    }
+    defer { ticks.cancel() }
+    return try await body()
 }
