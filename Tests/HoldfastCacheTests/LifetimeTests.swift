@@ -139,6 +139,32 @@ struct LifetimeTests {
         }
     }
 
+    @Test("a refresh that fails again and again does not end refreshing (caffeine 1807)")
+    func failingRefreshes() async throws {
+        let clock = ManualClock()
+        try await withCache(
+            clock: clock,
+            options: CacheOptions().with {
+                $0.timeToLive = .seconds(100)
+                $0.jitter = 0
+                $0.refreshAhead = .after(fraction: 0.5)
+                $0.errorBackoff = .seconds(1)
+            }
+        ) { cache in
+            let runs = Counter()
+            try cache.set("v1", for: "k")
+            clock.advance(by: .seconds(51))
+            for failure in 1...5 {
+                #expect(try await cache.value(for: "k") { throw Failure(number: runs.next()) } == "v1")
+                #expect(await eventually { cache.statistics().loadFailures == UInt64(failure) })
+                clock.advance(by: .seconds(2))
+            }
+            #expect(runs.value == 5)
+            #expect(try await cache.value(for: "k") { "v2" } == "v1")
+            #expect(await eventually { cache.cached("k") == "v2" })
+        }
+    }
+
     @Test("who will not wait gets the stale value, and the load goes on and is stored once")
     func softDeadline() async throws {
         let clock = ManualClock()

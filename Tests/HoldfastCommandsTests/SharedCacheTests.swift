@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import Holdfast
+import HoldfastCache
+import HoldfastCommands
+import HoldfastCore
+import HoldfastRedis
+import HoldfastRedisCache
+import HoldfastTesting
+import Synchronization
+import Testing
+
+/// Real processes that share a cache on a real Redis.
+@Suite("Processes that share a cache", .timeLimit(.minutes(2)))
+struct SharedCacheTests {
+    private let directory: TestDirectory
+    private let server: RedisServer
+
+    init() async throws {
+        self.directory = try TestDirectory()
+        self.server = try await RedisServer()
+    }
+
+    @Test("four processes with fifty getters each load a cold key once (spring-data-redis 1670, laravel 60920)")
+    func cold() async throws {
+        for _ in 0..<3 {
+            let result = try await HoldfastProcess.run(
+                ["bench", "--workload", "stampede", "--getters", "200", "--processes", "4", "--load-time", "300ms"],
+                in: self.directory,
+                variables: ["HOLDFAST_STORE": self.server.url]
+            )
+            #expect(result.status == 0, "\(result.errors)")
+            #expect(result.output.contains(#""loads":1,"#) && !result.output.contains("failures"), "\(result.output)")
+        }
+    }
+
+    @Test("while the key expires again and again, it is loaded at most once each time")
+    func expiry() async throws {
+        let result = try await HoldfastProcess.run(
+            [
+                "bench", "--workload", "stampede", "--getters", "64", "--processes", "4", "--load-time", "100ms",
+                "--expiry", "3s", "--ttl", "500ms",
+            ],
+            in: self.directory,
+            variables: ["HOLDFAST_STORE": self.server.url]
+        )
+        #expect(result.status == 0, "\(result.errors)")
+        let loads = try #require(Self.number("loads", in: result.output))
+        // A life is 450 to 550 ms and begins when a load has ended.
+        #expect(loads >= 2 && loads <= 7, "\(result.output)")
+    }
+
+    @Test("when the process that loads is killed, another loads within its lease (dogpile 261)")
+    func killed() async throws {
+        try await self.withCache { cache in
+            let leader = try self.loader("k", for: .seconds(60))
+            try await eventually { try self.isLocked("k") }
+            // Its lease is renewed from now on.
+            try await Task.sleep(for: .seconds(2))
+            try await leader.signal(SIGKILL)
+            let start = ContinuousClock.now
+            let waiters = (0..<10).map { _ in Task { try await cache.value(for: "k") { "new" } } }
+            for waiter in waiters { #expect(try await waiter.value == "new") }
+            let time = start.duration(to: .now)
+            // The lease, 100 ms, and what a busy machine needs.
+            #expect(time < Self.fillLease + .milliseconds(100) + .milliseconds(500), "\(time)")
+            #expect(cache.statistics().loads == 1)
+        }
+    }
+
+    @Test("what a process loads that was stopped beyond its lease is refused (cache.md C10, laravel 26213)")
+    func stopped() async throws {
+        try await self.withCache { cache in
+            let keys = (0..<5).map { "k\($0)" }
+            let leaders = try keys.map { try self.loader($0, for: .seconds(4)) }
+            try await eventually { try keys.allSatisfy { try self.isLocked($0) } }
+            for leader in leaders { try await leader.signal(SIGSTOP) }
+            let isAwake = Flag()
+            try await withThrowingTaskGroup(of: String.self) { group in
+                for key in keys {
+                    group.addTask {
+                        try await cache.value(for: key) {
+                            // The first one wakes up while the second one holds the lock of this key.
+                            while key == keys[0], !isAwake.isUp {
+                                try await Task.sleep(for: .milliseconds(5))
+                            }
+                            return "new"
+                        }
+                    }
+                }
+                for _ in keys.dropFirst() { #expect(try await group.next() == "new") }
+                for leader in leaders { try await leader.signal(SIGCONT) }
+                for leader in leaders { #expect(await leader.end().status == 0) }
+                #expect(try self.isLocked(keys[0]))
+                isAwake.raise()
+                #expect(try await group.next() == "new")
+            }
+            for key in keys { #expect(try await cache.get(key) == "new") }
+        }
+    }
+
+    // MARK: - Help
+
+    /// The default, which the worker has.
+    private static let fillLease: Duration = .seconds(5)
+
+    /// A process that asks for a key of the same cache and loads it for a while.
+    private func loader(_ key: String, for time: Duration) throws -> HoldfastProcess {
+        try HoldfastProcess(
+            [
+                "stampede-worker", key, "1", "\(time.nanoseconds)", "0", "\(Duration.seconds(60).nanoseconds)",
+                "\(BootTime.now)", self.directory.fresh("log"),
+            ],
+            in: self.directory,
+            variables: ["HOLDFAST_STORE": self.server.url]
+        )
+    }
+
+    private func isLocked(_ key: String) throws -> Bool {
+        try self.server.execute("EXISTS", "cache/bench/\(key)").contains("1")
+    }
+
+    /// The cache that the workers have, in this process.
+    private func withCache(_ body: @escaping @Sendable (SharedCache<String, String>) async throws -> Void) async throws
+    {
+        let store = try RedisLockStore(configuration: try RedisConfiguration(url: self.server.url))
+        let redis = try RedisCacheConnection(configuration: try RedisConfiguration(url: self.server.url))
+        try await withLockService(store: store) { locks in
+            let caches = try CacheService(tier: RedisCacheTier(redis), bus: RedisCacheBus(redis), locks: locks)
+            let cache = try caches.sharedCache("bench", of: String.self, keyedBy: String.self) {
+                $0.options.timeToLive = .seconds(60)
+                $0.fillLease = Self.fillLease
+            }
+            try await withCacheService(caches) { _ in try await body(cache) }
+        }
+    }
+
+    private static func number(_ name: String, in line: String) -> Int? {
+        guard let start = line.firstRange(of: "\"\(name)\":")?.upperBound else { return nil }
+        return Int(line[start...].prefix { $0.isNumber })
+    }
+}
+
+/// Says once that something has happened.
+private final class Flag: Sendable {
+    private let state = Atomic(false)
+
+    var isUp: Bool { self.state.load(ordering: .acquiring) }
+
+    func raise() { self.state.store(true, ordering: .releasing) }
+}
