@@ -5,12 +5,13 @@ import HoldfastCache
 /// What lies at the key of an entry: a head that can be read in `redis-cli`, and the envelope.
 ///
 /// ```
-/// HFC1V 1763914407000000 00000000000000000042⏎ENVELOPE                     an entry: version, token
-/// HFC1T 1763914407000001 00000000000000000000⏎                             a tombstone
-/// HFC1G 1763914407000002 00000000000000000042 1763914408000000⏎ENVELOPE    an entry, then the tombstone it replaced
+/// HFC1V 1763914407000000 00000000000000000042 1763914406000000⏎ENVELOPE
+/// HFC1T 1763914407000001 00000000000000000000 1763914407000001⏎
+/// HFC1G 1763914407000002 00000000000000000042 1763914407000001 1763914408000000⏎ENVELOPE
 /// ```
 ///
-/// The third is an entry that was written over a tombstone and ends before it would have: it ends at the time it names,
+/// The numbers are version, token and ground: the version on the condition of which it was written, so that who saw that
+/// version too, and has a higher token, may write over it. The first is an entry, the second a tombstone. The third is an entry that was written over a tombstone and ends before it would have: it ends at the time it names,
 /// by the server's clock, and the key goes on as the tombstone, so that a writer from before the removal is still refused.
 /// Anything else at the key is not ours.
 struct CacheRecord: Sendable, Hashable {
@@ -22,7 +23,9 @@ struct CacheRecord: Sendable, Hashable {
     }
 
     /// How long the longest head is.
-    static let longestHead = 61
+    static let longestHead = 78
+    /// How long the others are.
+    private static let head = 61
     /// Above this, scripts cannot add 1.
     static let highestVersion: UInt64 = 9_007_199_254_740_990
 
@@ -33,16 +36,17 @@ struct CacheRecord: Sendable, Hashable {
 
     /// Reads what is at a key; `nil` when it is empty or not ours.
     init?(_ bytes: [UInt8]) {
-        guard bytes.count >= 44, bytes[0..<4].elementsEqual("HFC1".utf8), bytes[5] == UInt8(ascii: " "),
+        guard bytes.count >= Self.head, bytes[0..<4].elementsEqual("HFC1".utf8), bytes[5] == UInt8(ascii: " "),
             let version = Self.decimal(bytes[6..<22]), version <= Self.highestVersion,
-            bytes[22] == UInt8(ascii: " "), let token = Self.decimal(bytes[23..<43])
+            bytes[22] == UInt8(ascii: " "), let token = Self.decimal(bytes[23..<43]),
+            bytes[43] == UInt8(ascii: " "), Self.decimal(bytes[44..<60]) != nil
         else { return nil }
         let head: Int
         switch bytes[4] {
-        case UInt8(ascii: "V"): (self.kind, head) = (.entry, 44)
-        case UInt8(ascii: "T"): (self.kind, head) = (.tombstone, 44)
+        case UInt8(ascii: "V"): (self.kind, head) = (.entry, Self.head)
+        case UInt8(ascii: "T"): (self.kind, head) = (.tombstone, Self.head)
         case UInt8(ascii: "G"):
-            guard bytes.count >= Self.longestHead, bytes[43] == UInt8(ascii: " "), Self.decimal(bytes[44..<60]) != nil
+            guard bytes.count >= Self.longestHead, bytes[60] == UInt8(ascii: " "), Self.decimal(bytes[61..<77]) != nil
             else { return nil }
             (self.kind, head) = (.ending, Self.longestHead)
         default: return nil

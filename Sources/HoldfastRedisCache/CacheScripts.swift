@@ -56,23 +56,23 @@ enum CacheScripts {
         \(common)
         local function look(key)
           local head = redis.pcall('GETRANGE', key, 0, \(CacheRecord.longestHead - 1))
-          local was = {kind = 'F', version = 0, text = '0000000000000000', token = ZERO, rest = 0}
+          local was = {kind = 'F', version = 0, text = '0000000000000000', token = ZERO, ground = '', rest = 0}
           if foreign(head) then return was end
           if type(head) == 'table' then return nil, head end
           if head == '' then
             was.kind = 'N'
             return was
           end
-          local kind, version, token = string.match(head, '^HFC1([VT]) (\(d16)) (\(d20))\\n')
+          local kind, version, token, ground = string.match(head, '^HFC1([VT]) (\(d16)) (\(d20)) (\(d16))\\n')
           local ends
           if not kind then
-            version, token, ends = string.match(head, '^HFC1G (\(d16)) (\(d20)) (\(d16))\\n')
+            version, token, ground, ends = string.match(head, '^HFC1G (\(d16)) (\(d20)) (\(d16)) (\(d16))\\n')
             kind = 'G'
           end
           if not version or tonumber(version) > HIGHEST then return was end
           if kind ~= 'V' then was.rest = redis.call('PTTL', key) end
           if kind == 'G' and tonumber(ends) <= now then kind, token = 'T', ZERO end
-          was.kind, was.version, was.text, was.token = kind, tonumber(version), version, token
+          was.kind, was.version, was.text, was.token, was.ground = kind, tonumber(version), version, token, ground
           return was
         end
         local was, failure = look(KEYS[1])
@@ -84,16 +84,24 @@ enum CacheScripts {
     ///
     /// Arguments: `always` or a version of 16 digits, token of 20 digits, time to live in ms, envelope. Gives 1 and the
     /// new version, or 0 and the present one. What follows a tombstone and ends before it leaves the rest of it behind.
+    /// What was written on the same ground under a lower token gives way: its writer had lost the lock.
     static let write = CacheScript(
         """
         \(look)
-        if ARGV[1] ~= 'always' and was.kind ~= 'N' then
-          local isOutdated = was.token ~= ZERO and ARGV[2] ~= ZERO and was.token > ARGV[2]
-          if was.text ~= ARGV[1] or isOutdated then return {0, was.version} end
+        local ground = ARGV[1]
+        if ground ~= 'always' and was.kind ~= 'N' then
+          local areBothHeld = was.token ~= ZERO and ARGV[2] ~= ZERO
+          if areBothHeld and was.token > ARGV[2] then return {0, was.version} end
+          if was.text ~= ground then
+            local givesWay = areBothHeld and was.token < ARGV[2] and was.ground <= ground
+            if not givesWay then return {0, was.version} end
+            ground = was.ground
+          end
         end
         local version = math.max(was.version + 1, now)
+        if ground == 'always' then ground = string.format('%016.0f', version) end
         local life = tonumber(ARGV[3])
-        local head = string.format(' %016.0f ', version) .. ARGV[2]
+        local head = string.format(' %016.0f ', version) .. ARGV[2] .. ' ' .. ground
         if was.rest > life then
           head = 'HFC1G' .. head .. string.format(' %016.0f', now + life * 1000) .. '\\n'
           redis.call('SET', KEYS[1], head .. ARGV[4], 'PX', was.rest)
@@ -111,7 +119,8 @@ enum CacheScripts {
         """
         \(look)
         local version = math.max(was.version + 1, now)
-        local head = string.format('HFC1T %016.0f ', version) .. ZERO .. '\\n'
+        local text = string.format('%016.0f', version)
+        local head = 'HFC1T ' .. text .. ' ' .. ZERO .. ' ' .. text .. '\\n'
         redis.call('SET', KEYS[1], head, 'PX', math.max(tonumber(ARGV[1]), was.rest))
         return version
         """
@@ -124,7 +133,7 @@ enum CacheScripts {
         """
         \(look)
         if was.kind == 'N' or was.kind == 'F' then return '' end
-        if was.kind == 'T' then return 'HFC1T ' .. was.text .. ' ' .. ZERO .. '\\n' end
+        if was.kind == 'T' then return 'HFC1T ' .. was.text .. ' ' .. ZERO .. ' ' .. was.text .. '\\n' end
         return redis.call('GETRANGE', KEYS[1], 0, ARGV[1])
         """
     )

@@ -39,16 +39,16 @@ struct LayoutTests {
         let digits = String(version)
         #expect(digits.count == 16)
         let token = "00000000000000000042"
-        #expect(try bench.ask("", ["GET", "hfc:n:k"]) == "HFC1V \(digits) \(token)\nenvelope")
+        #expect(try bench.ask("", ["GET", "hfc:n:k"]) == "HFC1V \(digits) \(token) \(digits)\nenvelope")
         let life = try #require(Int(try bench.ask("", ["PTTL", "hfc:n:k"])))
         #expect((55_000...60_000).contains(life))
 
         let removed = try await bench.tier.remove(["k"], in: "n", keepFor: .seconds(30))[0]
-        #expect(try bench.ask("", ["GET", "hfc:n:k"]) == "HFC1T \(removed) 00000000000000000000\n")
+        #expect(try bench.ask("", ["GET", "hfc:n:k"]) == "HFC1T \(removed) 00000000000000000000 \(removed)\n")
         let last = try #require(try await bench.tier.put(Make.write("k", "e", life: .seconds(9), token: 42)).version)
         let ending = try bench.ask("", ["GET", "hfc:n:k"])
-        #expect(ending.hasPrefix("HFC1G \(last) \(token) "))
-        #expect(ending.hasSuffix("\ne") && ending.utf8.count == 62)
+        #expect(ending.hasPrefix("HFC1G \(last) \(token) \(last) "))
+        #expect(ending.hasSuffix("\ne") && ending.utf8.count == 79)
         #expect(try #require(Int(try bench.ask("", ["PTTL", "hfc:n:k"]))) > 20_000)
 
         let tag = try await bench.tier.invalidate(.tag("t"), in: "a:b{c}%", keepFor: .seconds(60))
@@ -74,10 +74,13 @@ struct LayoutTests {
         let (version, token) = ("0000000000000009", "00000000000000000007")
         let foreign: [[String]] = [
             ["SET", "plain text"], ["SET", "HFC1V"], ["SET", "HFC1V \(version) \(token)"],
-            ["SET", "HFC1X \(version) \(token)\nx"], ["SET", "HFC2V \(version) \(token)\nx"],
-            ["SET", "HFC1V 000000000000000x \(token)\nx"], ["SET", "HFC1V \(version) 0000000000000000000x\nx"],
-            ["SET", "HFC1V 9999999999999999 \(token)\nx"], ["SET", "HFC1G \(version) \(token)\nx"],
-            ["SET", "HFC1G \(version) \(token) 000000000000000x\nx"], ["SET", "\0\0\0\0"],
+            ["SET", "HFC1X \(version) \(token) \(version)\nx"], ["SET", "HFC2V \(version) \(token) \(version)\nx"],
+            ["SET", "HFC1V 000000000000000x \(token) \(version)\nx"],
+            ["SET", "HFC1V \(version) 0000000000000000000x \(version)\nx"],
+            ["SET", "HFC1V \(version) \(token) 000000000000000x\nx"], ["SET", "HFC1V \(version) \(token)\nx"],
+            ["SET", "HFC1V 9999999999999999 \(token) \(version)\nx"],
+            ["SET", "HFC1G \(version) \(token) \(version)\nx"],
+            ["SET", "HFC1G \(version) \(token) \(version) 000000000000000x\nx"], ["SET", "\0\0\0\0"],
             ["LPUSH", "a"], ["HSET", "a", "b"], ["SADD", "a"], ["ZADD", "1", "a"], ["XADD", "*", "a", "b"],
         ]
         func key(_ number: Int) -> String { "foreign \(number)" }

@@ -6,8 +6,8 @@
 ///
 /// - **Versions** of one key only grow, also over removals, for as long as anybody may still write what it loaded before
 ///   one: a removal leaves a tombstone with a version.
-/// - **A conditional write** is one step: it takes effect only while the key's version and fencing token are what the
-///   writer has seen.
+/// - **A conditional write** is one step: it takes effect only while the key's version is what the writer has seen, or
+///   one that a holder of the lock before him made of it.
 /// - **Marks** of a namespace grow with each invalidation of a tag, of a prefix or of everything. What was loaded under
 ///   an older mark than that of one of its tags is not valid, whoever wrote it and whenever it arrives.
 ///
@@ -162,6 +162,10 @@ public struct TierWrite: Sendable, Hashable {
         case always
         /// While the version is this one (0: nothing was there) or nothing is there any more, and no entry with a higher
         /// fencing token.
+        ///
+        /// Also when what is there now was written since with a lower token above 0, on the condition of this version or
+        /// an older one: by somebody who had lost the lock and was a little faster. What was written over a removal or a
+        /// `set` that the writer has not seen never gives way.
         case version(UInt64)
     }
 

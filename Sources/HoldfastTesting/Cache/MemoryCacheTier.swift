@@ -44,10 +44,20 @@ public final class MemoryCacheTier: CacheTier {
         let version: UInt64
         let writtenAt: ContinuousClock.Instant
         var token: UInt64
+        /// The version on the condition of which it was written.
+        let ground: UInt64
         /// When the entry ends; a tombstone may stay behind.
         let entryEnd: ContinuousClock.Instant
         let end: ContinuousClock.Instant
         let leavesTombstone: Bool
+
+        /// On which ground somebody writes over this who saw a version; `nil` when he may not.
+        func ground(for token: UInt64, _ seen: UInt64) -> UInt64? {
+            let areBothHeld = self.token != 0 && token != 0
+            if areBothHeld, self.token > token { return nil }
+            if self.version == seen { return seen }
+            return areBothHeld && self.token < token && self.ground <= seen ? self.ground : nil
+        }
     }
 
     private struct Mark {
@@ -173,9 +183,15 @@ public final class MemoryCacheTier: CacheTier {
                 writes.map { write in
                     let place = Place(namespace, write.key)
                     let was = state.slot(place, now)
-                    if let was, case .version(let version) = write.condition {
-                        let isOutdated = was.token != 0 && write.token != 0 && was.token > write.token
-                        if was.version != version || isOutdated { return .refused(version: was.version) }
+                    var ground: UInt64?
+                    if case .version(let version) = write.condition {
+                        ground = version
+                        if let was {
+                            guard let allowed = was.ground(for: write.token, version) else {
+                                return .refused(version: was.version)
+                            }
+                            ground = allowed
+                        }
                     }
                     let version = state.next()
                     let end = now.advanced(by: Self.life(write.timeToLive))
@@ -185,6 +201,7 @@ public final class MemoryCacheTier: CacheTier {
                         version: version,
                         writtenAt: now,
                         token: write.token,
+                        ground: ground ?? version,
                         entryEnd: end,
                         end: max(end, tombstone ?? end),
                         leavesTombstone: tombstone.map { $0 > end } ?? false
@@ -212,6 +229,7 @@ public final class MemoryCacheTier: CacheTier {
                         version: version,
                         writtenAt: now,
                         token: 0,
+                        ground: version,
                         entryEnd: now,
                         end: max(end, before ?? end),
                         leavesTombstone: true

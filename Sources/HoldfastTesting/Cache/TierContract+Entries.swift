@@ -170,6 +170,36 @@ extension TierContract {
             let reply = try await bench.put("never there", "stale", if: .version(0))
             guard case .refused = reply else { throw bench.broken("refused", reply, #line) }
         },
+        Case("What was loaded under a lost lock gives way to what its successor loads, if both saw the same") { bench in
+            let seen = try await bench.write("x", "seen", token: 3)
+            let late = try await bench.write("x", "late", if: .version(seen), token: 5)
+            let next = try await bench.write("x", "next", if: .version(seen), token: 7)
+            try bench.check(next > late, "version \(next) after \(late)")
+            // And he who comes still later not to any of them.
+            try bench.equal(try await bench.put("x", "later", if: .version(late), token: 6), .refused(version: next))
+            try bench.equal(try await bench.put("x", "none", if: .version(seen), token: 0), .refused(version: next))
+            let last = try await bench.write("x", "last", if: .version(seen), token: 8)
+            try bench.equal(try await bench.read("x"), TierEntry(payload: Array("last".utf8), version: last))
+            // Where nothing was.
+            try await bench.write("y", "late", if: .version(0), token: 5)
+            try await bench.write("y", "next", if: .version(0), token: 7)
+        },
+        Case("What was written over a change that a writer has not seen never gives way to him") { bench in
+            let seen = try await bench.write("x", "seen", token: 3)
+            let removed = try await bench.remove("x")
+            let after = try await bench.write("x", "after", if: .version(removed), token: 5)
+            try bench.equal(try await bench.put("x", "stale", if: .version(seen), token: 7), .refused(version: after))
+            let set = try await bench.write("x", "set")
+            let loaded = try await bench.write("x", "loaded", if: .version(set), token: 5)
+            try bench.equal(try await bench.put("x", "stale", if: .version(after), token: 7), .refused(version: loaded))
+            let plain = try await bench.write("x", "plain", token: 5)
+            try bench.equal(try await bench.put("x", "stale", if: .version(loaded), token: 7), .refused(version: plain))
+            // Nor once a late one has been written over.
+            let late = try await bench.write("x", "late", if: .version(plain), token: 6)
+            let next = try await bench.write("x", "next", if: .version(plain), token: 7)
+            try bench.check(next > late, "version \(next) after \(late)")
+            try bench.equal(try await bench.put("x", "stale", if: .version(loaded), token: 9), .refused(version: next))
+        },
         Case("An entry that ends before the tombstone it was written over leaves the rest of it behind") { bench in
             let seen = try await bench.write("x", "1")
             let removed = try await bench.remove("x")
