@@ -238,7 +238,9 @@ let package = Package(
         ),
         .testTarget(
             name: "HoldfastRedisCacheTests",
-            dependencies: ["HoldfastCore", "HoldfastCache", "HoldfastRedis", "HoldfastRedisCache", "HoldfastTesting"],
+            dependencies: [
+                "HoldfastCore", "Holdfast", "HoldfastCache", "HoldfastRedis", "HoldfastRedisCache", "HoldfastTesting",
+            ],
             swiftSettings: strict
         ),
         // One suite of promises, run against every store.

@@ -24,9 +24,15 @@ final class GuardedLocks: Sendable {
 
     /// Waits for a lock.
     ///
+    /// Asks once without waiting first: a store that does not answer is then known after one timeout, while a wait
+    /// outlives outages of seconds. A lock that is free takes one round trip all the same.
+    ///
     /// - Throws: `LockError`, or `CancellationError`.
     func acquire(_ resource: Resource, lease: Duration) async throws -> Lease {
-        try await self.ask { try await self.locks.acquire(resource, lease: lease, label: Self.label) }
+        try await self.ask {
+            if let lease = try await self.locks.tryAcquire(resource, lease: lease, label: Self.label) { return lease }
+            return try await self.locks.acquire(resource, lease: lease, label: Self.label)
+        }
     }
 
     /// What operators see.
