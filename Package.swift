@@ -252,7 +252,10 @@ let package = Package(
         // The real `holdfast` binary, in real processes.
         .testTarget(
             name: "HoldfastCommandsTests",
-            dependencies: ["HoldfastCore", "Holdfast", "HoldfastCommands", "HoldfastTool", "HoldfastTesting"],
+            dependencies: [
+                "HoldfastCore", "Holdfast", "HoldfastCache", "HoldfastRedisCache", "HoldfastCommands", "HoldfastTool",
+                "HoldfastTesting",
+            ],
             swiftSettings: strict
         ),
     ],
