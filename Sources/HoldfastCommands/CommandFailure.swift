@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+package import HoldfastCache
 package import HoldfastCore
 
 /// Why a command ends without success: one line for a person, and the exit code.
@@ -18,6 +19,19 @@ package struct CommandFailure: Error, Sendable {
     /// Makes a failure of an error of the engine.
     package init(_ error: LockError) {
         self.init(Self.status(for: error.code), Self.message(for: error))
+    }
+
+    /// Makes a failure of an error of a cache.
+    package init(_ error: CacheError) {
+        let message = TerminalText.escaped(error.message)
+        switch error.code {
+        case .invalidArgument: self.init(ExitStatus.configuration, message)
+        case .tierUnavailable:
+            self.init(ExitStatus.unavailable, "\(message) (is the store running? `holdfast doctor` says more)")
+        case .tierRefused: self.init(ExitStatus.unavailable, "\(message) (`holdfast doctor` says more)")
+        case .conflict: self.init(ExitStatus.failure, "\(message); try again")
+        default: self.init(ExitStatus.software, message)
+        }
     }
 
     private static func status(for code: LockError.Code) -> Int32 {

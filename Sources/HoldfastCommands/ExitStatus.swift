@@ -8,6 +8,8 @@ package enum ExitStatus {
     package static let failure: Int32 = 1
     /// The command line was not understood.
     package static let usage: Int32 = 64
+    /// Some of what was read is not what it should be.
+    package static let dataError: Int32 = 65
     /// The store could not be reached or refused.
     package static let unavailable: Int32 = 69
     /// Something that must not happen.

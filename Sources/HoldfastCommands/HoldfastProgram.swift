@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Glibc
+import HoldfastCache
 import HoldfastCore
 
 /// The program `holdfast`.
@@ -31,6 +32,8 @@ public enum HoldfastProgram {
         } catch let failure as CommandFailure {
             Self.end(failure)
         } catch let error as LockError {
+            Self.end(CommandFailure(error))
+        } catch let error as CacheError {
             Self.end(CommandFailure(error))
         } catch is CancellationError {
             Self.end(CommandFailure(ExitStatus.signalled(SIGINT)))

@@ -155,7 +155,7 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     /// The lock under which a key is loaded.
-    func resource(_ text: String) -> Resource { Resource(escaping: "cache/\(self.namespace)/\(text)") }
+    func resource(_ text: String) -> Resource { TierInspector.resource(text, in: self.namespace) }
 
     /// Tells the other processes of a change.
     func tell(_ change: BusMessage.Change) { self.bus?.tell(change, in: self.namespace) }

@@ -11,11 +11,11 @@ package struct DemoCommand: AsyncParsableCommand {
         commandName: "demo",
         abstract: "Show several processes that guard one cache, and what happens when they die.",
         discussion: """
-            Workers serve requests from one cache file that indexes a directory and is stale after a second. Whoever \
-            finds it stale rebuilds it under a lock. One worker is killed in the middle of a rebuild, one is stopped \
-            past the end of its lease and continued: its write comes too late and the cache refuses its token. Exits 0 \
-            only if no two workers ever held the lock at once and each expiry was rebuilt exactly once. Needs no \
-            server: without --store and $HOLDFAST_STORE it uses a SQLite file of its own.
+            Workers serve requests by the cache engine from one cache file that indexes a directory and is stale after \
+            a second. Whoever finds it stale rebuilds it under a lock of the store. One worker is killed in the middle of \
+            a rebuild, one is stopped past the end of its lease and continued: its write comes too late and the file \
+            refuses its token. Exits 0 only if no two workers ever held the lock at once and each expiry was rebuilt \
+            exactly once. Needs no server: without --store and $HOLDFAST_STORE it uses a SQLite file of its own.
 
             holdfast demo
             holdfast demo --workers 8 --seconds 30 --store redis://localhost
@@ -113,6 +113,9 @@ package struct DemoWorkerCommand: AsyncParsableCommand {
             scratch: self.scratch,
             end: self.end
         )
-        try await self.storage.withService { service, _ in try await worker.run(on: service) }
+        let leases = worker.leases
+        try await self.storage.withService(observer: leases) { service, _ in
+            try await worker.run(on: service, leases)
+        }
     }
 }

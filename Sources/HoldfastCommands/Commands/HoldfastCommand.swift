@@ -22,7 +22,7 @@ package struct HoldfastCommand: AsyncParsableCommand {
         subcommands: [
             RunCommand.self, ElectCommand.self, AcquireCommand.self, RenewCommand.self, ReleaseCommand.self,
             ListCommand.self, ShowCommand.self, WhyCommand.self, GraphCommand.self, WatchCommand.self,
-            RevokeCommand.self,
+            RevokeCommand.self, CacheCommand.self,
             DoctorCommand.self,
             BenchCommand.self, BenchWorkerCommand.self, StampedeWorkerCommand.self, DemoCommand.self,
             DemoWorkerCommand.self,

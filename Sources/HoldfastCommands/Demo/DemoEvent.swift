@@ -10,8 +10,10 @@ package struct DemoEvent: Sendable, Hashable {
         case wrote
         /// The cache refused the rebuild since it has seen a newer token.
         case refused
-        /// The work under the lock is over. The value is the end of the lease as it was known last.
+        /// The work under the lock is over.
         case leave
+        /// The lock was given back or lost. The value is the end of its lease as it was known last, in boot time.
+        case ended
         /// How many requests this worker has served so far.
         case requests
     }

@@ -88,6 +88,7 @@ package struct DemoRun: Sendable {
         var script = DemoScript(start: start, end: end)
         let log = DemoLog(path: "\(scratch)/log")
         var (events, place, ticks) = ([DemoEvent](), 0, 0)
+        var numbers: [Int32: Int] = [:]
         while true {
             let isOver = children.allSatisfy { $0.process == nil } && BootTime.now > end
             for event in log.events(after: &place) {
@@ -102,7 +103,10 @@ package struct DemoRun: Sendable {
             if isOver { break }
             if ticks % Self.ticksPerLook == 0 {
                 let status = try await service.status(of: DemoWorker.resource(scratch: scratch))
-                try view.state(status, requests: DemoVerdict(events, killed: nil).requests)
+                for (index, child) in children.enumerated() {
+                    if let process = child.process { numbers[process] = index + 1 }
+                }
+                try view.state(status, workers: numbers, requests: DemoVerdict.requests(events))
             }
             ticks += 1
             try await Task.sleep(for: Self.tick, clock: .continuous)
@@ -116,7 +120,7 @@ package struct DemoRun: Sendable {
         case .begin: "worker \(event.worker) rebuilds the cache for expiry \(event.generation), token \(event.token)"
         case .wrote: "worker \(event.worker) wrote it"
         case .refused: "worker \(event.worker) is REFUSED by the cache: a newer token than \(event.token) was there"
-        case .leave, .requests: nil
+        case .leave, .ended, .requests: nil
         }
     }
 

@@ -19,7 +19,7 @@ package struct DemoVerdict: Sendable, Hashable {
 
     /// Judges a log.
     ///
-    /// A worker holds the lock from its grant until it lets go, or its lease ends, or it is killed: whichever comes
+    /// A worker holds the lock from its grant until its work is over, or its lease ends, or it is killed: whichever comes
     /// first.
     ///
     /// - Parameters:
@@ -27,9 +27,7 @@ package struct DemoVerdict: Sendable, Hashable {
     ///   - killed: Which worker was killed, and when.
     package init(_ events: [DemoEvent], killed: (worker: Int, time: Int64)?) {
         let events = events.sorted { $0.time < $1.time }
-        var latest: [Int: Int64] = [:]
-        for event in events where event.kind == .requests { latest[event.worker] = event.value }
-        self.requests = latest.values.reduce(0, +)
+        self.requests = Self.requests(events)
         self.expiries = Set(events.filter { $0.kind == .begin }.map(\.generation)).count
         self.rebuilds = events.count { $0.kind == .wrote }
         self.refusedStaleWrites = events.count { $0.kind == .refused }
@@ -41,11 +39,21 @@ package struct DemoVerdict: Sendable, Hashable {
         self.problems = self.findProblems(events)
     }
 
+    /// How many requests all workers have served by the end of a log.
+    package static func requests(_ events: [DemoEvent]) -> Int64 {
+        var latest: [Int: Int64] = [:]
+        for event in events where event.kind == .requests { latest[event.worker] = event.value }
+        return latest.values.reduce(0, +)
+    }
+
     private static func overlaps(_ events: [DemoEvent], killed: (worker: Int, time: Int64)?) -> Int {
         var stays: [(from: Int64, to: Int64)] = []
         for begin in events where begin.kind == .begin {
-            let leave = events.first { $0.kind == .leave && $0.worker == begin.worker && $0.token == begin.token }
-            var end = leave.map { min($0.time, $0.value) } ?? begin.value
+            let own = events.filter { $0.worker == begin.worker && $0.token == begin.token }
+            let leave = own.first { $0.kind == .leave }
+            let lease = own.first { $0.kind == .ended }
+            // Without word of its lease, it is taken to hold as long as it works.
+            var end = leave.map { min($0.time, lease?.value ?? .max) } ?? lease?.value ?? begin.value
             if let killed, killed.worker == begin.worker, leave == nil { end = min(end, killed.time) }
             stays.append((begin.time, end))
         }

@@ -35,14 +35,21 @@ package struct DemoView: Sendable {
     }
 
     /// Shows who holds the lock and who waits for it.
-    package mutating func state(_ status: ResourceStatus, requests: Int64) throws {
+    ///
+    /// - Parameters:
+    ///   - status: The lock.
+    ///   - workers: The numbers of workers by their processes.
+    ///   - requests: How many were served.
+    /// - Throws: ``CommandFailure`` when nobody reads any more.
+    package mutating func state(_ status: ResourceStatus, workers: [Int32: Int], requests: Int64) throws {
+        func name(_ owner: OwnerID?) -> String { Self.name(owner, workers) }
         guard self.format == .table else { return }
         let holder = status.holders.first.map { holder in
             let left = holder.remaining.map(DurationText.short) ?? "-"
             let token = holder.fencingToken?.description ?? "-"
-            return "\(Self.name(holder.owner)), token \(token), lease left \(left)"
+            return "\(name(holder.owner)), token \(token), lease left \(left)"
         }
-        let waiters = status.waiters.map { Self.name($0.owner) }
+        let waiters = status.waiters.map { name($0.owner) }
         let lines = [
             "   holder   \(holder ?? "nobody: the cache is fresh")",
             "   waiters  \(waiters.isEmpty ? "none" : waiters.joined(separator: ", "))",
@@ -50,12 +57,12 @@ package struct DemoView: Sendable {
         ]
         guard self.style.isStyled else {
             // Only what changed, and not the seconds that pass.
-            let state = "\(Self.name(status.holders.first?.owner)) \(waiters)"
+            let state = "\(name(status.holders.first?.owner)) \(waiters)"
             if state == self.lastState || status.holders.isEmpty { return }
             self.lastState = state
             let waiting = waiters.isEmpty ? "" : "; waiting: \(waiters.joined(separator: ", "))"
             return try self.news(
-                "holds the lock: \(Self.name(status.holders.first?.owner))\(waiting)",
+                "holds the lock: \(name(status.holders.first?.owner))\(waiting)",
                 at: BootTime.now
             )
         }
@@ -69,7 +76,8 @@ package struct DemoView: Sendable {
         self.drawn = 0
     }
 
-    private static func name(_ owner: OwnerID?) -> String {
-        TerminalText.escaped(owner?.label ?? owner?.description ?? "a foreign holder")
+    private static func name(_ owner: OwnerID?, _ workers: [Int32: Int]) -> String {
+        if let number = owner.flatMap({ workers[$0.process.pid] }) { return "worker \(number)" }
+        return TerminalText.escaped(owner?.description ?? "a foreign holder")
     }
 }

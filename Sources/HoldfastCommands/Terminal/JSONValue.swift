@@ -16,6 +16,8 @@ package indirect enum JSONValue: Sendable, Hashable {
     case array([JSONValue])
     /// Members in order.
     case object([Member])
+    /// A value that is JSON already, and was found to be.
+    case json(JSONText)
 
     /// A member of an object.
     package struct Member: Sendable, Hashable {
@@ -48,6 +50,7 @@ package indirect enum JSONValue: Sendable, Hashable {
         case .integer(let number): text += String(number)
         case .decimal(let number, let places): text += Self.decimal(number, places: places)
         case .string(let string): Self.write(string, to: &text)
+        case .json(let json): text += json.line
         case .array(let values): Self.write(values, between: "[", and: "]", to: &text) { $0.write(to: &$1) }
         case .object(let members):
             Self.write(members, between: "{", and: "}", to: &text) { member, text in

@@ -30,9 +30,15 @@ package enum Output {
     ///
     /// - Throws: ``CommandFailure``.
     package static func write(_ text: String, to descriptor: Int32) throws {
-        let bytes = Array(text.utf8)
-        var start = 0
-        while start < bytes.count {
+        try Self.write(Array(text.utf8)[...], to: descriptor)
+    }
+
+    /// Writes all of some bytes to a descriptor.
+    ///
+    /// - Throws: ``CommandFailure``.
+    package static func write(_ bytes: ArraySlice<UInt8>, to descriptor: Int32) throws {
+        var start = bytes.startIndex
+        while start < bytes.endIndex {
             let count = bytes[start...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
             if count < 0, errno == EINTR { continue }
             guard count > 0 else {

@@ -12,6 +12,8 @@ package struct TextTable: Sendable {
 
     private let columns: [(title: String, alignment: Alignment)]
     private var rows: [[String]] = []
+    /// How wide the columns have become, in a table that is shown in parts.
+    private var widths: [Int]?
 
     /// Makes an empty table.
     package init(_ columns: [(title: String, alignment: Alignment)]) { self.columns = columns }
@@ -35,6 +37,25 @@ package struct TextTable: Sendable {
         }
         let body = self.rows.map { self.line($0, widths: widths) }
         return [style.bold(self.line(titles, widths: widths))] + body
+    }
+
+    /// The lines of the rows so far, which are then forgotten: for a table of any length.
+    ///
+    /// The header comes with the first part. Columns become wider where a later part needs it.
+    ///
+    /// - Parameter style: How to mark the header.
+    /// - Returns: The lines.
+    package mutating func takeLines(style: TerminalStyle) -> [String] {
+        let titles = self.columns.map(\.title)
+        let isFirst = self.widths == nil
+        let before = self.widths ?? titles.map { TerminalText.width(of: $0) }
+        let widths = self.columns.indices.map { column in
+            self.rows.reduce(before[column]) { max($0, TerminalText.width(of: $1[column])) }
+        }
+        let lines = self.rows.map { self.line($0, widths: widths) }
+        self.widths = widths
+        self.rows = []
+        return isFirst ? [style.bold(self.line(titles, widths: widths))] + lines : lines
     }
 
     private func line(_ cells: [String], widths: [Int]) -> String {

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import HoldfastCore
+
+/// Changes entries of a cache in its tier without knowing what its values are, and tells the services: for operators.
+///
+/// What it writes and tells is what a ``SharedCache`` would. Services are told before a call returns; when that fails, the
+/// tier has the change all the same.
+package actor TierEditor {
+    /// A value to be written: JSON, with how it lives.
+    package struct Draft: Sendable {
+        /// The key.
+        package var key: String
+        /// The value as JSON.
+        package var value: [UInt8]
+        /// How long it is fresh; `nil` for as long as the tier keeps it.
+        package var timeToLive: Duration?
+        /// What is said of it.
+        package var tags: Set<String>
+
+        /// Describes a value.
+        package init(key: String, value: [UInt8], timeToLive: Duration? = nil, tags: Set<String> = []) {
+            self.key = key
+            self.value = value
+            self.timeToLive = timeToLive
+            self.tags = tags
+        }
+
+        /// Checks what the tier would not take.
+        ///
+        /// - Throws: ``CacheError`` with code ``CacheError/Code/invalidArgument``.
+        package func validate(in namespace: String) throws(CacheError) {
+            try CacheLimits.check([self.key], in: namespace)
+            try self.options.validate()
+            guard self.value.count <= CacheLimits.largestValue else {
+                throw CacheError(.invalidArgument, "a value has at most \(CacheLimits.largestValue) bytes")
+            }
+        }
+
+        fileprivate var options: CacheOptions {
+            CacheOptions().with {
+                $0.timeToLive = self.timeToLive
+                // Who says how long means it.
+                $0.jitter = 0
+                $0.tags = self.tags
+            }
+        }
+    }
+
+    /// How long a removal refuses late writers: longer than any load may take.
+    private static let tombstoneLife: Duration = CacheLimits.longestLoad + .seconds(60)
+    /// How often a change is tried when others change the same key.
+    private static let mostAttempts = 100
+    /// Pauses between those attempts.
+    private static let pauses = RetrySchedule(base: .milliseconds(1), cap: .milliseconds(20))
+
+    private let inspector: TierInspector
+    private let bus: any CacheBus
+    private var outbox: BusOutbox
+    private var tier: any CacheTier { self.inspector.tier }
+    private var namespace: String { self.inspector.namespace }
+
+    /// Makes an editor of a cache.
+    ///
+    /// - Parameters:
+    ///   - inspector: Which cache, and where.
+    ///   - bus: Where services listen.
+    package init(_ inspector: TierInspector, bus: any CacheBus) {
+        self.inspector = inspector
+        self.bus = bus
+        self.outbox = BusOutbox(origin: UInt64.random(in: 1...UInt64.max))
+    }
+
+    // MARK: - Entries
+
+    /// Writes values over whatever is there.
+    ///
+    /// Three round trips.
+    ///
+    /// - Parameters:
+    ///   - drafts: What to write; their keys differ, at most ``CacheLimits/maximumBatch``.
+    ///   - isOnlyIfAbsent: Whether to leave alone what a service could still use.
+    /// - Returns: The versions of those that were written, in order; `nil` for those that were left alone.
+    /// - Throws: ``CacheError``; any of them may then have been written.
+    package func write(_ drafts: [Draft], onlyIfAbsent isOnlyIfAbsent: Bool = false) async throws -> [UInt64?] {
+        for draft in drafts { try draft.validate(in: self.namespace) }
+        // Before anything is looked at: what is invalidated meanwhile is invalid.
+        let mark = try await self.tier.read([], in: self.namespace).marks.current
+        var conditions: [TierWrite.Condition?] = drafts.map { _ in .always }
+        if isOnlyIfAbsent {
+            conditions = try await self.inspector.inspect(drafts.map(\.key)).map { found in
+                found.standing == nil || found.standing == .over ? .version(found.version) : nil
+            }
+        }
+        let writes = zip(drafts, conditions).compactMap { draft, condition in
+            condition.map { self.write(draft, mark: mark, if: $0) }
+        }
+        var replies = try await self.tier.write(writes, in: self.namespace)[...]
+        let versions = zip(drafts, conditions).map { draft, condition -> UInt64? in
+            guard condition != nil, case .written(let version)? = replies.popFirst() else { return nil }
+            self.outbox.add(.changed(key: draft.key, version: version), in: self.namespace)
+            return version
+        }
+        try await self.tell()
+        return versions
+    }
+
+    private func write(_ draft: Draft, mark: UInt64, if condition: TierWrite.Condition) -> TierWrite {
+        var generator = SystemRandomNumberGenerator()
+        let lifetime = Lifetime(draft.options, isNegative: false, now: 0, loadTime: 0, using: &generator)
+        let terms = EntryTerms(lifetime, now: 0, loadTime: 0, entityTag: nil, tags: draft.tags)
+        var envelope = terms.envelope(codec: JSONCacheCodec<String>().id, mark: mark)
+        envelope.payload = draft.value[...]
+        return self.write(envelope, at: draft.key, if: condition)
+    }
+
+    private func write(_ envelope: Envelope, at key: String, if condition: TierWrite.Condition) -> TierWrite {
+        let life = min(Duration.nanoseconds(envelope.keptFor), CacheLimits.longestLife)
+        return TierWrite(
+            key: key,
+            payload: envelope.encoded(for: key, in: self.namespace),
+            timeToLive: max(life, .milliseconds(1)),
+            condition: condition
+        )
+    }
+
+    /// Removes keys; loads of them that are under way are not stored.
+    ///
+    /// Two round trips.
+    ///
+    /// - Parameter keys: The keys, at most ``CacheLimits/maximumBatch``; each once.
+    /// - Returns: The versions of the tombstones, in order.
+    /// - Throws: ``CacheError``; any of them may then have been removed.
+    @discardableResult
+    package func remove(_ keys: [String]) async throws -> [UInt64] {
+        let versions = try await self.tier.remove(keys, in: self.namespace, keepFor: Self.tombstoneLife)
+        for (key, version) in zip(keys, versions) {
+            self.outbox.add(.changed(key: key, version: version), in: self.namespace)
+        }
+        try await self.tell()
+        return versions
+    }
+
+    /// Makes an entry stale: it is loaded anew, and given if that fails and its writer has allowed it.
+    ///
+    /// Three round trips, and two more for each time that somebody else changes the key meanwhile. What nobody could use
+    /// any more is removed.
+    ///
+    /// - Parameter key: The key.
+    /// - Returns: Whether there was an entry.
+    /// - Throws: ``CacheError``, also with code ``CacheError/Code/conflict``.
+    package func expire(_ key: String) async throws -> Bool {
+        var pauses = Self.pauses
+        var generator = SystemRandomNumberGenerator()
+        for _ in 0..<Self.mostAttempts {
+            guard let found = try await self.inspector.inspect([key]).first, var envelope = found.valid else {
+                return false
+            }
+            guard let terms = EntryTerms(envelope).expired(at: found.age.nanoseconds) else {
+                try await self.remove([key])
+                return true
+            }
+            // Nothing else of it changes, whatever an envelope may say.
+            (envelope.freshFor, envelope.revalidateFor, envelope.keptFor) =
+                (terms.freshFor, terms.revalidateFor, terms.keptFor)
+            let write = self.write(envelope, at: key, if: .version(found.version))
+            if case .written(let version)? = try await self.tier.write([write], in: self.namespace).first {
+                self.outbox.add(.refreshed(key: key, version: version), in: self.namespace)
+                try await self.tell()
+                return true
+            }
+            try await Task.sleep(for: pauses.next(using: &generator), clock: .continuous)
+        }
+        throw CacheError(.conflict, "others changed the entry each time that this tried to")
+    }
+
+    // MARK: - Invalidation
+
+    /// Invalidates what carries a tag, starts so, or everything.
+    ///
+    /// Two round trips.
+    ///
+    /// - Parameter scope: What.
+    /// - Returns: The mark.
+    /// - Throws: ``CacheError``; the mark may then have been set.
+    package func invalidate(_ scope: InvalidationScope) async throws -> UInt64 {
+        let mark = try await self.tier.invalidate(scope, in: self.namespace, keepFor: CacheLimits.markLife)
+        self.outbox.add(.invalidated(scope, mark: mark), in: self.namespace)
+        try await self.tell()
+        return mark
+    }
+
+    /// Tells the services what has changed.
+    ///
+    /// What cannot be told is not told later: its number is missing then, and services notice that with the next one.
+    private func tell() async throws {
+        var failure: CacheError?
+        while let message = self.outbox.next() {
+            do {
+                try await self.bus.publish(message.encoded)
+            } catch let error as CacheError {
+                failure = error
+            }
+        }
+        guard let failure else { return }
+        throw CacheError(
+            failure.code,
+            "the change is made, but running services were not told of it: \(failure.message)",
+            underlying: failure
+        )
+    }
+}
