@@ -100,9 +100,10 @@ extension Cache {
     /// - Parameter key: The key.
     public func remove(_ key: Key) {
         let hash = Self.hash(key)
+        let now = self.service.clock.now
         self.change(hash) { shard, removed in
             shard.supersede(key)
-            shard.remove(key, hash, .invalidated, removed: &removed)
+            shard.remove(key, hash, .removed, at: now, removed: &removed)
         }
     }
 
@@ -125,7 +126,9 @@ extension Cache {
     /// Takes the same time however many entries carry it: they are found out when they are read.
     ///
     /// - Parameter tag: The tag.
-    public func invalidate(tag: String) { self.generations.invalidate(tag: tag) }
+    public func invalidate(tag: String) {
+        self.generations.invalidate(tag: tag, at: self.service.clock.now)
+    }
 
     /// Forgets everything.
     ///
@@ -133,9 +136,10 @@ extension Cache {
     /// being loaded before is given to a new caller.
     public func invalidateAll() {
         self.generations.invalidateAll()
+        let now = self.service.clock.now
         self.changeAll { shard, removed in
             shard.supersedeAll()
-            shard.removeAll(.invalidated, removed: &removed) { _, _ in true }
+            shard.removeAll(.all, at: now, removed: &removed) { _, _ in true }
         }
     }
 
@@ -170,7 +174,7 @@ extension Cache {
                 guard (shard.peek(key, hash)?.1.version ?? 0) == version else { return false }
                 shard.supersede(key)
                 guard let new else {
-                    shard.remove(key, hash, .invalidated, removed: &removed)
+                    shard.remove(key, hash, .removed, at: now, removed: &removed)
                     return true
                 }
                 let arrival = Shard.Arrival(
@@ -217,11 +221,14 @@ extension Cache {
     /// Forgets all keys whose text starts so.
     func invalidate(prefix: String, _ text: (Key) -> String) {
         self.generations.invalidate(prefix: prefix)
+        let now = self.service.clock.now
         self.changeAll { shard, removed in
             for key in Array(shard.flights.keys) where text(key).utf8.starts(with: prefix.utf8) {
                 shard.supersede(key)
             }
-            shard.removeAll(.invalidated, removed: &removed) { key, _ in text(key).utf8.starts(with: prefix.utf8) }
+            shard.removeAll(.prefix, at: now, detail: prefix, removed: &removed) { key, _ in
+                text(key).utf8.starts(with: prefix.utf8)
+            }
         }
     }
 }

@@ -228,11 +228,19 @@ extension Cache {
     /// A caller leaves a load; the last one may take it with him.
     func leave(_ flight: Flight<Value>, _ key: Key, _ hash: UInt64, _ options: CacheOptions) {
         guard options.abandonment == .cancel else { return flight.detach() }
-        let isOver = self.change(hash) { shard, _ in
-            // Under the lock that joining needs too.
-            flight.callers == 0 && !flight.isDetached && shard.abandon(key, flight)
-        }
+        // Under the lock that joining needs too.
+        let isOver = self.abandon(flight, key, hash) { flight.callers == 0 && !flight.isDetached }
         if isOver { self.gaveUp(flight, CancellationError()) }
+    }
+
+    /// Gives a load up, if it is under way and something is so.
+    func abandon(_ flight: Flight<Value>, _ key: Key, _ hash: UInt64, when isRight: () -> Bool) -> Bool {
+        let now = self.service.clock.now
+        return self.change(hash) { shard, _ in
+            guard isRight(), shard.abandon(key, flight) else { return false }
+            shard.history.note(hash, .abandoned, at: now)
+            return true
+        }
     }
 
     /// A load was given up.

@@ -29,6 +29,13 @@ final class GuardedLocks: Sendable {
         try await self.ask { try await self.locks.acquire(resource, lease: lease, label: Self.label) }
     }
 
+    /// Who has a lock and who waits for it.
+    ///
+    /// - Throws: `LockError`, or `CancellationError`.
+    func status(of resource: Resource) async throws -> ResourceStatus {
+        try await self.ask { try await self.locks.status(of: resource) }
+    }
+
     /// What operators see.
     private static var label: String { "cache fill" }
 

@@ -36,7 +36,8 @@ extension SharedCache {
                 lifetime: Lifetime(terms, age: found.age, self.options, now: self.memory.now),
                 tags: Set(terms.tags),
                 entityTag: terms.entityTag,
-                stamp: stamp
+                stamp: stamp,
+                origin: .tier
             )
             self.memory.publish(publication, for: key, watch, supersedes: false)
             guard found.standing == .fresh, case .value(let value) = found.content else { return nil }
@@ -151,7 +152,8 @@ extension SharedCache {
             version: version,
             lifetime: lifetime,
             tags: options.tags,
-            stamp: stamp
+            stamp: stamp,
+            origin: .set
         )
         self.memory.publish(publication, for: key, watch, supersedes: true)
         self.link.tell(.changed(key: text, version: version))
