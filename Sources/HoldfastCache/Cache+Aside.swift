@@ -22,7 +22,9 @@ extension Cache {
         }
         switch glance {
         case .hit(let value): return value
-        case .miss: return nil
+        case .miss:
+            if let groups = self.groups { groups.countMiss(key) }
+            return nil
         case .look: return self.cachedAfterLooking(key, hash, suspectBelow)
         }
     }
@@ -30,7 +32,7 @@ extension Cache {
     @usableFromInline
     func cachedAfterLooking(_ key: Key, _ hash: UInt64, _ suspectBelow: UInt64) -> Value? {
         let now = self.service.clock.now
-        return self.change(hash) { shard, removed in
+        let value: Value? = self.change(hash) { shard, removed in
             let found = shard.read(key, hash, now: now, suspectBelow: suspectBelow, removed: &removed)
             guard let found, found.standing == .fresh || found.standing == .refreshing,
                 case .value(let value) = found.content
@@ -41,6 +43,8 @@ extension Cache {
             shard.counts.hits &+= 1
             return value
         }
+        self.groups?.count(key) { if value == nil { $0.misses &+= 1 } else { $0.hits &+= 1 } }
+        return value
     }
 
     /// Whether a fresh value is in memory; does not count as a read.

@@ -81,6 +81,12 @@ extension Cache {
                 counts.loads &+= 1
                 counts.loadTimes.record(duration)
             }
+            if landing.source == .loader {
+                self.groups?.count(key) { group in
+                    group.loads &+= 1
+                    group.loadTimes.record(duration)
+                }
+            }
             flight.settle(.content(content))
             if let change = landing.change { self.link?.tell(change) }
             guard landing.source == .loader else { return }
@@ -91,6 +97,7 @@ extension Cache {
                 if wasAbandoned { counts.lingering -= 1 }
                 if landing.source == .loader { counts.loadFailures &+= 1 }
             }
+            if landing.source == .loader { self.groups?.count(key) { $0.loadFailures &+= 1 } }
             flight.settle(.failure(error))
             guard landing.source == .loader else { return }
             self.service.observe(.loadFailed(cache: self.name, duration: duration, error: error))
@@ -121,8 +128,7 @@ extension Cache {
     ///
     /// - Returns: Whether the load had been given up.
     private func trust(_ flight: Flight<Value>, _ key: Key, _ hash: UInt64) -> Bool {
-        self.counts.withLock { $0.staleServes &+= 1 }
-        self.service.observe(.staleServed(cache: self.name, reason: .tierOutage))
+        self.countStale(.tierOutage, of: key)
         return self.change(hash) { shard, _ in
             let wasAbandoned = shard.land(key, flight)
             if !flight.isSuperseded, let (_, record) = shard.peek(key, hash) {

@@ -123,6 +123,9 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// Whether anybody wants to hear of what leaves.
     @usableFromInline
     let tellsRemovals: Bool
+    /// Whether each read is looked at closely: it is counted by its group, which a quick look cannot do.
+    @usableFromInline
+    let looksAlways: Bool
     /// Keys whose last load failed, without a value to keep: the error, and until when it is remembered.
     @usableFromInline
     var failures: [Key: Failure] = [:]
@@ -147,7 +150,9 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     ///   - now: The time.
     ///   - seed: For chance.
     ///   - tellsRemovals: Whether anybody wants to hear of what leaves.
-    init(_ policy: any EvictionPolicy, now: Int64, seed: UInt64, tellsRemovals: Bool) {
+    ///   - looksAlways: Whether each read is looked at closely.
+    init(_ policy: any EvictionPolicy, now: Int64, seed: UInt64, tellsRemovals: Bool, looksAlways: Bool = false) {
+        self.looksAlways = looksAlways
         self.tellsRemovals = tellsRemovals
         self.policy = policy
         self.generator = SplitMix64(seed: seed)
@@ -337,7 +342,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         let entry = MemoryEntry(
             key: key,
             content: arrival.content,
-            nextLook: arrival.lifetime.nextLook,
+            nextLook: self.looksAlways ? 0 : arrival.lifetime.nextLook,
             stamp: arrival.stamp,
             tags: arrival.tags
         )
@@ -377,7 +382,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         guard slot >= 0 else { return }
         change(&self.records[Int(slot)])
         let record = self.records[Int(slot)]
-        self.entries[Int(slot)]?.nextLook = record.lifetime.nextLook
+        let nextLook = self.looksAlways ? 0 : record.lifetime.nextLook
+        self.entries[Int(slot)]?.nextLook = nextLook
         self.wheel.schedule(slot, at: record.lifetime.deadline(readAt: record.readAt))
     }
 

@@ -15,6 +15,9 @@ final class GuardedLocks: Sendable {
         self.clock = clock
     }
 
+    /// Whether it is asked.
+    var circuit: CircuitState { self.breaker.withLock { $0.state } }
+
     /// Takes a lock if it is free; `nil` when it is not.
     ///
     /// - Throws: `LockError`, or `CancellationError`.
