@@ -30,7 +30,7 @@ let package = Package(
     ],
     traits: [
         .trait(name: "Logging", description: "LoggingObserver: lock events to swift-log."),
-        .trait(name: "Metrics", description: "MetricsObserver: lock events to swift-metrics."),
+        .trait(name: "Metrics", description: "MetricsObserver, CacheMetricsObserver: to swift-metrics."),
         .trait(name: "Tracing", description: "TracingObserver: lock events to swift-distributed-tracing."),
         .trait(name: "ServiceLifecycle", description: "LockService conforms to ServiceLifecycle.Service."),
         .trait(name: "RedisTLS", description: "rediss:// with swift-nio-ssl, which compiles BoringSSL."),
@@ -120,6 +120,7 @@ let package = Package(
                 "HoldfastCore",
                 "Holdfast",
                 .product(name: "HeapModule", package: "swift-collections"),
+                .product(name: "Metrics", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
                 .product(name: "Tracing", package: "swift-distributed-tracing", condition: .when(traits: ["Tracing"])),
                 .product(
                     name: "ServiceLifecycle",
@@ -233,7 +234,14 @@ let package = Package(
         ),
         .testTarget(
             name: "HoldfastCacheTests",
-            dependencies: ["HoldfastCore", "Holdfast", "HoldfastCache", "HoldfastTesting"],
+            dependencies: [
+                "HoldfastCore",
+                "Holdfast",
+                "HoldfastCache",
+                "HoldfastTesting",
+                .product(name: "Metrics", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
+                .product(name: "MetricsTestKit", package: "swift-metrics", condition: .when(traits: ["Metrics"])),
+            ],
             swiftSettings: strict
         ),
         .testTarget(

@@ -22,7 +22,9 @@ extension Cache {
         }
         switch glance {
         case .hit(let value): return value
-        case .miss: return nil
+        case .miss:
+            if let groups = self.groups { groups.countMiss(key) }
+            return nil
         case .look: return self.cachedAfterLooking(key, hash, suspectBelow)
         }
     }
@@ -30,7 +32,7 @@ extension Cache {
     @usableFromInline
     func cachedAfterLooking(_ key: Key, _ hash: UInt64, _ suspectBelow: UInt64) -> Value? {
         let now = self.service.clock.now
-        return self.change(hash) { shard, removed in
+        let value: Value? = self.change(hash) { shard, removed in
             let found = shard.read(key, hash, now: now, suspectBelow: suspectBelow, removed: &removed)
             guard let found, found.standing == .fresh || found.standing == .refreshing,
                 case .value(let value) = found.content
@@ -41,6 +43,8 @@ extension Cache {
             shard.counts.hits &+= 1
             return value
         }
+        self.groups?.count(key) { if value == nil { $0.misses &+= 1 } else { $0.hits &+= 1 } }
+        return value
     }
 
     /// Whether a fresh value is in memory; does not count as a read.
@@ -100,9 +104,10 @@ extension Cache {
     /// - Parameter key: The key.
     public func remove(_ key: Key) {
         let hash = Self.hash(key)
+        let now = self.service.clock.now
         self.change(hash) { shard, removed in
             shard.supersede(key)
-            shard.remove(key, hash, .invalidated, removed: &removed)
+            shard.remove(key, hash, .removed, at: now, removed: &removed)
         }
     }
 
@@ -125,7 +130,9 @@ extension Cache {
     /// Takes the same time however many entries carry it: they are found out when they are read.
     ///
     /// - Parameter tag: The tag.
-    public func invalidate(tag: String) { self.generations.invalidate(tag: tag) }
+    public func invalidate(tag: String) {
+        self.generations.invalidate(tag: tag, at: self.service.clock.now)
+    }
 
     /// Forgets everything.
     ///
@@ -133,9 +140,10 @@ extension Cache {
     /// being loaded before is given to a new caller.
     public func invalidateAll() {
         self.generations.invalidateAll()
+        let now = self.service.clock.now
         self.changeAll { shard, removed in
             shard.supersedeAll()
-            shard.removeAll(.invalidated, removed: &removed) { _, _ in true }
+            shard.removeAll(.all, at: now, removed: &removed) { _, _ in true }
         }
     }
 
@@ -170,7 +178,7 @@ extension Cache {
                 guard (shard.peek(key, hash)?.1.version ?? 0) == version else { return false }
                 shard.supersede(key)
                 guard let new else {
-                    shard.remove(key, hash, .invalidated, removed: &removed)
+                    shard.remove(key, hash, .removed, at: now, removed: &removed)
                     return true
                 }
                 let arrival = Shard.Arrival(
@@ -217,11 +225,14 @@ extension Cache {
     /// Forgets all keys whose text starts so.
     func invalidate(prefix: String, _ text: (Key) -> String) {
         self.generations.invalidate(prefix: prefix)
+        let now = self.service.clock.now
         self.changeAll { shard, removed in
             for key in Array(shard.flights.keys) where text(key).utf8.starts(with: prefix.utf8) {
                 shard.supersede(key)
             }
-            shard.removeAll(.invalidated, removed: &removed) { key, _ in text(key).utf8.starts(with: prefix.utf8) }
+            shard.removeAll(.prefix, at: now, detail: prefix, removed: &removed) { key, _ in
+                text(key).utf8.starts(with: prefix.utf8)
+            }
         }
     }
 }

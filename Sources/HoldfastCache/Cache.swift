@@ -39,6 +39,7 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         var unreadable: UInt64 = 0
         var unshared: UInt64 = 0
         var loadTimes = LatencyHistogram()
+        var loaderTimes = LatencyHistogram()
         /// Loaders that were given up and still run.
         var lingering = 0
     }
@@ -55,6 +56,9 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     @usableFromInline
     let weigher: (@Sendable (Key, Value) -> Int)?
     let onRemoval: (@Sendable (Key, Value, RemovalCause) -> Void)?
+    /// What is counted by groups of keys, if anybody wants that.
+    @usableFromInline
+    let groups: GroupLedger<Key>?
     /// What it shares with other processes, if it does.
     let link: SharedLink<Key, Value>?
     @usableFromInline
@@ -76,6 +80,7 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         self.service = service
         self.weigher = configuration.weigher
         self.onRemoval = configuration.onRemoval
+        self.groups = configuration.group.map { GroupLedger($0) }
         let count = configuration.shardCount
         self.mask = UInt64(count - 1)
         // The rest of the division goes to the first parts.
@@ -87,7 +92,8 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
                     policy,
                     now: service.clock.now,
                     seed: service.random(),
-                    tellsRemovals: configuration.onRemoval != nil
+                    tellsRemovals: configuration.onRemoval != nil,
+                    looksAlways: configuration.group != nil
                 )
             )
         }
@@ -194,6 +200,13 @@ extension Cache: ServedCache {
         statistics.unreadable = counts.unreadable
         statistics.unshared = counts.unshared
         statistics.loadTimes = counts.loadTimes
+        statistics.loaderTimes = counts.loaderTimes
+        if let times = self.link?.meter.times {
+            statistics.tierReadTimes = times.tierReads
+            statistics.tierWriteTimes = times.tierWrites
+            statistics.lockWaitTimes = times.lockWaits
+        }
+        statistics.groups = self.groups?.all ?? [:]
         return statistics
     }
 }

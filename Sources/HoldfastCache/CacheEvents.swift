@@ -40,6 +40,8 @@ public enum CacheEvent: Sendable {
     case unreadable(cache: String)
     /// A value was not written to the shared tier: it is too large, or its codec has no bytes for it.
     case unshared(cache: String)
+    /// A step of a load or a change took so long, whether it worked or not.
+    case timed(cache: String, step: CacheStep, duration: Duration)
     /// A load was refused: too many are under way.
     case bulkheadFull(cache: String)
 }
@@ -50,4 +52,15 @@ public protocol CacheObserver: Sendable {
     ///
     /// Called on the thread where it happens, outside of all locks; must return soon.
     func observe(_ event: CacheEvent)
+
+    /// Takes note of how a service does.
+    ///
+    /// Called every ``CacheServiceConfiguration/reportInterval`` while the service runs, and once when it ends; must return
+    /// soon.
+    func report(_ report: CacheReport)
+}
+
+extension CacheObserver {
+    /// Does nothing.
+    public func report(_ report: CacheReport) {}
 }

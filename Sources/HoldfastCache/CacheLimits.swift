@@ -12,6 +12,10 @@ public enum CacheLimits {
     public static let maximumTags = 32
     /// The most keys of one round trip to a tier: a script or command of more would hold up others.
     public static let maximumBatch = 512
+    /// The most groups of keys that are counted by themselves: each is a series of every metric.
+    public static let maximumGroups = 64
+    /// Where the keys of all further groups are counted.
+    public static let otherGroup = "other"
     /// The longest message on a bus, in bytes.
     public static let maximumMessage = 32 * 1024
     /// The most prefixes with a mark of their own; beyond that the next is an invalidation of everything.

@@ -29,6 +29,10 @@ public struct CacheServiceConfiguration: Sendable {
     ///
     /// 1 s by default.
     public var sweepInterval: Duration = .seconds(1)
+    /// How often an observer gets a report; give or take ``sweepInterval``.
+    ///
+    /// 10 s by default.
+    public var reportInterval: Duration = .seconds(10)
 
     /// Makes a configuration with the defaults.
     public init() {}
@@ -46,6 +50,9 @@ public struct CacheServiceConfiguration: Sendable {
         }
         guard self.sweepInterval >= .milliseconds(10), self.sweepInterval <= .seconds(60 * 60) else {
             throw CacheError(.invalidArgument, "sweepInterval must be from 10 ms to an hour")
+        }
+        guard self.reportInterval > .zero, self.reportInterval <= .seconds(24 * 60 * 60) else {
+            throw CacheError(.invalidArgument, "reportInterval must be above zero and at most a day")
         }
     }
 }

@@ -32,8 +32,18 @@ public struct CacheStatistics: Sendable, Hashable {
     public var unreadable: UInt64 = 0
     /// How many values were too large or too odd to be written to it.
     public var unshared: UInt64 = 0
-    /// How long loads took.
+    /// How long loads took, waiting for their turn and the tier included.
     public var loadTimes = LatencyHistogram()
+    /// How long their loaders took, also those that failed.
+    public var loaderTimes = LatencyHistogram()
+    /// How long reads of the shared tier took, also those that failed.
+    public var tierReadTimes = LatencyHistogram()
+    /// How long writes, removals and invalidations took there, also those that failed.
+    public var tierWriteTimes = LatencyHistogram()
+    /// How long loads waited for their turn among the processes.
+    public var lockWaitTimes = LatencyHistogram()
+    /// What was counted by groups of keys; empty without ``CacheConfiguration/group``.
+    public var groups: [String: CacheGroupStatistics] = [:]
     /// How many entries left for want of room.
     public var evictions: UInt64 = 0
     /// How many expired.
@@ -51,6 +61,49 @@ public struct CacheStatistics: Sendable, Hashable {
         let all = found + Double(self.misses) + Double(self.staleServes)
         return all == 0 ? 0 : found / all
     }
+
+    /// The same by layers: memory, then the tier, then the loader.
+    public var layers: [CacheLayerStatistics] {
+        [
+            CacheLayerStatistics(
+                layer: .memory,
+                hits: self.hits &+ self.negativeHits &+ self.staleServes,
+                misses: self.misses
+            ),
+            CacheLayerStatistics(
+                layer: .tier,
+                hits: self.tierHits,
+                misses: self.tierMisses,
+                failures: self.tierFailures,
+                times: self.tierReadTimes
+            ),
+            CacheLayerStatistics(
+                layer: .loader,
+                hits: self.loads,
+                failures: self.loadFailures,
+                times: self.loaderTimes
+            ),
+        ]
+    }
+}
+
+/// What one layer of a cache did since the cache was made.
+public struct CacheLayerStatistics: Sendable, Hashable {
+    /// Where values come from.
+    public enum Layer: String, Sendable, Hashable, CaseIterable {
+        case memory, tier, loader
+    }
+
+    /// Which.
+    public var layer: Layer
+    /// How often it gave something.
+    public var hits: UInt64 = 0
+    /// How often it had nothing.
+    public var misses: UInt64 = 0
+    /// How often it did not work.
+    public var failures: UInt64 = 0
+    /// How long it took to answer; empty for memory, which is not measured.
+    public var times = LatencyHistogram()
 }
 
 /// Durations, counted in buckets that grow by a quarter: a quantile is right within 12 %.
@@ -82,6 +135,23 @@ public struct LatencyHistogram: Sendable, Hashable {
         self.count += 1
         self.total += duration
         self.longest = max(self.longest, duration)
+    }
+
+    /// Durations of about the same length.
+    public struct Bucket: Sendable, Hashable {
+        /// What none of them exceeds; those of the last bucket may.
+        public let upTo: Duration
+        /// How many there are.
+        public let count: UInt64
+    }
+
+    /// The buckets that are not empty, the shortest durations first.
+    public var buckets: [Bucket] {
+        var bound = 1.0
+        return self.counts.compactMap { count in
+            defer { bound *= 1.25 }
+            return count == 0 ? nil : Bucket(upTo: .nanoseconds(Int64(bound * 1000)), count: count)
+        }
     }
 
     /// A duration that a part of all does not exceed.

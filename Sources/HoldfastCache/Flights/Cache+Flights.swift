@@ -58,7 +58,7 @@ extension Cache {
         _ options: CacheOptions
     ) -> CacheTimers.ID {
         self.service.timers.schedule(at: flight.startedAt.after(options.hardDeadline)) { [weak self] in
-            guard let self, self.change(hash, { shard, _ in shard.abandon(key, flight) }) else { return }
+            guard let self, self.abandon(flight, key, hash, when: { true }) else { return }
             let limit = options.hardDeadline.brief
             self.gaveUp(flight, CacheError(.deadline, "a loader of \(self.name) did not end within \(limit)"))
         }
@@ -81,6 +81,12 @@ extension Cache {
                 counts.loads &+= 1
                 counts.loadTimes.record(duration)
             }
+            if landing.source == .loader {
+                self.groups?.count(key) { group in
+                    group.loads &+= 1
+                    group.loadTimes.record(duration)
+                }
+            }
             flight.settle(.content(content))
             if let change = landing.change { self.link?.tell(change) }
             guard landing.source == .loader else { return }
@@ -91,6 +97,7 @@ extension Cache {
                 if wasAbandoned { counts.lingering -= 1 }
                 if landing.source == .loader { counts.loadFailures &+= 1 }
             }
+            if landing.source == .loader { self.groups?.count(key) { $0.loadFailures &+= 1 } }
             flight.settle(.failure(error))
             guard landing.source == .loader else { return }
             self.service.observe(.loadFailed(cache: self.name, duration: duration, error: error))
@@ -121,8 +128,7 @@ extension Cache {
     ///
     /// - Returns: Whether the load had been given up.
     private func trust(_ flight: Flight<Value>, _ key: Key, _ hash: UInt64) -> Bool {
-        self.counts.withLock { $0.staleServes &+= 1 }
-        self.service.observe(.staleServed(cache: self.name, reason: .tierOutage))
+        self.countStale(.tierOutage, of: key)
         return self.change(hash) { shard, _ in
             let wasAbandoned = shard.land(key, flight)
             if !flight.isSuperseded, let (_, record) = shard.peek(key, hash) {
@@ -154,12 +160,18 @@ extension Cache {
         let text = (key as? any CacheKey)?.cacheKey
         let (wasAbandoned, isSuperseded) = self.change(hash) { shard, removed -> (Bool, Bool) in
             let wasAbandoned = shard.land(key, flight)
-            guard isWanted else { return (wasAbandoned, false) }
+            guard isWanted else {
+                shard.history.note(hash, .unwanted, at: now)
+                return (wasAbandoned, false)
+            }
             let present = shard.peek(key, hash)?.1
             let isOvertaken = present.map { $0.storedAt > flight.startedAt || $0.version > version } ?? false
             guard !landing.isOvertaken, !flight.isSuperseded, !((wasAbandoned || self.link != nil) && isOvertaken),
                 self.generations.admits(flight.stamp, keyText: text, tags: tags)
-            else { return (wasAbandoned, true) }
+            else {
+                shard.history.note(hash, .superseded, at: now)
+                return (wasAbandoned, true)
+            }
             let lifetime =
                 landing.lifetime
                 ?? shard.lifetime(
@@ -175,7 +187,8 @@ extension Cache {
                 stamp: flight.stamp,
                 version: version,
                 tags: tags,
-                entityTag: settings.entityTag
+                entityTag: settings.entityTag,
+                origin: landing.source == .tier ? .tier : .loader
             )
             shard.store(key, hash, arrival, now: now, removed: &removed)
             return (wasAbandoned, false)
@@ -200,6 +213,7 @@ extension Cache {
     ) -> Bool {
         self.change(hash) { shard, _ in
             let wasAbandoned = shard.land(key, flight)
+            if !wasAbandoned { shard.history.note(hash, .failed, at: now, detail: ErrorLabel.of(error)) }
             guard !wasAbandoned, !flight.isSuperseded, options.errorBackoff > .zero else { return wasAbandoned }
             let backoff =
                 Double(options.errorBackoff.nanoseconds) * Double.random(in: 0.75...1.25, using: &shard.generator)

@@ -95,13 +95,15 @@ extension Cache {
     ) async throws -> Step {
         var counts = isFirstLook
         while true {
-            switch self.decide(key, hash, counts: counts, as: id) {
+            let decision = self.decide(key, hash, counts: counts, as: id)
+            if counts { self.groups?.count(key) { Self.count(decision, &$0) } }
+            switch decision {
             case .step(let step, let reason):
-                if let reason { self.countStale(reason) }
+                if let reason { self.countStale(reason, of: key) }
                 if reason == .bulkhead { self.service.observe(.bulkheadFull(cache: self.name)) }
                 return step
             case .lead(let flight, let step, let stale, let reason):
-                if let reason { self.countStale(reason) }
+                if let reason { self.countStale(reason, of: key) }
                 if case .give = step { start(flight, stale, true) } else { start(flight, stale, false) }
                 return step
             case .fail(let error):
@@ -113,6 +115,20 @@ extension Cache {
                 counts = false
                 try await self.service.awaitStart()
             }
+        }
+    }
+
+    /// Counts a read by what was decided, as the part of the memory counted it.
+    private static func count(_ decision: Decision, _ group: inout CacheGroupStatistics) {
+        switch decision {
+        case .step(.give(let content), nil), .lead(_, .give(let content), _, nil):
+            if content.isNegative { group.negativeHits &+= 1 } else { group.hits &+= 1 }
+        case .step(.give, .bulkhead), .lead(_, .wait, _, _), .fail, .notRunning: group.misses &+= 1
+        // Counted as stale.
+        case .step(.give, _), .lead(_, .give, _, _): break
+        case .step(.wait, _):
+            group.misses &+= 1
+            group.joins &+= 1
         }
     }
 
@@ -167,8 +183,9 @@ extension Cache {
             && self.counts.withLock { $0.lingering } < limits.maximumAbandoned && self.service.admitLoad()
     }
 
-    func countStale(_ reason: CacheEvent.StaleReason) {
+    func countStale(_ reason: CacheEvent.StaleReason, of key: Key) {
         self.counts.withLock { $0.staleServes &+= 1 }
+        self.groups?.count(key) { $0.staleServes &+= 1 }
         self.service.observe(.staleServed(cache: self.name, reason: reason))
     }
 
@@ -213,11 +230,11 @@ extension Cache {
         case .outcome(.content(let content)): return try content.get()
         case .outcome(.failure(let error)):
             guard let stale else { throw error }
-            self.countStale(.error)
+            self.countStale(.error, of: key)
             return stale.value
         case .late:
             guard let stale else { throw CacheError(.deadline, "the load takes too long") }
-            self.countStale(.late)
+            self.countStale(.late, of: key)
             return stale.value
         case .cancelled:
             self.leave(flight, key, hash, options)
@@ -228,11 +245,19 @@ extension Cache {
     /// A caller leaves a load; the last one may take it with him.
     func leave(_ flight: Flight<Value>, _ key: Key, _ hash: UInt64, _ options: CacheOptions) {
         guard options.abandonment == .cancel else { return flight.detach() }
-        let isOver = self.change(hash) { shard, _ in
-            // Under the lock that joining needs too.
-            flight.callers == 0 && !flight.isDetached && shard.abandon(key, flight)
-        }
+        // Under the lock that joining needs too.
+        let isOver = self.abandon(flight, key, hash) { flight.callers == 0 && !flight.isDetached }
         if isOver { self.gaveUp(flight, CancellationError()) }
+    }
+
+    /// Gives a load up, if it is under way and something is so.
+    func abandon(_ flight: Flight<Value>, _ key: Key, _ hash: UInt64, when isRight: () -> Bool) -> Bool {
+        let now = self.service.clock.now
+        return self.change(hash) { shard, _ in
+            guard isRight(), shard.abandon(key, flight) else { return false }
+            shard.history.note(hash, .abandoned, at: now)
+            return true
+        }
     }
 
     /// A load was given up.

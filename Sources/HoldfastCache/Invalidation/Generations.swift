@@ -40,10 +40,16 @@ final class Generations: Sendable {
     private func next() -> UInt64 { self.last.add(1, ordering: .acquiringAndReleasing).newValue }
 
     /// Invalidates what carries a tag.
-    func invalidate(tag: String) {
+    ///
+    /// - Parameters:
+    ///   - tag: The tag.
+    ///   - now: The time, for explanations; it decides nothing.
+    func invalidate(tag: String, at now: Int64) {
         self.state.withLock { state in
             let mark = self.next()
-            Self.record(tag, &state).mark.store(mark, ordering: .releasing)
+            let record = Self.record(tag, &state)
+            record.time.store(now, ordering: .relaxed)
+            record.mark.store(mark, ordering: .releasing)
         }
     }
 
@@ -110,6 +116,8 @@ final class Generations: Sendable {
 final class TagRecord: Sendable {
     /// The number of the last invalidation; 0 for none.
     let mark = Atomic<UInt64>(0)
+    /// When that was.
+    let time = Atomic<Int64>(0)
     /// How many sets name it.
     let users = Atomic<Int>(0)
 }
@@ -132,4 +140,12 @@ final class TagSet: Sendable {
     /// Whether none was invalidated after a stamp.
     @usableFromInline
     func admits(_ stamp: UInt64) -> Bool { self.records.allSatisfy { stamp >= $0.mark.load(ordering: .acquiring) } }
+
+    /// The first that was invalidated after a stamp, and when that was.
+    func invalidated(after stamp: UInt64) -> (tag: String, time: Int64)? {
+        for (name, record) in zip(self.names, self.records) where stamp < record.mark.load(ordering: .acquiring) {
+            return (name, record.time.load(ordering: .relaxed))
+        }
+        return nil
+    }
 }

@@ -84,19 +84,36 @@ struct MemoryRecord: Sendable {
     /// What the loader called this state of the value.
     @usableFromInline
     var entityTag: String?
+    /// Where it came from.
+    @usableFromInline
+    var origin = ValueOrigin.set
 
     @usableFromInline
     init() {}
 
     @usableFromInline
-    init(hash: UInt64, version: UInt64, now: Int64, lifetime: Lifetime, entityTag: String?) {
+    init(
+        hash: UInt64,
+        version: UInt64,
+        now: Int64,
+        lifetime: Lifetime,
+        entityTag: String?,
+        origin: ValueOrigin
+    ) {
         self.hash = hash
         self.version = version
         self.storedAt = now
         self.readAt = now
         self.lifetime = lifetime
         self.entityTag = entityTag
+        self.origin = origin
     }
+}
+
+/// Where a value in memory came from.
+@usableFromInline
+enum ValueOrigin: UInt8, Sendable {
+    case loader, tier, set
 }
 
 /// When an entry expires, and what may still be done with it then.

@@ -68,6 +68,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         var tags: TagSet?
         @usableFromInline
         var entityTag: String?
+        @usableFromInline
+        var origin: ValueOrigin
 
         @inlinable
         init(
@@ -77,7 +79,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
             stamp: UInt64,
             version: UInt64,
             tags: TagSet?,
-            entityTag: String? = nil
+            entityTag: String? = nil,
+            origin: ValueOrigin = .set
         ) {
             self.content = content
             self.weight = weight
@@ -86,6 +89,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
             self.version = version
             self.tags = tags
             self.entityTag = entityTag
+            self.origin = origin
         }
     }
 
@@ -119,12 +123,18 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// Whether anybody wants to hear of what leaves.
     @usableFromInline
     let tellsRemovals: Bool
+    /// Whether each read is looked at closely: it is counted by its group, which a quick look cannot do.
+    @usableFromInline
+    let looksAlways: Bool
     /// Keys whose last load failed, without a value to keep: the error, and until when it is remembered.
     @usableFromInline
     var failures: [Key: Failure] = [:]
     /// What happened.
     @usableFromInline
     var counts = MemoryCounts()
+    /// What became of keys lately.
+    @usableFromInline
+    var history = KeyHistory()
 
     /// An error that is remembered.
     @usableFromInline
@@ -140,7 +150,9 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     ///   - now: The time.
     ///   - seed: For chance.
     ///   - tellsRemovals: Whether anybody wants to hear of what leaves.
-    init(_ policy: any EvictionPolicy, now: Int64, seed: UInt64, tellsRemovals: Bool) {
+    ///   - looksAlways: Whether each read is looked at closely.
+    init(_ policy: any EvictionPolicy, now: Int64, seed: UInt64, tellsRemovals: Bool, looksAlways: Bool = false) {
+        self.looksAlways = looksAlways
         self.tellsRemovals = tellsRemovals
         self.policy = policy
         self.generator = SplitMix64(seed: seed)
@@ -215,12 +227,13 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         let slot = self.slot(of: key, hash)
         guard slot >= 0, let entry = self.entries[Int(slot)] else { return nil }
         var record = self.records[Int(slot)]
-        if let tags = entry.tags, !tags.admits(entry.stamp) {
-            self.take(slot, .invalidated, &removed)
+        if let tags = entry.tags, let (tag, time) = tags.invalidated(after: entry.stamp) {
+            self.take(slot, .tag, at: time, detail: tag, &removed)
             return nil
         }
-        guard now < record.lifetime.deadline(readAt: record.readAt) else {
-            self.take(slot, .expired, &removed)
+        let deadline = record.lifetime.deadline(readAt: record.readAt)
+        guard now < deadline else {
+            self.take(slot, .expired, at: deadline, &removed)
             return nil
         }
         let standing = Self.standing(record.lifetime, now: now, using: &self.generator)
@@ -246,7 +259,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         return (entry, self.records[Int(slot)])
     }
 
-    private static func standing(
+    static func standing(
         _ lifetime: Lifetime,
         now: Int64,
         using generator: inout some RandomNumberGenerator
@@ -329,7 +342,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         let entry = MemoryEntry(
             key: key,
             content: arrival.content,
-            nextLook: arrival.lifetime.nextLook,
+            nextLook: self.looksAlways ? 0 : arrival.lifetime.nextLook,
             stamp: arrival.stamp,
             tags: arrival.tags
         )
@@ -338,7 +351,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
             version: arrival.version,
             now: now,
             lifetime: arrival.lifetime,
-            entityTag: arrival.entityTag
+            entityTag: arrival.entityTag,
+            origin: arrival.origin
         )
         let deadline = arrival.lifetime.deadline(readAt: now)
         let old = self.slot(of: key, hash)
@@ -358,7 +372,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         } else {
             self.policy.insert(known, evicted: &self.victims)
         }
-        for victim in self.victims { self.clear(victim, .evicted, &removed) }
+        for victim in self.victims { self.clear(victim, .evicted, at: now, &removed) }
         self.victims.removeAll(keepingCapacity: true)
     }
 
@@ -368,7 +382,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         guard slot >= 0 else { return }
         change(&self.records[Int(slot)])
         let record = self.records[Int(slot)]
-        self.entries[Int(slot)]?.nextLook = record.lifetime.nextLook
+        let nextLook = self.looksAlways ? 0 : record.lifetime.nextLook
+        self.entries[Int(slot)]?.nextLook = nextLook
         self.wheel.schedule(slot, at: record.lifetime.deadline(readAt: record.readAt))
     }
 
@@ -381,20 +396,28 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     /// Removes the entry of a key.
     @inlinable
-    mutating func remove(_ key: Key, _ hash: UInt64, _ cause: RemovalCause, removed: inout [Removal]) {
+    mutating func remove(
+        _ key: Key,
+        _ hash: UInt64,
+        _ cause: KeyHistory.Cause,
+        at now: Int64,
+        removed: inout [Removal]
+    ) {
         let slot = self.slot(of: key, hash)
-        if slot >= 0 { self.take(slot, cause, &removed) }
+        if slot >= 0 { self.take(slot, cause, at: now, &removed) }
     }
 
     /// Removes the entries that a rule names.
     mutating func removeAll(
-        _ cause: RemovalCause,
+        _ cause: KeyHistory.Cause,
+        at now: Int64,
+        detail: String? = nil,
         removed: inout [Removal],
         where matches: (Key, UInt64) -> Bool
     ) {
         for slot in self.entries.indices {
             guard let entry = self.entries[slot], matches(entry.key, entry.stamp) else { continue }
-            self.take(Int32(slot), cause, &removed)
+            self.take(Int32(slot), cause, at: now, detail: detail, &removed)
         }
     }
 
@@ -406,7 +429,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         self.wheel.advance(to: now, due: &self.victims)
         for slot in self.victims {
             self.policy.remove(slot)
-            self.clear(slot, .expired, &removed)
+            let record = self.records[Int(slot)]
+            self.clear(slot, .expired, at: record.lifetime.deadline(readAt: record.readAt), &removed)
         }
         self.victims.removeAll(keepingCapacity: true)
     }
@@ -419,23 +443,36 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     @inlinable
-    mutating func take(_ slot: Int32, _ cause: RemovalCause, _ removed: inout [Removal]) {
+    mutating func take(
+        _ slot: Int32,
+        _ cause: KeyHistory.Cause,
+        at now: Int64,
+        detail: String? = nil,
+        _ removed: inout [Removal]
+    ) {
         self.tellReads()
         self.policy.remove(slot)
-        self.clear(slot, cause, &removed)
+        self.clear(slot, cause, at: now, detail: detail, &removed)
     }
 
     /// Empties a slot that the policy has forgotten.
     @inlinable
-    mutating func clear(_ slot: Int32, _ cause: RemovalCause, _ removed: inout [Removal]) {
+    mutating func clear(
+        _ slot: Int32,
+        _ cause: KeyHistory.Cause,
+        at now: Int64,
+        detail: String? = nil,
+        _ removed: inout [Removal]
+    ) {
+        self.history.note(self.records[Int(slot)].hash, cause, at: now, detail: detail)
         self.index.remove(self.records[Int(slot)].hash, slot)
         self.wheel.cancel(slot)
         if self.tellsRemovals, let entry = self.entries[Int(slot)] {
-            removed.append(Removal(key: entry.key, content: entry.content, cause: cause))
+            removed.append(Removal(key: entry.key, content: entry.content, cause: cause.removal))
         }
         self.entries[Int(slot)] = nil
         self.free.append(slot)
-        self.counts.count(cause)
+        self.counts.count(cause.removal)
     }
 
     @inlinable

@@ -66,6 +66,7 @@ extension CacheService {
     }
 
     private func sweep() async throws {
+        var nextReport = self.clock.now.after(self.configuration.reportInterval)
         while true {
             try await self.clock.sleeper.sleep(for: self.configuration.sweepInterval)
             let isDeaf = self.bus.map { !$0.isListening } ?? false
@@ -74,6 +75,9 @@ extension CacheService {
                 // As long as no news come, nothing is believed for longer than this.
                 if isDeaf { cache.suspect() }
             }
+            guard let observer = self.observer, self.clock.now >= nextReport else { continue }
+            nextReport = self.clock.now.after(self.configuration.reportInterval)
+            observer.report(self.report())
         }
     }
 
@@ -123,6 +127,7 @@ extension CacheService {
         }
         for cache in caches { cache.stop() }
         self.jobs.input.finish()
+        if let observer = self.observer { observer.report(self.report()) }
     }
 }
 

@@ -126,9 +126,10 @@ extension Cache {
         var own = Own(one: named.one, text: named.text, look: named.look)
         guard fill.options.coordination == .distributed else { return .ours(own) }
         do {
-            guard let lease = try await locks.tryAcquire(link.resource(named.text), lease: link.fillLease) else {
-                return .others(named)
+            let taken = try await link.meter.measure(.lockWait) {
+                try await locks.tryAcquire(link.resource(named.text), lease: link.fillLease)
             }
+            guard let lease = taken else { return .others(named) }
             guard await fill.hold.keep(lease) else {
                 self.land(self.failure(CancellationError(), fill), named.one)
                 return .over
@@ -159,11 +160,13 @@ extension Cache {
             deadline: own.map(\.one.fill.deadline).min() ?? self.service.clock.instant(of: self.now)
         )
         let result: Result<[Key: Value], any Error>
+        let start = self.now
         do {
             result = .success(try await loader(own.map(\.one.fill.key), context))
         } catch {
             result = .failure(error)
         }
+        self.countLoader(since: start)
         let settings = context.close()
         var landings = own.map { one in
             let content = result.map { values in values[one.one.fill.key].map { .value($0) } ?? Content.notFound }
@@ -185,7 +188,9 @@ extension Cache {
         for start in stride(from: 0, to: writes.count, by: CacheLimits.maximumBatch) {
             let some = writes[start..<min(start + CacheLimits.maximumBatch, writes.count)]
             do {
-                let replies = try await link.tier.ask { try await $0.write(some.map(\.write), in: link.namespace) }
+                let replies = try await link.ask(.tierWrite) {
+                    try await $0.write(some.map(\.write), in: link.namespace)
+                }
                 for (one, reply) in zip(some, replies) { landings[one.place].note(reply, one.write.key) }
             } catch {
                 self.noteTierFailure(error)

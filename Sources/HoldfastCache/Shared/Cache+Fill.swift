@@ -147,6 +147,18 @@ extension Cache {
         waits: Bool
     ) async -> Turn {
         guard fill.options.coordination == .distributed, let locks = self.service.locks else { return .unlocked }
+        return await link.meter.measure(.lockWait) {
+            await self.turn(link, text, watch, waits: waits, locks)
+        }
+    }
+
+    private func turn(
+        _ link: SharedLink<Key, Value>,
+        _ text: String,
+        _ watch: KeyWatch,
+        waits: Bool,
+        _ locks: GuardedLocks
+    ) async -> Turn {
         let resource = link.resource(text)
         let lease = link.fillLease
         guard waits else {
@@ -215,6 +227,8 @@ extension Cache {
             fencingToken: token,
             deadline: fill.deadline
         )
+        let start = self.now
+        defer { self.countLoader(since: start) }
         do {
             let value = try await fill.loader(context)
             return Landing(.success(.value(value)), context.close())
@@ -223,6 +237,12 @@ extension Cache {
         } catch {
             return Landing(.failure(error), context.close())
         }
+    }
+
+    /// Counts how long a loader ran.
+    func countLoader(since start: Int64) {
+        let duration = Duration.nanoseconds(self.now - start)
+        self.counts.withLock { $0.loaderTimes.record(duration) }
     }
 
     /// Loads though the lock service does not work, if the options say so.
@@ -282,7 +302,7 @@ extension Cache {
         guard case .found(let value) = look, fill.stale == nil, value.age < value.terms.keptFor else { return nil }
         var landing = self.landing(of: value, fill)
         landing.lifetime?.retryAt = self.service.clock.now.after(fill.options.errorBackoff)
-        self.countStale(reason)
+        self.countStale(reason, of: fill.key)
         return landing
     }
 
@@ -297,7 +317,8 @@ extension Cache {
         var landing = await self.load(fill, stale: self.stale(fill, look), token: lease?.fencingToken)
         guard let write = self.offer(&landing, fill, link, text, look, lease) else { return landing }
         do {
-            landing.note(try await link.tier.ask({ try await $0.write([write], in: link.namespace) }).first, text)
+            let replies = try await link.ask(.tierWrite) { try await $0.write([write], in: link.namespace) }
+            landing.note(replies.first, text)
         } catch {
             self.noteTierFailure(error)
             landing.version = look.place?.version

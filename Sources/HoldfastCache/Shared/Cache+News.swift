@@ -37,11 +37,12 @@ extension Cache {
     /// Somebody changed a key: what is older is not given any more, and what is being loaded is not stored.
     private func drop(_ key: Key, olderThan version: UInt64) {
         let hash = Self.hash(key)
+        let now = self.service.clock.now
         self.change(hash) { shard, removed in
             if let (_, record) = shard.peek(key, hash), record.version >= version { return }
             // A load that began after the change is not stored either: that costs one more look into the tier.
             shard.supersede(key)
-            shard.remove(key, hash, .invalidated, removed: &removed)
+            shard.remove(key, hash, .elsewhere, at: now, removed: &removed)
         }
     }
 

@@ -13,6 +13,8 @@ extension Cache {
         var entityTag: String?
         /// What was invalidated before it was read or written.
         let stamp: UInt64
+        /// Whether it was read there or written by this process.
+        let origin: ValueOrigin
     }
 
     /// Puts what the tier has into memory, unless something newer is known.
@@ -41,7 +43,8 @@ extension Cache {
                 stamp: publication.stamp,
                 version: publication.version,
                 tags: tags,
-                entityTag: publication.entityTag
+                entityTag: publication.entityTag,
+                origin: publication.origin
             )
             shard.store(key, hash, arrival, now: now, removed: &removed)
         }

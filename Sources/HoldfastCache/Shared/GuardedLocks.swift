@@ -15,6 +15,9 @@ final class GuardedLocks: Sendable {
         self.clock = clock
     }
 
+    /// Whether it is asked.
+    var circuit: CircuitState { self.breaker.withLock { $0.state } }
+
     /// Takes a lock if it is free; `nil` when it is not.
     ///
     /// - Throws: `LockError`, or `CancellationError`.
@@ -33,6 +36,13 @@ final class GuardedLocks: Sendable {
             if let lease = try await self.locks.tryAcquire(resource, lease: lease, label: Self.label) { return lease }
             return try await self.locks.acquire(resource, lease: lease, label: Self.label)
         }
+    }
+
+    /// Who has a lock and who waits for it.
+    ///
+    /// - Throws: `LockError`, or `CancellationError`.
+    func status(of resource: Resource) async throws -> ResourceStatus {
+        try await self.ask { try await self.locks.status(of: resource) }
     }
 
     /// What operators see.

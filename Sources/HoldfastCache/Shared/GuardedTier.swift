@@ -19,6 +19,9 @@ final class GuardedTier: Sendable {
     /// What people call it.
     var name: String { self.tier.name }
 
+    /// Whether it is asked.
+    var circuit: CircuitState { self.breaker.withLock { $0.state } }
+
     /// Does the tier's own work.
     func run() async throws { try await self.tier.run() }
 

@@ -156,7 +156,8 @@ extension CacheService {
             maximumValue: configuration.maximumSharedValue,
             fillLease: configuration.fillLease,
             text: { $0.cacheKey },
-            key: { Key(cacheKey: $0) }
+            key: { Key(cacheKey: $0) },
+            meter: LayerMeter(cache: name, clock: self.clock, observer: self.observer)
         )
         let memory = Cache(name: name, configuration: configuration, service: self, link: link)
         return SharedCache(try self.add(memory), link)
