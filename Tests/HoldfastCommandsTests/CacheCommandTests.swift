@@ -30,11 +30,17 @@ struct CacheStage: Sendable {
         )
     }
 
-    /// Runs a command on a file's lines as its stdin.
+    /// Runs a command with a file of this text in the place of `@`.
     func run(_ arguments: [String], input: String) async throws -> HoldfastProcess.Result {
-        let file = self.directory.fresh("input")
-        try SecretFile.write(input, to: file)
+        let file = try self.file(input)
         return try await self.run(arguments.map { $0 == "@" ? file : $0 })
+    }
+
+    /// A file with a text.
+    func file(_ text: String) throws -> String {
+        let file = self.directory.fresh("input")
+        try SecretFile.write(text, to: file)
+        return file
     }
 
     /// Runs a service beside some work, with a cache that hears what others change.
@@ -265,7 +271,7 @@ struct CacheCommandTests {
             (["invalidate", "products", "--prefix", ""], 64), (["invalidate", "products", "--all"], 78),
             (["invalidate", "products", "--tag", "a", "--expire"], 64), (["ls", "products", "--limit=-1"], 78),
             (["get", "products", "42", "--store", "sqlite:/tmp/none.db"], 78),
-            (["get", "products", "42", "--store", "redis://a,b,c"], 78),
+            (["get", "products", "42", "--store", "redis://a,b,c"], 78), (["stats", "a:b"], 78),
             (["get", "products", "42", "--store", "redis://127.0.0.1:1"], 69), (["nonsense"], 64),
         ]
         for (words, status) in refusals {
@@ -284,7 +290,8 @@ struct CacheCommandTests {
         let commands = [
             ["set", "products", "42", "1"], ["get", "products", "42"], ["get", "products", "42", "--format", "json"],
             ["ls", "products"], ["explain", "products", "42"], ["explain", "products", "42", "--format", "json"],
-            ["invalidate", "products", "--tag", "a", "--format", "json"], ["rm", "products", "42"],
+            ["invalidate", "products", "--tag", "a", "--format", "json"], ["rm", "products", "42"], ["stats"],
+            ["stats", "--format", "json"], ["warm", "products", try stage.file(#"{"key":"a","value":1}"#)],
         ]
         let stores = [
             "redis://:\(canary)@\(address)/0", "redis://\(canary):\(canary)x@\(address)/0",

@@ -54,6 +54,11 @@ package struct JSONText: Sendable, Hashable {
         (try? JSONSerialization.jsonObject(with: Data(self.bytes), options: .fragmentsAllowed)) as? String
     }
 
+    /// The strings of the list that this is; `nil` when it is another value.
+    package var strings: [String]? {
+        (try? JSONSerialization.jsonObject(with: Data(self.bytes), options: .fragmentsAllowed)) as? [String]
+    }
+
     /// The members of the object that this is, each value as it is written; `nil` when it is another value.
     package var members: [(name: String, value: JSONText)]? {
         guard self.bytes.first == UInt8(ascii: "{") else { return nil }

@@ -19,7 +19,7 @@ package struct CacheCommand: AsyncParsableCommand {
             """,
         subcommands: [
             CacheGetCommand.self, CacheSetCommand.self, CacheRemoveCommand.self, CacheInvalidateCommand.self,
-            CacheListCommand.self, CacheExplainCommand.self,
+            CacheListCommand.self, CacheStatsCommand.self, CacheExplainCommand.self, CacheWarmCommand.self,
         ]
     )
 
