@@ -38,6 +38,7 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         var tierFailures: UInt64 = 0
         var unreadable: UInt64 = 0
         var unshared: UInt64 = 0
+        var invalidationFailures: UInt64 = 0
         var loadTimes = LatencyHistogram()
         var loaderTimes = LatencyHistogram()
         /// Loaders that were given up and still run.
@@ -53,6 +54,8 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     @usableFromInline
     let generations = Generations()
     let counts = Mutex(Counts())
+    /// What is to be forgotten later.
+    let plans = InvalidationPlans<Key>()
     @usableFromInline
     let weigher: (@Sendable (Key, Value) -> Int)?
     let onRemoval: (@Sendable (Key, Value, RemovalCause) -> Void)?
@@ -199,6 +202,7 @@ extension Cache: ServedCache {
         statistics.tierFailures = counts.tierFailures
         statistics.unreadable = counts.unreadable
         statistics.unshared = counts.unshared
+        statistics.invalidationFailures = counts.invalidationFailures
         statistics.loadTimes = counts.loadTimes
         statistics.loaderTimes = counts.loaderTimes
         if let times = self.link?.meter.times {

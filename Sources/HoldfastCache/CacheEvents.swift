@@ -40,6 +40,8 @@ public enum CacheEvent: Sendable {
     case unreadable(cache: String)
     /// A value was not written to the shared tier: it is too large, or its codec has no bytes for it.
     case unshared(cache: String)
+    /// A scheduled invalidation did not reach the shared tier; this process has forgotten what it is about.
+    case invalidationFailed(cache: String, error: any Error)
     /// A step of a load or a change took so long, whether it worked or not.
     case timed(cache: String, step: CacheStep, duration: Duration)
     /// A load was refused: too many are under way.

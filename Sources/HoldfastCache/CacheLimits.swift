@@ -16,6 +16,8 @@ public enum CacheLimits {
     public static let maximumGroups = 64
     /// Where the keys of all further groups are counted.
     public static let otherGroup = "other"
+    /// The most invalidations of a cache that are scheduled at once: each has an alarm, and they are few or a mistake.
+    public static let maximumScheduled = 1024
     /// The longest message on a bus, in bytes.
     public static let maximumMessage = 32 * 1024
     /// The most prefixes with a mark of their own; beyond that the next is an invalidation of everything.

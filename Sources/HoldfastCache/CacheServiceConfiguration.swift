@@ -25,6 +25,8 @@ public struct CacheServiceConfiguration: Sendable {
     ///
     /// 10 s by default.
     public var drainLimit: Duration = .seconds(10)
+    /// How often calls of the shared tier are repeated.
+    public var tierRetries = RetryPolicy()
     /// How often expired entries are removed that nobody reads.
     ///
     /// 1 s by default.
@@ -51,6 +53,7 @@ public struct CacheServiceConfiguration: Sendable {
         guard self.sweepInterval >= .milliseconds(10), self.sweepInterval <= .seconds(60 * 60) else {
             throw CacheError(.invalidArgument, "sweepInterval must be from 10 ms to an hour")
         }
+        try self.tierRetries.validate()
         guard self.reportInterval > .zero, self.reportInterval <= .seconds(24 * 60 * 60) else {
             throw CacheError(.invalidArgument, "reportInterval must be above zero and at most a day")
         }

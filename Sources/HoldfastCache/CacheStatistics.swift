@@ -32,6 +32,8 @@ public struct CacheStatistics: Sendable, Hashable {
     public var unreadable: UInt64 = 0
     /// How many values were too large or too odd to be written to it.
     public var unshared: UInt64 = 0
+    /// How many scheduled invalidations did not reach it.
+    public var invalidationFailures: UInt64 = 0
     /// How long loads took, waiting for their turn and the tier included.
     public var loadTimes = LatencyHistogram()
     /// How long their loaders took, also those that failed.

@@ -58,7 +58,8 @@ public final class CacheMetricsObserver: CacheObserver {
         case .tierOutage(let tier, _): self.count(CacheNames.tierOutagesTotal, [(CacheNames.tier, tier)], 1)
         case .bulkheadFull(let cache): self.count(CacheNames.bulkheadTotal, [(CacheNames.cache, cache)], 1)
         // Reports tell how many there were.
-        case .loadAbandoned, .loadSuperseded, .unlockedFill, .tierFailed, .unreadable, .unshared: break
+        case .loadAbandoned, .loadSuperseded, .unlockedFill, .tierFailed, .unreadable, .unshared, .invalidationFailed:
+            break
         }
     }
 
@@ -100,6 +101,7 @@ public final class CacheMetricsObserver: CacheObserver {
         tell(CacheNames.tierRequestsTotal, \.tierFailures, (CacheNames.result, "failed"))
         tell(CacheNames.tierRequestsTotal, \.unreadable, (CacheNames.result, "unreadable"))
         tell(CacheNames.unsharedTotal, \.unshared)
+        tell(CacheNames.invalidationFailuresTotal, \.invalidationFailures)
         tell(CacheNames.removalsTotal, \.evictions, (CacheNames.cause, "evicted"))
         tell(CacheNames.removalsTotal, \.expirations, (CacheNames.cause, "expired"))
         tell(CacheNames.removalsTotal, \.invalidations, (CacheNames.cause, "invalidated"))

@@ -45,6 +45,10 @@ public enum CacheNames {
     ///
     /// Dimensions: ``cache``.
     public static let unsharedTotal = "holdfast_cache_unshared_total"
+    /// Counter of scheduled invalidations that did not reach the shared tier.
+    ///
+    /// Dimensions: ``cache``.
+    public static let invalidationFailuresTotal = "holdfast_cache_invalidation_failures_total"
     /// Counter of times that the shared tier was not asked any more for a while.
     ///
     /// Dimensions: ``tier``.

@@ -40,7 +40,7 @@ extension SharedLink {
             return CacheExplanation.Tier(name: name, standing: .unshareable)
         }
         do {
-            let reading = try await self.tier.ask { try await $0.read([text], in: self.namespace) }
+            let reading = try await self.tier.ask(.read) { try await $0.read([text], in: self.namespace) }
             let entry = reading.entries.first ?? .absent
             return try await self.describe(entry, text, reading.marks)
         } catch {
@@ -87,7 +87,7 @@ extension SharedLink {
             return .invalidated(.prefix(prefix))
         }
         if !envelope.tags.isEmpty {
-            let tagMarks = try await self.tier.ask { try await $0.marks(of: envelope.tags, in: self.namespace) }
+            let tagMarks = try await self.tier.ask(.read) { try await $0.marks(of: envelope.tags, in: self.namespace) }
             for (tag, mark) in zip(envelope.tags, tagMarks) where envelope.mark < mark {
                 return .invalidated(.tag(tag))
             }

@@ -83,7 +83,9 @@ public final class CacheService: Sendable {
         let origin = generator.next()
         self.generator = Mutex(generator)
         self.tier = tier.map { tier in
-            GuardedTier(tier, clock: time) { observer?.observe(.tierOutage(tier: tier.name, error: $0)) }
+            GuardedTier(tier, clock: time, retries: configuration.tierRetries) {
+                observer?.observe(.tierOutage(tier: tier.name, error: $0))
+            }
         }
         self.bus = bus.map { BusPort($0, origin: origin, clock: time) }
         // Bounded by the limit for loads.

@@ -188,7 +188,7 @@ extension Cache {
         for start in stride(from: 0, to: writes.count, by: CacheLimits.maximumBatch) {
             let some = writes[start..<min(start + CacheLimits.maximumBatch, writes.count)]
             do {
-                let replies = try await link.ask(.tierWrite) {
+                let replies = try await link.ask(.write) {
                     try await $0.write(some.map(\.write), in: link.namespace)
                 }
                 for (one, reply) in zip(some, replies) { landings[one.place].note(reply, one.write.key) }

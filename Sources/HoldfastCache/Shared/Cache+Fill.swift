@@ -317,7 +317,7 @@ extension Cache {
         var landing = await self.load(fill, stale: self.stale(fill, look), token: lease?.fencingToken)
         guard let write = self.offer(&landing, fill, link, text, look, lease) else { return landing }
         do {
-            let replies = try await link.ask(.tierWrite) { try await $0.write([write], in: link.namespace) }
+            let replies = try await link.ask(.write) { try await $0.write([write], in: link.namespace) }
             landing.note(replies.first, text)
         } catch {
             self.noteTierFailure(error)

@@ -65,7 +65,7 @@ extension SharedCache {
         defer { self.link.watches.end(text, watch) }
         let stamp = self.memory.generations.stamp
         do {
-            let marks = try await self.link.ask(.tierRead) { try await $0.read([text], in: self.name).marks }
+            let marks = try await self.link.ask(.read) { try await $0.read([text], in: self.name).marks }
             _ = try await self.write(value, key, options, stamp, watch, mark: marks.current, if: .always)
         } catch let error as CacheError where error.code == .invalidArgument {
             throw error
@@ -147,7 +147,7 @@ extension SharedCache {
                 "the value has more than \(self.link.maximumValue) bytes (maximumSharedValue)"
             )
         }
-        let replies = try await self.link.ask(.tierWrite) { try await $0.write([write], in: self.name) }
+        let replies = try await self.link.ask(.write) { try await $0.write([write], in: self.name) }
         guard case .written(let version)? = replies.first else { return false }
         let publication = Cache<Key, Value>.Publication(
             content: content,
@@ -184,7 +184,7 @@ extension SharedCache {
         for start in stride(from: 0, to: keys.count, by: CacheLimits.maximumBatch) {
             let some = keys[start..<min(start + CacheLimits.maximumBatch, keys.count)]
             let texts = some.map(self.link.text)
-            let versions = try await self.link.ask(.tierWrite) {
+            let versions = try await self.link.ask(.removal) {
                 try await $0.remove(texts, in: self.name, keepFor: keepFor)
             }
             for key in some { self.memory.remove(key) }
@@ -217,7 +217,7 @@ extension SharedCache {
                 guard
                     let write = try self.link.write(found.content, text, terms, mark: mark, if: condition, token: 0)
                 else { return try await self.remove(key) }
-                let replies = try await self.link.ask(.tierWrite) { try await $0.write([write], in: self.name) }
+                let replies = try await self.link.ask(.write) { try await $0.write([write], in: self.name) }
                 if case .written(let version)? = replies.first {
                     self.memory.expire(key)
                     return self.link.tell(.refreshed(key: text, version: version))
@@ -262,7 +262,7 @@ extension SharedCache {
     private func invalidate(_ scope: InvalidationScope, _ locally: () -> Void) async throws {
         // After the tier: who reads it meanwhile would bring old values back into memory.
         defer { locally() }
-        let mark = try await self.link.ask(.tierWrite) {
+        let mark = try await self.link.ask(.removal) {
             try await $0.invalidate(scope, in: self.name, keepFor: CacheLimits.markLife)
         }
         locally()

@@ -45,10 +45,10 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     ///
     /// - Throws: As `GuardedTier`'s; what it does not ask is not measured.
     func ask<Answer: Sendable>(
-        _ step: CacheStep,
+        _ kind: TierCall,
         _ call: (any CacheTier) async throws -> Answer
     ) async throws -> Answer {
-        try await self.tier.ask { tier in try await self.meter.measure(step) { try await call(tier) } }
+        try await self.tier.ask(kind) { tier in try await self.meter.measure(kind.step) { try await call(tier) } }
     }
 
     /// What a look gave for one key.
@@ -88,7 +88,7 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     private func lookOnce(_ texts: [String]) async throws -> [Finding] {
-        let reading = try await self.ask(.tierRead) { try await $0.read(texts, in: self.namespace) }
+        let reading = try await self.ask(.read) { try await $0.read(texts, in: self.namespace) }
         let opened = zip(reading.entries, texts).map { self.open($0, $1) }
         var tags = Set<String>()
         for case .envelope(let envelope) in opened { tags.formUnion(envelope.tags) }
@@ -96,7 +96,7 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         let all = Array(tags)
         for start in stride(from: 0, to: all.count, by: CacheLimits.maximumBatch) {
             let some = Array(all[start..<min(start + CacheLimits.maximumBatch, all.count)])
-            let marks = try await self.ask(.tierRead) { try await $0.marks(of: some, in: self.namespace) }
+            let marks = try await self.ask(.read) { try await $0.marks(of: some, in: self.namespace) }
             for (tag, mark) in zip(some, marks) { tagMarks[tag] = mark }
         }
         return zip(zip(reading.entries, opened), texts).map { pair, text in
