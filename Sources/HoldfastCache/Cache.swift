@@ -38,6 +38,9 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         var tierFailures: UInt64 = 0
         var unreadable: UInt64 = 0
         var unshared: UInt64 = 0
+        /// Changes that were written through.
+        var writes: UInt64 = 0
+        var writeFailures: UInt64 = 0
         var loadTimes = LatencyHistogram()
         /// Loaders that were given up and still run.
         var lingering = 0
@@ -57,6 +60,8 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     let onRemoval: (@Sendable (Key, Value, RemovalCause) -> Void)?
     /// What it shares with other processes, if it does.
     let link: SharedLink<Key, Value>?
+    /// How it writes to the source, if it does.
+    let source: SourceLink<Key, Value>?
     @usableFromInline
     let parts: [Part]
     @usableFromInline
@@ -72,6 +77,7 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     ) {
         self.name = name
         self.link = link
+        self.source = configuration.writing.map { SourceLink($0, name, service: service) }
         self.options = configuration.options
         self.service = service
         self.weigher = configuration.weigher
@@ -194,6 +200,7 @@ extension Cache: ServedCache {
         statistics.unreadable = counts.unreadable
         statistics.unshared = counts.unshared
         statistics.loadTimes = counts.loadTimes
+        self.countWrites(&statistics)
         return statistics
     }
 }

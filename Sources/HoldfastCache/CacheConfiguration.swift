@@ -42,6 +42,8 @@ public struct CacheConfiguration<Key: Hashable & Sendable, Value: Sendable>: Sen
     public var shards: Int?
     /// Told of each value that left the memory, after it did, on the thread that made it leave.
     public var onRemoval: (@Sendable (Key, Value, RemovalCause) -> Void)?
+    /// How ``Cache/write(_:for:options:)`` and ``Cache/erase(_:)`` write to the source; `nil` for not at all.
+    public var writing: CacheWriting<Key, Value>?
 
     /// The largest value, in bytes, that is written to a shared tier or read from it; of no meaning without one.
     ///
@@ -96,6 +98,7 @@ public struct CacheConfiguration<Key: Hashable & Sendable, Value: Sendable>: Sen
         guard self.fillLease >= .milliseconds(100), self.fillLease <= CacheLimits.longestLoad else {
             throw CacheError(.invalidArgument, "fillLease must be from 100 ms to an hour")
         }
+        try self.writing?.validate()
         try self.options.validate()
     }
 }

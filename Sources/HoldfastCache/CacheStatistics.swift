@@ -32,6 +32,20 @@ public struct CacheStatistics: Sendable, Hashable {
     public var unreadable: UInt64 = 0
     /// How many values were too large or too odd to be written to it.
     public var unshared: UInt64 = 0
+    /// How many changes were written to the source.
+    public var writes: UInt64 = 0
+    /// How many attempts to write a change failed.
+    public var writeFailures: UInt64 = 0
+    /// How many changes were tried again.
+    public var writeRetries: UInt64 = 0
+    /// How many changes were not written, since another of the same key took their place.
+    public var coalescedWrites: UInt64 = 0
+    /// How many changes became dead letters.
+    public var parkedWrites: UInt64 = 0
+    /// How many keys have changes that are not written yet.
+    public var pendingWrites = 0
+    /// How many dead letters there are.
+    public var deadLetters = 0
     /// How long loads took.
     public var loadTimes = LatencyHistogram()
     /// How many entries left for want of room.

@@ -159,7 +159,9 @@ extension CacheService {
             key: { Key(cacheKey: $0) }
         )
         let memory = Cache(name: name, configuration: configuration, service: self, link: link)
-        return SharedCache(try self.add(memory), link)
+        let shared = SharedCache(memory, link)
+        _ = try self.add(memory) { try? await shared.remove($0) }
+        return shared
     }
 
     /// Makes a cache that is shared with other processes, as JSON.
