@@ -64,6 +64,8 @@ extension Cache {
 
     /// Stores a value.
     ///
+    /// Not in the source: ``write(_:for:options:)`` does that too.
+    ///
     /// A load of the key that is under way goes on for those who wait for it, but what it loads is not stored.
     ///
     /// - Parameters:
@@ -96,7 +98,7 @@ extension Cache {
         }
     }
 
-    /// Forgets a key.
+    /// Forgets a key; the source keeps it: ``erase(_:)`` removes it there too.
     ///
     /// A load of the key that is under way goes on for those who wait for it, but what it loads is not stored, and who asks
     /// from now on does not join it.

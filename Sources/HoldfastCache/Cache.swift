@@ -39,6 +39,9 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         var unreadable: UInt64 = 0
         var unshared: UInt64 = 0
         var invalidationFailures: UInt64 = 0
+        /// Changes that were written through.
+        var writes: UInt64 = 0
+        var writeFailures: UInt64 = 0
         var loadTimes = LatencyHistogram()
         var loaderTimes = LatencyHistogram()
         /// Loaders that were given up and still run.
@@ -64,6 +67,8 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     let groups: GroupLedger<Key>?
     /// What it shares with other processes, if it does.
     let link: SharedLink<Key, Value>?
+    /// How it writes to the source, if it does.
+    let source: SourceLink<Key, Value>?
     @usableFromInline
     let parts: [Part]
     @usableFromInline
@@ -79,6 +84,7 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     ) {
         self.name = name
         self.link = link
+        self.source = configuration.writing.map { SourceLink($0, name, service: service) }
         self.options = configuration.options
         self.service = service
         self.weigher = configuration.weigher
@@ -211,6 +217,7 @@ extension Cache: ServedCache {
             statistics.lockWaitTimes = times.lockWaits
         }
         statistics.groups = self.groups?.all ?? [:]
+        self.countWrites(&statistics)
         return statistics
     }
 }

@@ -43,6 +43,8 @@ public struct CacheConfiguration<Key: Hashable & Sendable, Value: Sendable>: Sen
     public var shards: Int?
     /// Told of each value that left the memory, after it did, on the thread that made it leave.
     public var onRemoval: (@Sendable (Key, Value, RemovalCause) -> Void)?
+    /// How ``Cache/write(_:for:options:)`` and ``Cache/erase(_:)`` write to the source; `nil` for not at all.
+    public var writing: CacheWriting<Key, Value>?
 
     /// The group of a key, for statistics: a tenant, a kind of page.
     ///
@@ -104,6 +106,7 @@ public struct CacheConfiguration<Key: Hashable & Sendable, Value: Sendable>: Sen
         guard self.fillLease >= .milliseconds(100), self.fillLease <= CacheLimits.longestLoad else {
             throw CacheError(.invalidArgument, "fillLease must be from 100 ms to an hour")
         }
+        try self.writing?.validate()
         try self.options.validate()
     }
 }

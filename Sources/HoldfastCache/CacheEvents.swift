@@ -30,7 +30,7 @@ public enum CacheEvent: Sendable {
     case loadSuperseded(cache: String)
     /// A caller got a value that is not fresh.
     case staleServed(cache: String, reason: StaleReason)
-    /// A load ran without the lock that should let one process load for all.
+    /// A load ran without the lock that should let one process load for all, or a write without that of writers.
     case unlockedFill(cache: String, error: any Error)
     /// The shared tier did not work for a read or a write.
     case tierFailed(cache: String, error: any Error)
@@ -46,6 +46,22 @@ public enum CacheEvent: Sendable {
     case timed(cache: String, step: CacheStep, duration: Duration)
     /// A load was refused: too many are under way.
     case bulkheadFull(cache: String)
+    /// A writer wrote changes to the source.
+    case written(cache: String, count: Int, duration: Duration)
+    /// A writer did not write changes; they are tried again, or parked.
+    case writeFailed(cache: String, count: Int, error: any Error)
+    /// A change became a dead letter.
+    case writeParked(cache: String, attempts: Int, error: any Error)
+    /// A change is tried again though it should be a dead letter: there are too many.
+    case deadLettersFull(cache: String)
+    /// The service stopped before all changes were written; with a journal the next run has them, without they are lost.
+    case writesLeft(cache: String, count: Int, isJournaled: Bool)
+    /// The end of a journal was a record that was never finished, and was cut off.
+    case journalTorn(cache: String, bytes: Int)
+    /// A journal has changes that this program cannot read; they stay there.
+    case journalUnreadable(cache: String, count: Int)
+    /// A journal could not be told that changes are written: the next run writes them once more.
+    case journalFailed(cache: String, error: any Error)
 }
 
 /// Is told what happens in caches.

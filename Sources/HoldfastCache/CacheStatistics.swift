@@ -34,6 +34,20 @@ public struct CacheStatistics: Sendable, Hashable {
     public var unshared: UInt64 = 0
     /// How many scheduled invalidations did not reach it.
     public var invalidationFailures: UInt64 = 0
+    /// How many changes were written to the source.
+    public var writes: UInt64 = 0
+    /// How many attempts to write a change failed.
+    public var writeFailures: UInt64 = 0
+    /// How many changes were tried again.
+    public var writeRetries: UInt64 = 0
+    /// How many changes were not written, since another of the same key took their place.
+    public var coalescedWrites: UInt64 = 0
+    /// How many changes became dead letters.
+    public var parkedWrites: UInt64 = 0
+    /// How many keys have changes that are not written yet.
+    public var pendingWrites = 0
+    /// How many dead letters there are.
+    public var deadLetters = 0
     /// How long loads took, waiting for their turn and the tier included.
     public var loadTimes = LatencyHistogram()
     /// How long their loaders took, also those that failed.

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Foundation
-import HoldfastCore
+package import Foundation
+package import HoldfastCore
 
 /// An open file that closes itself.
 ///
 /// Blocking; used off the cooperative pool.
-struct FileDescriptor: ~Copyable {
-    let rawValue: Int32
+package struct FileDescriptor: ~Copyable {
+    /// What the system calls it.
+    package let rawValue: Int32
     private let path: String
 
     /// Opens a file; makes it with mode 0600 when the flags say so.
     ///
     /// The last part of the path is no symbolic link, unless that is allowed.
-    init(opening path: String, flags: Int32, followsLinks: Bool = false) throws(LockError) {
+    package init(opening path: String, flags: Int32, followsLinks: Bool = false) throws(LockError) {
         self.rawValue = open(path, flags | O_CLOEXEC | (followsLinks ? 0 : O_NOFOLLOW), 0o600)
         self.path = path
         guard self.rawValue >= 0 else { throw Self.failure("open", path) }
     }
 
     /// Opens a file, or gives `nil` when there is none.
-    init?(ifExists path: String, flags: Int32) throws(LockError) {
+    package init?(ifExists path: String, flags: Int32) throws(LockError) {
         self.rawValue = open(path, flags | O_CLOEXEC | O_NOFOLLOW)
         self.path = path
         if self.rawValue < 0, errno == ENOENT { return nil }
@@ -32,14 +33,14 @@ struct FileDescriptor: ~Copyable {
     }
 
     /// Whether the path still leads to this file.
-    func isStill(at path: String) -> Bool {
+    package func isStill(at path: String) -> Bool {
         var (own, found) = (stat(), stat())
         guard fstat(self.rawValue, &own) == 0, lstat(path, &found) == 0 else { return false }
         return own.st_dev == found.st_dev && own.st_ino == found.st_ino
     }
 
     /// Writes all bytes.
-    func write(_ bytes: Data) throws(LockError) {
+    package func write(_ bytes: Data) throws(LockError) {
         var rest = bytes
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes { Foundation.write(self.rawValue, $0.baseAddress, $0.count) }
@@ -50,7 +51,7 @@ struct FileDescriptor: ~Copyable {
     }
 
     /// Reads to the end.
-    func readAll(limit: Int) throws(LockError) -> Data {
+    package func readAll(limit: Int) throws(LockError) -> Data {
         var info = stat()
         guard fstat(self.rawValue, &info) == 0, info.st_mode & S_IFMT == S_IFREG else {
             throw LockError(.storeRefused, "\(self.path) is not a regular file")
@@ -68,7 +69,7 @@ struct FileDescriptor: ~Copyable {
     }
 
     /// An error of the last system call.
-    static func failure(_ verb: String, _ path: String) -> LockError {
+    package static func failure(_ verb: String, _ path: String) -> LockError {
         let reason = errno
         let refusals = [EACCES, EPERM, EROFS, ELOOP, ENOSPC, EDQUOT, EISDIR, ENOENT, ENOTDIR, EFBIG]
         return LockError(

@@ -13,9 +13,9 @@ extension CacheService {
     ///
     /// Call it once, in a task that you own. When it ends, loads under way are cancelled and their callers get
     /// ``CacheError/Code/notRunning``. With the trait `ServiceLifecycle` it drains first on a graceful shutdown: no new
-    /// loads, and those under way have ``CacheServiceConfiguration/drainLimit``.
+    /// loads and writes, and those under way have ``CacheServiceConfiguration/drainLimit``.
     ///
-    /// - Throws: ``CacheError`` when it was called before, or a tier cannot work at all.
+    /// - Throws: ``CacheError`` when it was called before, or a tier or a journal cannot work at all.
     public func run() async throws {
         #if ServiceLifecycle
         try await withGracefulShutdownHandler {
@@ -45,6 +45,7 @@ extension CacheService {
                 group.addTask { await self.timers.run() }
                 group.addTask { try await self.sweep() }
                 group.addTask { await self.awaitStop() }
+                group.addTask { try await self.awaitFailure() }
                 if let tier = self.tier { group.addTask { try await self.hold { try await tier.run() } } }
                 if let bus = self.bus { group.addTask { try await self.hold { try await self.listen(bus) } } }
                 defer {
@@ -108,16 +109,24 @@ extension CacheService {
             state.drained = slot
             return slot
         }
-        guard let drained else {
-            await self.bus?.flush()
-            return
+        let caches = self.state.withLock { Array($0.caches.values) }
+        for cache in caches { cache.beginDrain() }
+        let end = self.clock.now.after(self.configuration.drainLimit)
+        if let drained {
+            let alarm = self.timers.schedule(at: end) { drained.wake(.timer) }
+            _ = await drained.wait()
+            self.timers.cancel(alarm)
         }
-        let alarm = self.timers.schedule(at: self.clock.now.after(self.configuration.drainLimit)) {
-            drained.wake(.timer)
-        }
-        _ = await drained.wait()
-        self.timers.cancel(alarm)
+        for cache in caches { await cache.drained(by: end) }
         await self.bus?.flush()
+    }
+
+    /// Waits until the service cannot go on, and throws why.
+    private func awaitFailure() async throws {
+        _ = await self.failed.wait()
+        if let error = self.state.withLock({ $0.failure }) { throw error }
+        // Cancelled.
+        _ = await WakeSlot().wait()
     }
 
     private func stop() {

@@ -31,6 +31,8 @@ public final class CacheService: Sendable {
         var loads = 0
         /// Who waits for all loads to end.
         var drained: WakeSlot?
+        /// Why the service cannot go on.
+        var failure: (any Error)?
     }
 
     typealias Job = @Sendable () async -> Void
@@ -44,6 +46,8 @@ public final class CacheService: Sendable {
     let graph = LoadGraph()
     let observer: (any CacheObserver)?
     let stopRequest = WakeSlot()
+    /// Woken when the service cannot go on.
+    let failed = WakeSlot()
     let state = Mutex(State())
     let jobs: (stream: AsyncStream<Job>, input: AsyncStream<Job>.Continuation)
     private let flights = Atomic<UInt64>(0)
@@ -88,7 +92,7 @@ public final class CacheService: Sendable {
             }
         }
         self.bus = bus.map { BusPort($0, origin: origin, clock: time) }
-        // Bounded by the limit for loads.
+        // Bounded by the limit for loads and the number of caches.
         let (stream, input) = AsyncStream<Job>.makeStream(bufferingPolicy: .unbounded)
         self.jobs = (stream, input)
     }
@@ -113,12 +117,20 @@ public final class CacheService: Sendable {
         configure(&configuration)
         try configuration.validate()
         try Self.check(name)
-        return try self.add(Cache(name: name, configuration: configuration, service: self))
+        let cache = Cache(name: name, configuration: configuration, service: self)
+        return try self.add(cache) { cache.remove($0) }
     }
 
     /// Adds a cache under its name.
+    ///
+    /// - Parameters:
+    ///   - cache: The cache.
+    ///   - forget: Has it forget a key that could not be written to the source.
+    /// - Returns: The cache.
+    /// - Throws: ``CacheError`` with code ``CacheError/Code/invalidArgument`` when the name is taken.
     func add<Key: Hashable & Sendable, Value: Sendable>(
-        _ cache: Cache<Key, Value>
+        _ cache: Cache<Key, Value>,
+        _ forget: @escaping @Sendable (Key) async -> Void
     ) throws(CacheError) -> Cache<Key, Value> {
         let name = cache.name
         let isTaken = self.state.withLock { state in
@@ -127,6 +139,16 @@ public final class CacheService: Sendable {
             return false
         }
         guard !isTaken else { throw CacheError(.invalidArgument, "there is a cache named \(name) already") }
+        if let behind = cache.source?.behind {
+            self.jobs.input.yield {
+                do {
+                    try await behind.run(forget)
+                } catch {
+                    self.state.withLock { if $0.failure == nil { $0.failure = error } }
+                    self.failed.wake(.stopped)
+                }
+            }
+        }
         return cache
     }
 
@@ -229,6 +251,10 @@ protocol ServedCache: AnyObject, Sendable {
     func sweep()
     /// What happened so far.
     func statistics() -> CacheStatistics
+    /// Writes to the source what waits for more to come, and takes no more.
+    func beginDrain()
+    /// Waits until all is written, or the time is over.
+    func drained(by time: Int64) async
     /// Ends all loads: the service stops.
     func stop()
 }

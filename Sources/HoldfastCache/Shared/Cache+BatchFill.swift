@@ -42,6 +42,14 @@ extension Cache {
     /// One look for all, their locks at the same time and without waiting, another look, one call of the loader, one write.
     /// A key that somebody else is loading is waited for by itself, and loaded by itself if he does not get it.
     func load(_ batch: [BatchFill], _ options: CacheOptions, _ loader: @escaping BatchLoader) async {
+        var batch = batch
+        if self.source?.behind != nil {
+            batch.removeAll { one in
+                guard let landing = self.pendingLanding(one.fill) else { return false }
+                self.land(landing, one)
+                return true
+            }
+        }
         guard let link = self.link else {
             return await self.load(batch.map { Own(one: $0) }, nil, options, loader)
         }

@@ -37,6 +37,8 @@ extension Cache {
 
     /// Gets a value from the tier or the loader.
     func landing(_ fill: Fill) async -> Landing<Value> {
+        // The source may have an older one.
+        if let landing = self.pendingLanding(fill) { return landing }
         guard let link = self.link else { return await self.load(fill, stale: fill.stale, token: nil) }
         let text = link.text(fill.key)
         guard (try? CacheLimits.check([text], in: link.namespace)) != nil else {

@@ -10,6 +10,8 @@ struct Landing<Value: Sendable>: Sendable {
         case tier
         /// It was in memory, and the tier could not say that it is not valid any more.
         case memory
+        /// It was written behind, and the source may not have it yet.
+        case queue
         /// Somebody else loads it; what is in memory stays for now.
         case elsewhere
     }

@@ -21,6 +21,11 @@ extension SharedCache {
     ///   not in memory and the tier does not work.
     public func get(_ key: Key) async throws -> Value? {
         if let value = self.memory.cached(key) { return value }
+        switch self.memory.source?.behind?.pending(key) {
+        case .set(let value)?: return value
+        case .remove?: return nil
+        case nil: break
+        }
         let text = self.link.text(key)
         let watch = self.link.watches.begin(text)
         defer { self.link.watches.end(text, watch) }
@@ -48,6 +53,8 @@ extension SharedCache {
     }
 
     /// Stores a value: in the tier, in memory, and tells the other processes.
+    ///
+    /// Not in the source: ``write(_:for:options:)`` does that too.
     ///
     /// Two round trips. Loads of the key that are under way, here or elsewhere, are not stored over it.
     ///
@@ -162,7 +169,7 @@ extension SharedCache {
         return true
     }
 
-    /// Forgets a key, everywhere.
+    /// Forgets a key, everywhere but in the source: ``erase(_:)`` removes it there too.
     ///
     /// One round trip. Loads of the key that are under way, here or elsewhere, are not stored.
     ///

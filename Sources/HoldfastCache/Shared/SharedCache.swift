@@ -160,7 +160,9 @@ extension CacheService {
             meter: LayerMeter(cache: name, clock: self.clock, observer: self.observer)
         )
         let memory = Cache(name: name, configuration: configuration, service: self, link: link)
-        return SharedCache(try self.add(memory), link)
+        let shared = SharedCache(memory, link)
+        _ = try self.add(memory) { try? await shared.remove($0) }
+        return shared
     }
 
     /// Makes a cache that is shared with other processes, as JSON.
