@@ -57,8 +57,12 @@ public final class CacheMetricsObserver: CacheObserver {
             )
         case .tierOutage(let tier, _): self.count(CacheNames.tierOutagesTotal, [(CacheNames.tier, tier)], 1)
         case .bulkheadFull(let cache): self.count(CacheNames.bulkheadTotal, [(CacheNames.cache, cache)], 1)
+        case .written(let cache, _, let duration):
+            self.time(CacheNames.writeSeconds, [(CacheNames.cache, cache)], duration)
+        case .journalFailed(let cache, _): self.count(CacheNames.journalFailuresTotal, [(CacheNames.cache, cache)], 1)
         // Reports tell how many there were.
-        case .loadAbandoned, .loadSuperseded, .unlockedFill, .tierFailed, .unreadable, .unshared, .invalidationFailed:
+        case .loadAbandoned, .loadSuperseded, .unlockedFill, .tierFailed, .unreadable, .unshared, .invalidationFailed,
+            .writeFailed, .writeParked, .deadLettersFull, .writesLeft, .journalTorn, .journalUnreadable:
             break
         }
     }
@@ -102,6 +106,11 @@ public final class CacheMetricsObserver: CacheObserver {
         tell(CacheNames.tierRequestsTotal, \.unreadable, (CacheNames.result, "unreadable"))
         tell(CacheNames.unsharedTotal, \.unshared)
         tell(CacheNames.invalidationFailuresTotal, \.invalidationFailures)
+        tell(CacheNames.writesTotal, \.writes, (CacheNames.outcome, "written"))
+        tell(CacheNames.writesTotal, \.writeFailures, (CacheNames.outcome, "failed"))
+        tell(CacheNames.writesTotal, \.parkedWrites, (CacheNames.outcome, "parked"))
+        self.set(CacheNames.pendingWrites, base, Double(now.pendingWrites))
+        self.set(CacheNames.deadLetters, base, Double(now.deadLetters))
         tell(CacheNames.removalsTotal, \.evictions, (CacheNames.cause, "evicted"))
         tell(CacheNames.removalsTotal, \.expirations, (CacheNames.cause, "expired"))
         tell(CacheNames.removalsTotal, \.invalidations, (CacheNames.cause, "invalidated"))

@@ -65,6 +65,26 @@ public enum CacheNames {
     ///
     /// Dimensions: ``cache``, ``group``, ``outcome`` (`loaded`, `failed`).
     public static let groupLoadsTotal = "holdfast_cache_group_loads_total"
+    /// Counter of changes that were to be written to the source.
+    ///
+    /// Dimensions: ``cache``, ``outcome`` (`written`, `failed`, which is tried again, `parked`).
+    public static let writesTotal = "holdfast_cache_writes_total"
+    /// Timer of the calls that wrote them.
+    ///
+    /// Dimensions: ``cache``.
+    public static let writeSeconds = "holdfast_cache_write_seconds"
+    /// Counter of journals that could not be written to.
+    ///
+    /// Dimensions: ``cache``.
+    public static let journalFailuresTotal = "holdfast_cache_journal_failures_total"
+    /// Gauge, keys with changes that are not written yet.
+    ///
+    /// Dimensions: ``cache``.
+    public static let pendingWrites = "holdfast_cache_pending_writes"
+    /// Gauge, changes that could not be written and wait for somebody.
+    ///
+    /// Dimensions: ``cache``.
+    public static let deadLetters = "holdfast_cache_dead_letters"
     /// Gauge, entries in memory.
     ///
     /// Dimensions: ``cache``.
