@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HoldfastCore
-public import Synchronization
 
 // Reading and writing without a loader.
 extension Cache {
@@ -15,9 +14,9 @@ extension Cache {
     public func cached(_ key: Key) -> Value? {
         let hash = Self.hash(key)
         let suspectBelow = self.generations.suspectBelow
-        let glance = self.part(hash).shard.withLock { shard in
+        let glance = self.locked(hash) { shard in
             let glance = shard.glance(key, hash, suspectBelow: suspectBelow) { self.now }
-            if case .miss = glance { shard.counts.misses &+= 1 }
+            if case .miss = glance { shard.books.counts.misses &+= 1 }
             return glance
         }
         switch glance {
@@ -55,10 +54,10 @@ extension Cache {
         let hash = Self.hash(key)
         let now = self.service.clock.now
         let suspectBelow = self.generations.suspectBelow
-        return self.part(hash).shard.withLock { shard in
+        return self.locked(hash) { shard in
             guard let (entry, record) = shard.peek(key, hash), case .value = entry.content else { return false }
             return now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
-                && entry.stamp >= suspectBelow && entry.tags?.admits(entry.stamp) ?? true
+                && entry.stamp >= suspectBelow && record.tags?.admits(entry.stamp) ?? true
         }
     }
 
@@ -74,24 +73,31 @@ extension Cache {
     ///   - options: How it lives; `nil` for as the cache says.
     /// - Throws: ``CacheError`` with code ``CacheError/Code/invalidArgument``; nothing changed then.
     @inlinable
+    @inline(__always)
     public func set(_ value: Value, for key: Key, options: CacheOptions? = nil) throws(CacheError) {
-        let options = options ?? self.options
-        try options.validate()
+        if let options {
+            try options.validate()
+            self.put(value, for: key, LifetimeRule(options), self.generations.tags(options.tags))
+        } else {
+            self.put(value, for: key, self.rule, self.isTagged ? self.generations.tags(self.options.tags) : nil)
+        }
+    }
+
+    /// Stores a value that lives by a rule and carries tags.
+    @inlinable
+    func put(_ value: Value, for key: Key, _ rule: LifetimeRule, _ tags: TagSet?) {
         let hash = Self.hash(key)
         let stamp = self.generations.stamp
-        let tags = self.generations.tags(options.tags)
         let weight = self.weight(key, .value(value))
-        let version = self.nextVersion()
         let now = self.now
         self.change(hash) { shard, removed in
             shard.supersede(key)
-            let lifetime = shard.lifetime(options, isNegative: false, now: now, loadTime: 0)
             let arrival = Shard.Arrival(
                 content: .value(value),
                 weight: weight,
-                lifetime: lifetime,
+                lifetime: shard.lifetime(rule, isNegative: false, now: now, loadTime: 0),
                 stamp: stamp,
-                version: version,
+                version: shard.nextVersion(),
                 tags: tags
             )
             shard.store(key, hash, arrival, now: now, removed: &removed)
@@ -167,6 +173,7 @@ extension Cache {
     ) throws -> Value? {
         let options = options ?? self.options
         try options.validate()
+        let rule = LifetimeRule(options)
         let hash = Self.hash(key)
         for _ in 0..<100 {
             let stamp = self.generations.stamp
@@ -174,7 +181,6 @@ extension Cache {
             let new = try change(old)
             let tags = self.generations.tags(options.tags)
             let weight = new.map { self.weight(key, .value($0)) } ?? 0
-            let next = self.nextVersion()
             let now = self.service.clock.now
             let isDone = self.change(hash) { shard, removed in
                 guard (shard.peek(key, hash)?.1.version ?? 0) == version else { return false }
@@ -186,9 +192,9 @@ extension Cache {
                 let arrival = Shard.Arrival(
                     content: .value(new),
                     weight: weight,
-                    lifetime: shard.lifetime(options, isNegative: false, now: now, loadTime: 0),
+                    lifetime: shard.lifetime(rule, isNegative: false, now: now, loadTime: 0),
                     stamp: stamp,
-                    version: next,
+                    version: shard.nextVersion(),
                     tags: tags
                 )
                 shard.store(key, hash, arrival, now: now, removed: &removed)
@@ -202,10 +208,10 @@ extension Cache {
     /// The fresh value of a key and the version of what is there.
     private func present(_ key: Key, _ hash: UInt64) -> (Value?, UInt64) {
         let now = self.service.clock.now
-        return self.part(hash).shard.withLock { shard in
+        return self.locked(hash) { shard in
             guard let (entry, record) = shard.peek(key, hash) else { return (nil, 0) }
             let isFresh = now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
-            guard isFresh, entry.tags?.admits(entry.stamp) ?? true, case .value(let value) = entry.content else {
+            guard isFresh, record.tags?.admits(entry.stamp) ?? true, case .value(let value) = entry.content else {
                 return (nil, record.version)
             }
             return (value, record.version)

@@ -52,6 +52,9 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     public let name: String
     /// How entries live unless a call or a loader says otherwise.
     public let options: CacheOptions
+    /// Those options as entries need them.
+    @usableFromInline
+    let rule: LifetimeRule
     @usableFromInline
     let service: CacheService
     @usableFromInline
@@ -69,12 +72,15 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     let link: SharedLink<Key, Value>?
     /// How it writes to the source, if it does.
     let source: SourceLink<Key, Value>?
-    @usableFromInline
     let parts: [Part]
+    /// The same, to be used without counting references: two threads that count those of one part slow each other down.
+    @usableFromInline
+    let places: [Unmanaged<Part>]
     @usableFromInline
     let mask: UInt64
-    /// The version of what is stored without a shared tier.
-    private let versions = Atomic<UInt64>(0)
+    /// Whether every entry carries tags unless told otherwise.
+    @usableFromInline
+    let isTagged: Bool
 
     init(
         name: String,
@@ -86,6 +92,8 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         self.link = link
         self.source = configuration.writing.map { SourceLink($0, name, service: service) }
         self.options = configuration.options
+        self.rule = LifetimeRule(configuration.options)
+        self.isTagged = !configuration.options.tags.isEmpty
         self.service = service
         self.weigher = configuration.weigher
         self.onRemoval = configuration.onRemoval
@@ -106,18 +114,22 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
                 )
             )
         }
+        self.places = self.parts.map { Unmanaged.passUnretained($0) }
     }
 
     /// The hash of a key; seeded anew in each process, so nobody outside can choose which keys collide.
     @inlinable
     static func hash(_ key: Key) -> UInt64 { UInt64(bitPattern: Int64(key.hashValue)) }
 
-    /// The part that has a key.
+    /// Does something with the part of a key, under its lock.
     @inlinable
-    func part(_ hash: UInt64) -> Part { self.parts[Int(hash & self.mask)] }
-
-    @usableFromInline
-    func nextVersion() -> UInt64 { self.versions.add(1, ordering: .relaxed).newValue }
+    @inline(__always)
+    func locked<Result: Sendable>(_ hash: UInt64, _ body: (inout Shard) -> Result) -> Result {
+        // The cache keeps its parts for as long as it is there itself.
+        self.places[Int(truncatingIfNeeded: hash & self.mask)]._withUnsafeGuaranteedRef {
+            $0.shard.withLock { body(&$0) }
+        }
+    }
 
     @inlinable
     func weight(_ key: Key, _ content: Content<Value>) -> Int {
@@ -145,7 +157,7 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         _ body: (inout Shard, inout [Shard.Removal]) -> Result
     ) -> Result {
         var removed: [Shard.Removal] = []
-        let result = self.part(hash).shard.withLock { body(&$0, &removed) }
+        let result = self.locked(hash) { body(&$0, &removed) }
         if !removed.isEmpty { self.announce(removed) }
         return result
     }

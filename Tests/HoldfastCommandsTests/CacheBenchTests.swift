@@ -118,5 +118,18 @@ struct CacheBenchTests {
             #expect(result.output.contains(#""workload":"\#(workload) t2","ops_per_s":"#))
             #expect(result.output.contains(#""hit_ratio":1.0000"#))
         }
+        let peer = try await self.run(
+            directory,
+            "--workload",
+            "through",
+            "--peer",
+            "mutex-lru",
+            "--seconds",
+            "0.2",
+            "--keys",
+            path
+        )
+        #expect(peer.status == 0)
+        #expect(peer.output.contains(#""peer":"mutex-lru""#) && peer.output.contains(#""hit_ratio":1.0000"#))
     }
 }

@@ -37,6 +37,11 @@ public protocol EvictionPolicy: Sendable {
     /// The sum of weights of the entries, pinned ones not counted.
     var weight: Int { get }
 
+    /// Whether it goes by deadlines.
+    ///
+    /// If not, a value that takes the place of one of the same weight is a hit and no update.
+    var heedsDeadlines: Bool { get }
+
     /// An entry came in.
     ///
     /// - Parameters:
@@ -50,7 +55,7 @@ public protocol EvictionPolicy: Sendable {
     /// Entries were read, in this order.
     mutating func hits(_ slots: ContiguousArray<Int32>)
 
-    /// An entry's value, and with it weight and deadline, was replaced.
+    /// An entry's value, and with it weight or deadline, was replaced.
     ///
     /// - Parameters:
     ///   - entry: The entry, with the slot that it has.
@@ -62,6 +67,9 @@ public protocol EvictionPolicy: Sendable {
 }
 
 extension EvictionPolicy {
+    /// What one knows nothing of may go by them.
+    public var heedsDeadlines: Bool { true }
+
     /// One after the other.
     public mutating func hits(_ slots: ContiguousArray<Int32>) { for slot in slots { self.hit(slot) } }
 }

@@ -73,16 +73,18 @@ struct FrequencySketch: Sendable {
         let (w1, s1) = Self.counter(block, 1, mixed)
         let (w2, s2) = Self.counter(block, 2, mixed)
         let (w3, s3) = Self.counter(block, 3, mixed)
-        let c0 = (self.table[w0] >> s0) & 15
-        let c1 = (self.table[w1] >> s1) & 15
-        let c2 = (self.table[w2] >> s2) & 15
-        let c3 = (self.table[w3] >> s3) & 15
+        var table = self.table.mutableSpan
+        let c0 = (table[w0] &>> s0) & 15
+        let c1 = (table[w1] &>> s1) & 15
+        let c2 = (table[w2] &>> s2) & 15
+        let c3 = (table[w3] &>> s3) & 15
         let least = min(min(c0, c1), min(c2, c3))
         guard least < UInt64(Self.limit) else { return }
-        if c0 == least { self.table[w0] &+= 1 << s0 }
-        if c1 == least { self.table[w1] &+= 1 << s1 }
-        if c2 == least { self.table[w2] &+= 1 << s2 }
-        if c3 == least { self.table[w3] &+= 1 << s3 }
+        // Sums and not branches: which of the four are at the minimum is as good as chance, and no processor guesses it.
+        table[w0] &+= (c0 == least ? 1 : 0) &<< s0
+        table[w1] &+= (c1 == least ? 1 : 0) &<< s1
+        table[w2] &+= (c2 == least ? 1 : 0) &<< s2
+        table[w3] &+= (c3 == least ? 1 : 0) &<< s3
         self.additions += 1
         if self.halved < self.table.count {
             self.halveSome()
@@ -101,15 +103,15 @@ struct FrequencySketch: Sendable {
         let (w1, s1) = Self.counter(block, 1, mixed)
         let (w2, s2) = Self.counter(block, 2, mixed)
         let (w3, s3) = Self.counter(block, 3, mixed)
-        let left = min((self.table[w0] >> s0) & 15, (self.table[w1] >> s1) & 15)
-        let right = min((self.table[w2] >> s2) & 15, (self.table[w3] >> s3) & 15)
+        let left = min((self.table[w0] &>> s0) & 15, (self.table[w1] &>> s1) & 15)
+        let right = min((self.table[w2] &>> s2) & 15, (self.table[w3] &>> s3) & 15)
         return Int(truncatingIfNeeded: min(left, right))
     }
 
     /// The word and the bit at which a row's counter is: two words of a block belong to each row.
     private static func counter(_ block: Int, _ row: Int, _ mixed: UInt64) -> (word: Int, shift: UInt64) {
-        let bits = mixed >> UInt64(row * 5)
-        return (block + row * 2 + Int(truncatingIfNeeded: bits & 1), ((bits >> 1) & 15) * 4)
+        let bits = mixed &>> UInt64(row &* 5)
+        return (block &+ row &* 2 &+ Int(truncatingIfNeeded: bits & 1), ((bits &>> 1) & 15) &* 4)
     }
 
     private func mix(_ hash: UInt32) -> UInt64 {

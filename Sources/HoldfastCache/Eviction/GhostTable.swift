@@ -31,6 +31,7 @@ struct GhostTable: Sendable {
         if self.places.count < 2 * span { self.grow(to: 2 * span) }
         self.departures &+= 1
         let mark = Self.mark(of: hash)
+        let tick = self.tick
         var (oldest, age) = (0, UInt16(0))
         for index in self.range(of: hash) {
             let other = self.places[index]
@@ -38,10 +39,10 @@ struct GhostTable: Sendable {
                 oldest = index
                 break
             }
-            let otherAge = self.tick &- UInt16(truncatingIfNeeded: other)
+            let otherAge = tick &- UInt16(truncatingIfNeeded: other)
             if otherAge >= age { (oldest, age) = (index, otherAge) }
         }
-        self.places[oldest] = mark << 16 | UInt32(self.tick)
+        self.places[oldest] = mark << 16 | UInt32(tick)
     }
 
     /// Forgets a hash, and says whether it left within the last `span` departures.

@@ -30,6 +30,8 @@ struct SlotQueue: Sendable {
 }
 
 extension QueuePolicy {
+    /// It does not go by deadlines.
+    public var heedsDeadlines: Bool { false }
     /// The sum of weights of the entries, pinned ones not counted.
     public var weight: Int { self.queue.list.weight }
 

@@ -33,6 +33,8 @@ public struct S3FIFOPolicy: EvictionPolicy {
         self.mainCapacity = self.capacity - max(1, self.capacity / 10)
     }
 
+    /// It does not go by deadlines.
+    public var heedsDeadlines: Bool { false }
     /// The sum of weights of the entries, pinned ones not counted.
     public var weight: Int { self.small.weight + self.main.weight }
 

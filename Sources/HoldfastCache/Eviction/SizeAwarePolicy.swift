@@ -12,6 +12,8 @@ public struct SizeAwarePolicy: EvictionPolicy {
 
     /// The sum of weights that fits.
     public let capacity: Int
+    /// It does not go by deadlines.
+    public var heedsDeadlines: Bool { false }
     /// The sum of weights of the entries, pinned ones not counted.
     public private(set) var weight = 0
 

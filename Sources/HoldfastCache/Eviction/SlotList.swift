@@ -65,12 +65,13 @@ struct SlotNodes: Sendable {
     /// Puts a slot, which must be in no list, at the head of one.
     mutating func prepend(_ slot: Int32, to list: inout SlotList, at place: UInt8) {
         let old = list.head
-        self.nodes[Int(slot)].place = place
-        self.nodes[Int(slot)].previous = -1
-        self.nodes[Int(slot)].next = old
-        if old >= 0 { self.nodes[Int(old)].previous = slot } else { list.tail = slot }
+        var nodes = self.nodes.mutableSpan
+        nodes[Int(slot)].place = place
+        nodes[Int(slot)].previous = -1
+        nodes[Int(slot)].next = old
+        if old >= 0 { nodes[Int(old)].previous = slot } else { list.tail = slot }
         list.head = slot
-        list.weight += self.nodes[Int(slot)].weight
+        list.weight += nodes[Int(slot)].weight
         list.count += 1
     }
 
@@ -78,20 +79,29 @@ struct SlotNodes: Sendable {
     ///
     /// It is pinned then, until it is put into another list or closed.
     mutating func unlink(_ slot: Int32, from list: inout SlotList) {
-        let (previous, next) = (self.nodes[Int(slot)].previous, self.nodes[Int(slot)].next)
-        if previous >= 0 { self.nodes[Int(previous)].next = next } else { list.head = next }
-        if next >= 0 { self.nodes[Int(next)].previous = previous } else { list.tail = previous }
-        self.nodes[Int(slot)].place = SlotNode.pinned
-        list.weight -= self.nodes[Int(slot)].weight
+        var nodes = self.nodes.mutableSpan
+        let (previous, next) = (nodes[Int(slot)].previous, nodes[Int(slot)].next)
+        if previous >= 0 { nodes[Int(previous)].next = next } else { list.head = next }
+        if next >= 0 { nodes[Int(next)].previous = previous } else { list.tail = previous }
+        nodes[Int(slot)].place = SlotNode.pinned
+        list.weight -= nodes[Int(slot)].weight
         list.count -= 1
     }
 
     /// Moves a slot to the head of the list that it is in.
     mutating func promote(_ slot: Int32, in list: inout SlotList) {
-        if list.head == slot { return }
-        let place = self.nodes[Int(slot)].place
-        self.unlink(slot, from: &list)
-        self.prepend(slot, to: &list, at: place)
+        let head = list.head
+        if head == slot { return }
+        // A span looks once whether the array is the only owner, and not at each write. The slot is not the head, so there
+        // is one before it; the list weighs what it weighed.
+        var nodes = self.nodes.mutableSpan
+        let (previous, next) = (nodes[Int(slot)].previous, nodes[Int(slot)].next)
+        nodes[Int(previous)].next = next
+        if next >= 0 { nodes[Int(next)].previous = previous } else { list.tail = previous }
+        nodes[Int(slot)].previous = -1
+        nodes[Int(slot)].next = head
+        nodes[Int(head)].previous = slot
+        list.head = slot
     }
 
     /// Gives a slot in a list another weight.

@@ -21,6 +21,8 @@ public struct TinyLFUPolicy: EvictionPolicy {
 
     /// The sum of weights that fits.
     public var capacity: Int { self.core.capacity }
+    /// It does not go by deadlines.
+    public var heedsDeadlines: Bool { false }
     /// The sum of weights of the entries, pinned ones not counted.
     public var weight: Int { self.core.weight }
 

@@ -155,8 +155,6 @@ extension Cache {
             !settings.isSkipped && !(isNegative && settings.options.negativeTimeToLive == .zero)
         let tags = self.generations.tags(settings.options.tags)
         let weight = isWanted ? self.weight(key, content) : 0
-        // Of what is not in the tier, everything there is newer.
-        let version = landing.version ?? (self.link == nil ? self.nextVersion() : 0)
         let text = (key as? any CacheKey)?.cacheKey
         let (wasAbandoned, isSuperseded) = self.change(hash) { shard, removed -> (Bool, Bool) in
             let wasAbandoned = shard.land(key, flight)
@@ -164,6 +162,8 @@ extension Cache {
                 shard.history.note(hash, .unwanted, at: now)
                 return (wasAbandoned, false)
             }
+            // Of what is not in the tier, everything there is newer.
+            let version = landing.version ?? (self.link == nil ? shard.nextVersion() : 0)
             let present = shard.peek(key, hash)?.1
             let isOvertaken = present.map { $0.storedAt > flight.startedAt || $0.version > version } ?? false
             guard !landing.isOvertaken, !flight.isSuperseded, !((wasAbandoned || self.link != nil) && isOvertaken),
@@ -175,7 +175,7 @@ extension Cache {
             let lifetime =
                 landing.lifetime
                 ?? shard.lifetime(
-                    settings.options,
+                    LifetimeRule(settings.options),
                     isNegative: isNegative,
                     now: now,
                     loadTime: now - flight.startedAt
@@ -216,7 +216,7 @@ extension Cache {
             if !wasAbandoned { shard.history.note(hash, .failed, at: now, detail: ErrorLabel.of(error)) }
             guard !wasAbandoned, !flight.isSuperseded, options.errorBackoff > .zero else { return wasAbandoned }
             let backoff =
-                Double(options.errorBackoff.nanoseconds) * Double.random(in: 0.75...1.25, using: &shard.generator)
+                Double(options.errorBackoff.nanoseconds) * Double.random(in: 0.75...1.25, using: &shard.books.generator)
             let until = now.after(.nanoseconds(Int64(min(backoff, 9.2e18))))
             if let (_, record) = shard.peek(key, hash), record.lifetime.keptUntil > now {
                 shard.extend(key, hash) { $0.lifetime.retryAt = until }

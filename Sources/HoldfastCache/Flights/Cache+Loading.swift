@@ -30,7 +30,7 @@ extension Cache {
     ) async throws -> Value {
         let hash = Self.hash(key)
         let suspectBelow = self.generations.suspectBelow
-        let glance = self.part(hash).shard.withLock { shard in
+        let glance = self.locked(hash) { shard in
             shard.glance(key, hash, suspectBelow: suspectBelow) { self.now }
         }
         if case .hit(let value) = glance { return value }

@@ -15,7 +15,7 @@ extension Cache {
         let hash = Self.hash(key)
         let suspectBelow = self.generations.suspectBelow
         let now = self.service.clock.now
-        let shard = self.part(hash).shard.withLock { $0.examine(key, hash, now: now, suspectBelow: suspectBelow) }
+        let shard = self.locked(hash) { $0.examine(key, hash, now: now, suspectBelow: suspectBelow) }
         // Outside of the lock, since the weigher is not ours.
         let entry = shard.found.map { CacheExplanation.Entry($0, weight: self.weight(key, $0.content), now: now) }
         return CacheExplanation(
@@ -77,24 +77,27 @@ extension MemoryShard {
             result.verdict = .failing
         }
         guard let (entry, record) = self.peek(key, hash) else { return result }
+        func end(_ cause: KeyHistory.Cause, at time: Int64) -> KeyHistory.Record {
+            KeyHistory.Record(fingerprint: MemoryIndex.fingerprint(hash), time: time, cause: cause)
+        }
         let deadline = record.lifetime.deadline(readAt: record.readAt)
         // What the next read would remove, it would find to be gone.
-        if let (tag, time) = entry.tags?.invalidated(after: entry.stamp) {
-            result.history.insert((KeyHistory.Record(hash: hash, time: time, cause: .tag), tag), at: 0)
+        if let (tag, time) = record.tags?.invalidated(after: entry.stamp) {
+            result.history.insert((end(.tag, at: time), tag), at: 0)
             return result
         }
         guard now < deadline else {
-            result.history.insert((KeyHistory.Record(hash: hash, time: deadline, cause: .expired), nil), at: 0)
+            result.history.insert((end(.expired, at: deadline), nil), at: 0)
             return result
         }
         // A copy: the next read draws the same lot.
-        var generator = self.generator
+        var generator = self.books.generator
         let standing = Self.standing(record.lifetime, now: now, using: &generator)
         let found = Found(
             content: entry.content,
             standing: entry.stamp < suspectBelow ? .suspect : standing,
             record: record,
-            tags: entry.tags
+            tags: record.tags
         )
         result.found = found
         switch found.standing {

@@ -2,8 +2,8 @@
 
 /// What became of the keys of one part of the memory lately, for whoever asks why one is not there: a pure value.
 ///
-/// A ring of the last ``capacity`` incidents. Keys are known by their hashes, 64 bits seeded in each process, so a mistake is
-/// possible and never seen. Writing to it costs a few nanoseconds and allocates once; reading it looks at all of it.
+/// A ring of the last ``capacity`` incidents. Keys are known by half of their hashes, 32 bits seeded in each process, so one
+/// question in thirty million gets an answer about another key. Writing to it costs a few nanoseconds and allocates once; reading it looks at all of it.
 @usableFromInline
 struct KeyHistory: Sendable {
     /// What became of a key.
@@ -24,7 +24,7 @@ struct KeyHistory: Sendable {
 
     /// One incident.
     struct Record: Sendable, Hashable {
-        let hash: UInt64
+        let fingerprint: UInt32
         /// When, in nanoseconds on the cache's clock.
         let time: Int64
         let cause: Cause
@@ -47,9 +47,13 @@ struct KeyHistory: Sendable {
     private(set) var isComplete = true
 
     /// Remembers an incident in the place of the oldest.
-    @usableFromInline
     mutating func note(_ hash: UInt64, _ cause: Cause, at time: Int64, detail: String? = nil) {
-        let record = Record(hash: hash, time: time, cause: cause)
+        self.note(fingerprint: MemoryIndex.fingerprint(hash), cause, at: time, detail: detail)
+    }
+
+    /// The same, by the half of the hash that the memory keeps.
+    mutating func note(fingerprint: UInt32, _ cause: Cause, at time: Int64, detail: String?) {
+        let record = Record(fingerprint: fingerprint, time: time, cause: cause)
         let place = self.next
         if self.records.count < Self.capacity {
             if self.records.isEmpty { self.records.reserveCapacity(Self.capacity) }
@@ -64,10 +68,11 @@ struct KeyHistory: Sendable {
 
     /// What is remembered of a key, the latest first.
     func incidents(of hash: UInt64) -> [(record: Record, detail: String?)] {
+        let fingerprint = MemoryIndex.fingerprint(hash)
         // From the place before the next one backwards, around the ring.
-        (0..<self.records.count).compactMap { steps in
+        return (0..<self.records.count).compactMap { steps in
             let place = (self.next - 1 - steps + 2 * Self.capacity) % Self.capacity
-            return self.records[place].hash == hash ? (self.records[place], self.details[place]) : nil
+            return self.records[place].fingerprint == fingerprint ? (self.records[place], self.details[place]) : nil
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import Synchronization
+public import Synchronization
 
 /// What was invalidated in a cache, and when, in numbers that only count invalidations: no clock decides what is older.
 ///
@@ -21,20 +21,22 @@ final class Generations: Sendable {
     }
 
     /// The number of the last invalidation.
-    private let last = Atomic<UInt64>(1)
+    @usableFromInline
+    let last = Atomic<UInt64>(1)
     /// Entries that were checked before this must be checked again against the shared tier.
-    private let suspicion = Atomic<UInt64>(0)
+    @usableFromInline
+    let suspicion = Atomic<UInt64>(0)
     private let state = Mutex(State())
 
     /// Nothing was invalidated yet.
     init() {}
 
     /// The stamp of what begins now.
-    @usableFromInline
+    @inlinable
     var stamp: UInt64 { self.last.load(ordering: .acquiring) }
 
     /// Entries with an older stamp may have missed an invalidation.
-    @usableFromInline
+    @inlinable
     var suspectBelow: UInt64 { self.suspicion.load(ordering: .relaxed) }
 
     private func next() -> UInt64 { self.last.add(1, ordering: .acquiringAndReleasing).newValue }

@@ -44,70 +44,43 @@ struct MemoryEntry<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     let key: Key
     @usableFromInline
     var content: Content<Value>
+    /// Whether tags are in its record; here, where many contents leave room for it.
+    @usableFromInline
+    var isTagged: Bool
     /// Before this time a read need not look any closer.
     @usableFromInline
     var nextLook: Int64
     /// Against which invalidations the entry is known to be valid; see ``Generations``.
     @usableFromInline
     var stamp: UInt64
-    /// What was said of it.
-    @usableFromInline
-    var tags: TagSet?
 
     @inlinable
-    init(key: Key, content: Content<Value>, nextLook: Int64, stamp: UInt64, tags: TagSet?) {
+    init(key: Key, content: Content<Value>, nextLook: Int64, stamp: UInt64, isTagged: Bool) {
         self.key = key
         self.content = content
         self.nextLook = nextLook
         self.stamp = stamp
-        self.tags = tags
+        self.isTagged = isTagged
     }
 }
 
 /// What else is known of an entry; a hit does not need it.
 @usableFromInline
 struct MemoryRecord: Sendable {
-    /// The key's hash.
-    @usableFromInline
-    var hash: UInt64 = 0
     /// Grows with each change of the key: that of the shared tier, or one of this process.
-    @usableFromInline
-    var version: UInt64 = 0
+    var version: UInt64
     /// When it was stored.
-    @usableFromInline
-    var storedAt: Int64 = 0
+    var storedAt: Int64
     /// When it was last read, where that matters.
-    @usableFromInline
-    var readAt: Int64 = 0
-    @usableFromInline
-    var lifetime = Lifetime()
+    var readAt: Int64
+    /// When it expires.
+    var lifetime: Lifetime
+    /// What was said of it.
+    var tags: TagSet?
     /// What the loader called this state of the value.
-    @usableFromInline
     var entityTag: String?
     /// Where it came from.
-    @usableFromInline
-    var origin = ValueOrigin.set
-
-    @usableFromInline
-    init() {}
-
-    @usableFromInline
-    init(
-        hash: UInt64,
-        version: UInt64,
-        now: Int64,
-        lifetime: Lifetime,
-        entityTag: String?,
-        origin: ValueOrigin
-    ) {
-        self.hash = hash
-        self.version = version
-        self.storedAt = now
-        self.readAt = now
-        self.lifetime = lifetime
-        self.entityTag = entityTag
-        self.origin = origin
-    }
+    var origin: ValueOrigin
 }
 
 /// Where a value in memory came from.
@@ -143,11 +116,37 @@ package struct Lifetime: Sendable, Hashable {
     /// The life of an entry that is stored now.
     ///
     /// - Parameters:
-    ///   - options: Whose times count.
+    ///   - rule: Whose times count.
     ///   - isNegative: Whether there is no value.
     ///   - now: The time.
     ///   - loadTime: How long it took to load, in nanoseconds; 0 if it was not loaded.
     ///   - generator: Where jitter comes from.
+    package init(
+        _ rule: LifetimeRule,
+        isNegative: Bool,
+        now: Int64,
+        loadTime: Int64,
+        using generator: inout some RandomNumberGenerator
+    ) {
+        self.idle = rule.idle
+        guard let life = isNegative ? rule.negativeLife : rule.life else { return }
+        var nanoseconds = Double(life)
+        if rule.jitter > 0 { nanoseconds *= 1 + Double.random(in: -rule.jitter...rule.jitter, using: &generator) }
+        self.freshUntil = now.after(nanoseconds: Int64(min(nanoseconds, 9.2e18)))
+        guard rule.life != nil, !isNegative else {
+            (self.revalidateUntil, self.keptUntil) = (self.freshUntil, self.freshUntil)
+            return
+        }
+        self.revalidateUntil = self.freshUntil.after(nanoseconds: rule.revalidates)
+        self.keptUntil = self.freshUntil.after(nanoseconds: rule.keeps)
+        switch rule.refreshAhead {
+        case .never: break
+        case .after(let fraction): self.refreshAt = now.after(nanoseconds: Int64(min(nanoseconds * fraction, 9.2e18)))
+        case .probabilistic(let beta): self.refreshProbably(beta: beta, loadTime: loadTime, now: now)
+        }
+    }
+
+    /// The same, by options.
     package init(
         _ options: CacheOptions,
         isNegative: Bool,
@@ -155,26 +154,7 @@ package struct Lifetime: Sendable, Hashable {
         loadTime: Int64,
         using generator: inout some RandomNumberGenerator
     ) {
-        if let idle = options.idleTimeToLive { self.idle = idle.nanoseconds }
-        guard let life = isNegative ? options.negativeTimeToLive ?? options.timeToLive : options.timeToLive else {
-            return
-        }
-        var nanoseconds = Double(life.nanoseconds)
-        if options.jitter > 0 {
-            nanoseconds *= 1 + Double.random(in: -options.jitter...options.jitter, using: &generator)
-        }
-        self.freshUntil = now.after(.nanoseconds(Int64(min(nanoseconds, 9.2e18))))
-        guard options.timeToLive != nil, !isNegative else {
-            (self.revalidateUntil, self.keptUntil) = (self.freshUntil, self.freshUntil)
-            return
-        }
-        self.revalidateUntil = self.freshUntil.after(options.staleWhileRevalidate)
-        self.keptUntil = self.freshUntil.after(max(options.staleWhileRevalidate, options.staleIfError))
-        switch options.refreshAhead {
-        case .never: break
-        case .after(let fraction): self.refreshAt = now.after(.nanoseconds(Int64(min(nanoseconds * fraction, 9.2e18))))
-        case .probabilistic(let beta): self.refreshProbably(beta: beta, loadTime: loadTime, now: now)
-        }
+        self.init(LifetimeRule(options), isNegative: isNegative, now: now, loadTime: loadTime, using: &generator)
     }
 
     /// Has reads before the end draw lots.
@@ -191,18 +171,21 @@ package struct Lifetime: Sendable, Hashable {
         let (revalidates, keeps) = (self.revalidateUntil - self.freshUntil, self.keptUntil - self.freshUntil)
         self.freshUntil = now
         self.refreshAt = .max
-        self.revalidateUntil = now.after(.nanoseconds(revalidates))
-        self.keptUntil = now.after(.nanoseconds(keeps))
+        self.revalidateUntil = now.after(nanoseconds: revalidates)
+        self.keptUntil = now.after(nanoseconds: keeps)
     }
 
     /// Until when a read need not look any closer.
     @usableFromInline
     var nextLook: Int64 { self.idle == .max ? min(self.freshUntil, self.refreshAt) : 0 }
 
+    /// Whether it never expires.
+    var isEndless: Bool { self.nextLook == .max && self.keptUntil == .max }
+
     /// When the memory tier may drop it.
     @usableFromInline
     func deadline(readAt: Int64) -> Int64 {
-        self.idle == .max ? self.keptUntil : min(self.keptUntil, readAt.after(.nanoseconds(self.idle)))
+        self.idle == .max ? self.keptUntil : min(self.keptUntil, readAt.after(nanoseconds: self.idle))
     }
 
     /// Whether a read has it loaded anew though it is fresh.

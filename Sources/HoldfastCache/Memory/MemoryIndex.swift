@@ -21,6 +21,14 @@ struct MemoryIndex: Sendable {
         self.mask = Self.smallest - 1
     }
 
+    /// What of a key's hash is kept here: its upper half.
+    @usableFromInline
+    static func fingerprint(_ hash: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: hash >> 32) }
+
+    private static func cell(_ fingerprint: UInt32, _ slot: Int32) -> UInt64 {
+        UInt64(fingerprint) << 32 | UInt64(UInt32(slot + 1))
+    }
+
     /// Where a fingerprint would like to be.
     private func home(_ cell: UInt64) -> Int { Int(truncatingIfNeeded: cell >> 32) & self.mask }
 
@@ -47,11 +55,14 @@ struct MemoryIndex: Sendable {
     }
 
     /// Adds a slot that is not there.
-    @usableFromInline
-    mutating func insert(_ hash: UInt64, _ slot: Int32) {
+    ///
+    /// - Parameters:
+    ///   - fingerprint: The upper half of the key's hash.
+    ///   - slot: The slot.
+    mutating func insert(_ fingerprint: UInt32, _ slot: Int32) {
         // At most five eighths full: probes stay short.
         if (self.count + 1) * 8 > self.cells.count * 5 { self.grow() }
-        self.place((hash >> 32) << 32 | UInt64(UInt32(slot + 1)))
+        self.place(Self.cell(fingerprint, slot))
         self.count += 1
     }
 
@@ -62,9 +73,12 @@ struct MemoryIndex: Sendable {
     }
 
     /// Removes a slot that is there.
-    @usableFromInline
-    mutating func remove(_ hash: UInt64, _ slot: Int32) {
-        let sought = (hash >> 32) << 32 | UInt64(UInt32(slot + 1))
+    ///
+    /// - Parameters:
+    ///   - fingerprint: The upper half of the key's hash.
+    ///   - slot: The slot.
+    mutating func remove(_ fingerprint: UInt32, _ slot: Int32) {
+        let sought = Self.cell(fingerprint, slot)
         var hole = self.home(sought)
         while self.cells[hole] != sought {
             precondition(self.cells[hole] != 0, "the slot is not in the index")

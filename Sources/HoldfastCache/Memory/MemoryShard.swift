@@ -56,20 +56,11 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     struct Arrival: Sendable {
         @usableFromInline
         var content: Content<Value>
-        @usableFromInline
-        var weight: Int
-        @usableFromInline
-        var lifetime: Lifetime
+        /// Against which invalidations it is known to be valid.
         @usableFromInline
         var stamp: UInt64
         @usableFromInline
-        var version: UInt64
-        @usableFromInline
-        var tags: TagSet?
-        @usableFromInline
-        var entityTag: String?
-        @usableFromInline
-        var origin: ValueOrigin
+        var terms: MemoryBooks.Terms
 
         @inlinable
         init(
@@ -83,13 +74,15 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
             origin: ValueOrigin = .set
         ) {
             self.content = content
-            self.weight = weight
-            self.lifetime = lifetime
             self.stamp = stamp
-            self.version = version
-            self.tags = tags
-            self.entityTag = entityTag
-            self.origin = origin
+            self.terms = MemoryBooks.Terms(
+                weight: weight,
+                version: version,
+                lifetime: lifetime,
+                tags: tags,
+                entityTag: entityTag,
+                origin: origin
+            )
         }
     }
 
@@ -97,29 +90,15 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     private static var mostFailures: Int { 4096 }
 
     @usableFromInline
-    var index = MemoryIndex()
+    var books: MemoryBooks
     @usableFromInline
     var entries: ContiguousArray<MemoryEntry<Key, Value>?> = []
-    @usableFromInline
-    var records: ContiguousArray<MemoryRecord> = []
-    @usableFromInline
-    var free: [Int32] = []
-    @usableFromInline
-    var policy: any EvictionPolicy
-    @usableFromInline
-    var wheel: ExpiryWheel
-    @usableFromInline
-    var victims: [Int32] = []
-    /// Entries that were read and that the policy has not heard of yet: told together, its steps through memory overlap.
-    @usableFromInline
-    var touched: ContiguousArray<Int32> = []
     /// The loads under way that a new caller may join.
     @usableFromInline
     var flights: [Key: Flight<Value>] = [:]
     /// Loads that were given up and still run.
+    @usableFromInline
     private(set) var abandoned: [Key: [Flight<Value>]] = [:]
-    /// Where chance comes from.
-    var generator: SplitMix64
     /// Whether anybody wants to hear of what leaves.
     @usableFromInline
     let tellsRemovals: Bool
@@ -129,13 +108,6 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// Keys whose last load failed, without a value to keep: the error, and until when it is remembered.
     @usableFromInline
     var failures: [Key: Failure] = [:]
-    /// What happened.
-    @usableFromInline
-    var counts = MemoryCounts()
-    /// What became of keys lately.
-    @usableFromInline
-    var history = KeyHistory()
-
     /// An error that is remembered.
     @usableFromInline
     struct Failure: Sendable {
@@ -154,41 +126,32 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     init(_ policy: any EvictionPolicy, now: Int64, seed: UInt64, tellsRemovals: Bool, looksAlways: Bool = false) {
         self.looksAlways = looksAlways
         self.tellsRemovals = tellsRemovals
-        self.policy = policy
-        self.generator = SplitMix64(seed: seed)
-        self.wheel = ExpiryWheel(now: now)
-        self.touched.reserveCapacity(Self.batch)
+        self.books = MemoryBooks(policy, now: now, seed: seed)
     }
 
     /// How many entries there are.
-    var count: Int { self.index.count }
+    var count: Int { self.books.index.count }
     /// How much they weigh.
-    var weight: Int { self.policy.weight }
+    var weight: Int { self.books.weight }
+    /// What happened.
+    @inlinable
+    var counts: MemoryCounts {
+        _read { yield self.books.counts }
+        _modify { yield &self.books.counts }
+    }
+
+    /// What became of keys lately.
+    @inlinable
+    var history: KeyHistory {
+        _read { yield self.books.history }
+        _modify { yield &self.books.history }
+    }
 
     // MARK: - Reading
 
     @inlinable
     func slot(of key: Key, _ hash: UInt64) -> Int32 {
-        self.index.find(hash) { self.entries[Int($0)]?.key == key }
-    }
-
-    /// How many reads the policy is told of at once.
-    @usableFromInline
-    static var batch: Int { 32 }
-
-    /// Notes that an entry was read.
-    @inlinable
-    mutating func touch(_ slot: Int32) {
-        self.touched.append(slot)
-        if self.touched.count == Self.batch { self.tellReads() }
-    }
-
-    /// Tells the policy of the reads; before anything that changes what a slot stands for.
-    @usableFromInline
-    mutating func tellReads() {
-        guard !self.touched.isEmpty else { return }
-        self.policy.hits(self.touched)
-        self.touched.removeAll(keepingCapacity: true)
+        self.books.index.find(hash) { self.entries[Int($0)]?.key == key }
     }
 
     /// What a quick look at a key finds.
@@ -204,15 +167,16 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     /// Looks at a key quickly.
     @inlinable
+    @inline(__always)
     mutating func glance(_ key: Key, _ hash: UInt64, suspectBelow: UInt64, now: () -> Int64) -> Glance {
         let slot = self.slot(of: key, hash)
         if slot < 0 { return .miss }
         guard let entry = self.entries[Int(slot)], entry.stamp >= suspectBelow else { return .look }
         guard entry.nextLook == .max || now() < entry.nextLook else { return .look }
-        if let tags = entry.tags, !tags.admits(entry.stamp) { return .look }
+        if entry.isTagged, !self.books.admits(slot, entry.stamp) { return .look }
         guard case .value(let value) = entry.content else { return .look }
-        self.touch(slot)
-        self.counts.hits &+= 1
+        self.books.touch(slot)
+        self.books.counts.hits &+= 1
         return .hit(value)
     }
 
@@ -226,8 +190,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     ) -> Found? {
         let slot = self.slot(of: key, hash)
         guard slot >= 0, let entry = self.entries[Int(slot)] else { return nil }
-        var record = self.records[Int(slot)]
-        if let tags = entry.tags, let (tag, time) = tags.invalidated(after: entry.stamp) {
+        let record = self.books.record(slot)
+        if let tags = record.tags, let (tag, time) = tags.invalidated(after: entry.stamp) {
             self.take(slot, .tag, at: time, detail: tag, &removed)
             return nil
         }
@@ -236,19 +200,17 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
             self.take(slot, .expired, at: deadline, &removed)
             return nil
         }
-        let standing = Self.standing(record.lifetime, now: now, using: &self.generator)
+        let standing = Self.standing(record.lifetime, now: now, using: &self.books.generator)
         if record.lifetime.idle != .max, standing == .fresh || standing == .refreshing {
-            record.readAt = now
-            self.records[Int(slot)].readAt = now
-            self.wheel.schedule(slot, at: record.lifetime.deadline(readAt: now))
+            _ = self.books.extend(slot) { $0.readAt = now }
         }
-        self.touch(slot)
+        self.books.touch(slot)
         let isSuspect = entry.stamp < suspectBelow
         return Found(
             content: entry.content,
             standing: isSuspect ? .suspect : standing,
             record: record,
-            tags: entry.tags
+            tags: record.tags
         )
     }
 
@@ -256,7 +218,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     func peek(_ key: Key, _ hash: UInt64) -> (MemoryEntry<Key, Value>, MemoryRecord)? {
         let slot = self.slot(of: key, hash)
         guard slot >= 0, let entry = self.entries[Int(slot)] else { return nil }
-        return (entry, self.records[Int(slot)])
+        return (entry, self.books.record(slot))
     }
 
     static func standing(
@@ -274,11 +236,16 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     // MARK: - Loads
 
     /// Has what is loaded for a key not be stored, and nobody join it any more.
-    @usableFromInline
+    @inlinable
     mutating func supersede(_ key: Key) {
         if !self.failures.isEmpty { self.failures[key] = nil }
-        if !self.flights.isEmpty { self.flights.removeValue(forKey: key)?.supersede() }
-        if !self.abandoned.isEmpty { for flight in self.abandoned[key] ?? [] { flight.supersede() } }
+        if !self.flights.isEmpty || !self.abandoned.isEmpty { self.supersedeLoads(of: key) }
+    }
+
+    @usableFromInline
+    mutating func supersedeLoads(of key: Key) {
+        self.flights.removeValue(forKey: key)?.supersede()
+        for flight in self.abandoned[key] ?? [] { flight.supersede() }
     }
 
     /// The same for all keys.
@@ -321,10 +288,14 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     /// How an entry lives that is stored now.
-    @usableFromInline
-    mutating func lifetime(_ options: CacheOptions, isNegative: Bool, now: Int64, loadTime: Int64) -> Lifetime {
-        Lifetime(options, isNegative: isNegative, now: now, loadTime: loadTime, using: &self.generator)
+    @inlinable
+    mutating func lifetime(_ rule: LifetimeRule, isNegative: Bool, now: Int64, loadTime: Int64) -> Lifetime {
+        self.books.lifetime(rule, isNegative: isNegative, now: now, loadTime: loadTime)
     }
+
+    /// The version of what is stored next without a shared tier.
+    @inlinable
+    mutating func nextVersion() -> UInt64 { self.books.nextVersion() }
 
     // MARK: - Writing
 
@@ -338,59 +309,40 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         removed: inout [Removal]
     ) {
         if !self.failures.isEmpty { self.failures[key] = nil }
-        self.tellReads()
         let entry = MemoryEntry(
             key: key,
             content: arrival.content,
-            nextLook: self.looksAlways ? 0 : arrival.lifetime.nextLook,
+            nextLook: self.looksAlways ? 0 : arrival.terms.lifetime.nextLook,
             stamp: arrival.stamp,
-            tags: arrival.tags
+            isTagged: arrival.terms.tags != nil
         )
-        let record = MemoryRecord(
-            hash: hash,
-            version: arrival.version,
-            now: now,
-            lifetime: arrival.lifetime,
-            entityTag: arrival.entityTag,
-            origin: arrival.origin
-        )
-        let deadline = arrival.lifetime.deadline(readAt: now)
-        let old = self.slot(of: key, hash)
-        let slot = old >= 0 ? old : self.newSlot()
-        if old < 0 {
-            self.index.insert(hash, slot)
-        } else if self.tellsRemovals, let entry = self.entries[Int(old)] {
-            removed.append(Removal(key: entry.key, content: entry.content, cause: .replaced))
-        }
-        self.entries[Int(slot)] = entry
-        self.records[Int(slot)] = record
-        self.wheel.schedule(slot, at: deadline)
-        let known = EvictionEntry(slot: slot, hash: hash, weight: arrival.weight, deadline: deadline)
-        if old >= 0 {
-            self.policy.hit(slot)
-            self.policy.update(known, evicted: &self.victims)
+        var slot = self.slot(of: key, hash)
+        if slot >= 0 {
+            if self.tellsRemovals, let old = self.entries[Int(slot)] {
+                removed.append(Removal(key: old.key, content: old.content, cause: .replaced))
+            }
+            self.entries[Int(slot)] = entry
+            self.books.replace(slot, hash, arrival.terms, now: now)
         } else {
-            self.policy.insert(known, evicted: &self.victims)
+            slot = self.books.admit(hash, arrival.terms, now: now)
+            if Int(slot) == self.entries.count { self.entries.append(entry) } else { self.entries[Int(slot)] = entry }
         }
-        for victim in self.victims { self.clear(victim, .evicted, at: now, &removed) }
-        self.victims.removeAll(keepingCapacity: true)
+        while let victim = self.books.nextVictim() { self.clear(victim, .evicted, at: now, &removed) }
     }
 
     /// Changes the times of an entry.
     mutating func extend(_ key: Key, _ hash: UInt64, _ change: (inout MemoryRecord) -> Void) {
         let slot = self.slot(of: key, hash)
         guard slot >= 0 else { return }
-        change(&self.records[Int(slot)])
-        let record = self.records[Int(slot)]
-        let nextLook = self.looksAlways ? 0 : record.lifetime.nextLook
+        let times = self.books.extend(slot, change)
+        let nextLook = self.looksAlways ? 0 : times
         self.entries[Int(slot)]?.nextLook = nextLook
-        self.wheel.schedule(slot, at: record.lifetime.deadline(readAt: record.readAt))
     }
 
     /// An entry was found to be valid against all that was invalidated up to a stamp.
     mutating func restamp(_ key: Key, _ hash: UInt64, version: UInt64, stamp: UInt64) {
         let slot = self.slot(of: key, hash)
-        guard slot >= 0, self.records[Int(slot)].version == version else { return }
+        guard slot >= 0, self.books.record(slot).version == version else { return }
         if let old = self.entries[Int(slot)]?.stamp, old < stamp { self.entries[Int(slot)]?.stamp = stamp }
     }
 
@@ -424,21 +376,16 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// Removes what has expired.
     mutating func expire(now: Int64, removed: inout [Removal]) {
         if !self.failures.isEmpty { self.failures = self.failures.filter { $0.value.until > now } }
-        guard self.wheel.mayBeDue(at: now) else { return }
-        self.tellReads()
-        self.wheel.advance(to: now, due: &self.victims)
-        for slot in self.victims {
-            self.policy.remove(slot)
-            let record = self.records[Int(slot)]
-            self.clear(slot, .expired, at: record.lifetime.deadline(readAt: record.readAt), &removed)
+        self.books.expire(now: now)
+        while let victim = self.books.nextVictim() {
+            self.clear(victim, .expired, at: self.books.deadline(victim), &removed)
         }
-        self.victims.removeAll(keepingCapacity: true)
     }
 
     /// Describes each entry, without order.
     func forEach(_ body: (MemoryEntry<Key, Value>, MemoryRecord) -> Void) {
         for slot in self.entries.indices {
-            if let entry = self.entries[slot] { body(entry, self.records[slot]) }
+            if let entry = self.entries[slot] { body(entry, self.books.record(Int32(slot))) }
         }
     }
 
@@ -450,8 +397,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         detail: String? = nil,
         _ removed: inout [Removal]
     ) {
-        self.tellReads()
-        self.policy.remove(slot)
+        self.books.remove(slot)
         self.clear(slot, cause, at: now, detail: detail, &removed)
     }
 
@@ -464,22 +410,10 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         detail: String? = nil,
         _ removed: inout [Removal]
     ) {
-        self.history.note(self.records[Int(slot)].hash, cause, at: now, detail: detail)
-        self.index.remove(self.records[Int(slot)].hash, slot)
-        self.wheel.cancel(slot)
         if self.tellsRemovals, let entry = self.entries[Int(slot)] {
             removed.append(Removal(key: entry.key, content: entry.content, cause: cause.removal))
         }
         self.entries[Int(slot)] = nil
-        self.free.append(slot)
-        self.counts.count(cause.removal)
-    }
-
-    @inlinable
-    mutating func newSlot() -> Int32 {
-        if let slot = self.free.popLast() { return slot }
-        self.entries.append(nil)
-        self.records.append(MemoryRecord())
-        return Int32(self.entries.count - 1)
+        self.books.clear(slot, cause, at: now, detail: detail)
     }
 }

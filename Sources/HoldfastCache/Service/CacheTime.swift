@@ -4,9 +4,17 @@ import Glibc
 import HoldfastCore
 
 /// The clock of a cache: nanoseconds since it was made, on a clock that goes on while the machine sleeps.
+///
+/// Small, so that a copy costs next to nothing: it is looked at for each value that is stored.
 struct CacheClock: Sendable {
+    private final class Injected: Sendable {
+        let clock: any LeaseClock
+
+        init(_ clock: any LeaseClock) { self.clock = clock }
+    }
+
     /// Another clock than the machine's, in tests.
-    private let injected: (any LeaseClock)?
+    private let injected: Injected?
     private let origin: ContinuousClock.Instant
     private let bootOrigin: Int64
 
@@ -14,19 +22,19 @@ struct CacheClock: Sendable {
     ///
     /// - Parameter clock: `nil` for the machine's.
     init(_ clock: any LeaseClock) {
-        self.injected = clock is ContinuousClock ? nil : clock
+        self.injected = clock is ContinuousClock ? nil : Injected(clock)
         self.origin = clock.now
         self.bootOrigin = Self.bootTime
     }
 
     /// The clock to sleep on.
-    var sleeper: any LeaseClock { self.injected ?? ContinuousClock() }
+    var sleeper: any LeaseClock { self.injected?.clock ?? ContinuousClock() }
 
     /// The time, 0 or more.
     var now: Int64 {
         // The same clock as ContinuousClock, without a division for each read of it.
         guard let injected = self.injected else { return Self.bootTime - self.bootOrigin }
-        return self.origin.duration(to: injected.now).nanoseconds
+        return self.origin.duration(to: injected.clock.now).nanoseconds
     }
 
     /// An instant of the clock to sleep on.
@@ -44,8 +52,11 @@ struct CacheClock: Sendable {
 
 extension Int64 {
     /// The sum with a duration; never beyond the end of time.
-    func after(_ duration: Duration) -> Int64 {
-        let (sum, overflow) = self.addingReportingOverflow(duration.nanoseconds)
+    func after(_ duration: Duration) -> Int64 { self.after(nanoseconds: duration.nanoseconds) }
+
+    /// The sum with a duration; never beyond the end of time.
+    func after(nanoseconds: Int64) -> Int64 {
+        let (sum, overflow) = self.addingReportingOverflow(nanoseconds)
         return overflow ? .max : sum
     }
 }

@@ -113,8 +113,8 @@ extension Cache {
     /// What is in memory and would be fresh, if nothing were doubted.
     private func inTime(_ key: Key, _ hash: UInt64) -> Content<Value>? {
         let now = self.service.clock.now
-        return self.part(hash).shard.withLock { shard in
-            guard let (entry, record) = shard.peek(key, hash), entry.tags?.admits(entry.stamp) ?? true,
+        return self.locked(hash) { shard in
+            guard let (entry, record) = shard.peek(key, hash), record.tags?.admits(entry.stamp) ?? true,
                 now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
             else { return nil }
             return entry.content

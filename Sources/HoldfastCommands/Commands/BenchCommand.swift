@@ -25,6 +25,7 @@ package struct BenchCommand: AsyncParsableCommand {
             holdfast bench --workload par64 --executor loop --store redis://localhost
             holdfast bench --held 100000 --seconds 30 --store redis://localhost
             holdfast bench --workload read100 --threads 2
+            holdfast bench --workload read100 --threads 2 --peer mutex-lru
             holdfast bench --workload stampede --getters 200 --processes 4 --store redis://localhost
             holdfast bench --workload stampede --expiry 10s --ttl 1s --processes 4 --store redis://localhost
             """,
@@ -50,6 +51,8 @@ package struct BenchCommand: AsyncParsableCommand {
     var executor = BenchExecutor.pool
     @Option(name: .long, help: ArgumentHelp("Of the cache: by how many threads.", valueName: "n"))
     var threads = 2
+    @Option(name: .long, help: "Of the cache: whose memory, holdfast's or mutex-lru's, a dictionary behind one lock.")
+    var peer = CachePeer.holdfast
     @Option(
         name: .long,
         help: ArgumentHelp(
@@ -114,6 +117,7 @@ package struct BenchCommand: AsyncParsableCommand {
             )
         let bench = CacheBench(
             workload,
+            of: self.peer,
             threads: self.threads,
             seconds: self.seconds,
             trace: trace,

@@ -92,6 +92,7 @@ func withNodes(
     hasLocks: Bool = true,
     fillLease: Duration = .seconds(5),
     maximumSharedValue: Int = 1 << 20,
+    configure: (inout CacheConfiguration<String, String>) -> Void = { _ in },
     _ body: (Shared, [Node]) async throws -> Void
 ) async throws {
     let shared = Shared()
@@ -100,6 +101,7 @@ func withNodes(
             $0.options = options
             $0.fillLease = fillLease
             $0.maximumSharedValue = maximumSharedValue
+            configure(&$0)
         }
     }
     try await withThrowingTaskGroup(of: Void.self) { group in

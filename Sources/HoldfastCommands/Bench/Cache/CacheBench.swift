@@ -11,10 +11,14 @@ package struct CacheBench: Sendable {
         var operations = 0
         var reads = 0
         var hits = 0
+        /// How often it asked for memory meanwhile, where that is counted.
+        var allocations: UInt64 = 0
         /// How long some of the calls took, in nanoseconds.
         var samples: [UInt32] = []
     }
 
+    /// Whose memory is measured.
+    package let peer: CachePeer
     /// What is done.
     package let workload: CacheWorkload
     /// By how many threads.
@@ -30,8 +34,16 @@ package struct CacheBench: Sendable {
     private static let sampling = 256
 
     /// Describes a measurement.
-    package init(_ workload: CacheWorkload, threads: Int, seconds: Double, trace: [UInt32], capacity: Int) {
+    package init(
+        _ workload: CacheWorkload,
+        of peer: CachePeer = .holdfast,
+        threads: Int,
+        seconds: Double,
+        trace: [UInt32],
+        capacity: Int
+    ) {
         self.workload = workload
+        self.peer = peer
         self.threads = threads
         self.seconds = seconds
         self.trace = trace
@@ -44,16 +56,24 @@ package struct CacheBench: Sendable {
     /// - Returns: A line of JSON.
     /// - Throws: `CacheError` when the capacity is out of its range.
     package func measure(version: String) async throws -> JSONValue {
-        let cache = try CacheService().cache("bench", of: Int.self, keyedBy: Int.self) { [capacity] in
-            $0.capacity = .entries(capacity)
+        switch self.peer {
+        case .holdfast:
+            let cache = try CacheService().cache("bench", of: Int.self, keyedBy: Int.self) { [capacity] in
+                $0.capacity = .entries(capacity)
+            }
+            return await self.measure(HoldfastMemory(cache: cache), version: version)
+        case .mutexLRU: return await self.measure(MutexLRU(capacity: self.capacity), version: version)
         }
-        for key in self.trace.lazy.map({ Int($0) }) where cache.cached(key) == nil { try cache.set(key, for: key) }
+    }
+
+    private func measure(_ memory: some BenchedMemory, version: String) async -> JSONValue {
+        for key in self.trace.lazy.map({ Int($0) }) where memory.cached(key) == nil { memory.put(key, for: key) }
         let stop = StopFlag()
         let start = ContinuousClock.now
         let cpu = Self.processTime
         let logs = await withTaskGroup(of: Log.self) { group in
             for thread in 0..<self.threads {
-                group.addTask { await Self.onThread { self.work(thread, on: cache, until: stop) } }
+                group.addTask { await Self.onThread { self.work(thread, on: memory, until: stop) } }
             }
             try? await Task.sleep(for: .seconds(self.seconds))
             stop.set()
@@ -68,8 +88,8 @@ package struct CacheBench: Sendable {
         let quantile = { (part: Double) -> Double in
             samples.isEmpty ? 0 : Double(samples[min(samples.count - 1, Int(Double(samples.count) * part))]) / 1000
         }
-        return .object([
-            .init("peer", .string("holdfast")),
+        var members: [JSONValue.Member] = [
+            .init("peer", .string(self.peer.rawValue)),
             .init("version", .string(version)),
             .init("workload", .string("\(self.workload.rawValue) t\(self.threads)")),
             .init("ops_per_s", .decimal(Double(operations) / elapsed, places: 0)),
@@ -78,12 +98,21 @@ package struct CacheBench: Sendable {
             .init("cpu_s", .decimal(used, places: 3)),
             .init("secs", .decimal(elapsed, places: 2)),
             .init("hit_ratio", .decimal(reads == 0 ? 0 : Double(hits) / Double(reads), places: 4)),
-        ])
+        ]
+        if AllocationCount() != nil {
+            let allocations = logs.reduce(0) { $0 + $1.allocations }
+            members.append(
+                .init("allocations_per_op", .decimal(Double(allocations) / Double(max(1, operations)), places: 6))
+            )
+        }
+        return .object(members)
     }
 
-    private func work(_ thread: Int, on cache: Cache<Int, Int>, until stop: StopFlag) -> Log {
+    private func work(_ thread: Int, on memory: some BenchedMemory, until stop: StopFlag) -> Log {
         var log = Log()
         log.samples.reserveCapacity(1 << 16)
+        let counter = AllocationCount()
+        let before = counter?.ofThread ?? 0
         var place = thread * self.trace.count / self.threads
         var random = UInt32(truncatingIfNeeded: thread * 7919 + 1)
         while !stop.isSet {
@@ -95,13 +124,13 @@ package struct CacheBench: Sendable {
                 let began = isSampled ? ContinuousClock.now : nil
                 random = random &* 1_664_525 &+ 1_013_904_223
                 if self.workload == .r75w25, random >> 30 == 0 {
-                    try? cache.set(key, for: key)
+                    memory.put(key, for: key)
                 } else {
                     log.reads += 1
-                    if cache.cached(key) != nil {
+                    if memory.cached(key) != nil {
                         log.hits += 1
                     } else if self.workload == .through {
-                        try? cache.set(key, for: key)
+                        memory.put(key, for: key)
                     }
                 }
                 if let began {
@@ -111,6 +140,7 @@ package struct CacheBench: Sendable {
             }
             log.operations += Self.sampling
         }
+        log.allocations = (counter?.ofThread ?? 0) - before
         return log
     }
 
