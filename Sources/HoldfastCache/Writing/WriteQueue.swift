@@ -134,6 +134,10 @@ struct WriteQueue<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     /// Takes a change that a journal remembers.
     mutating func restore(_ action: CacheAction<Value>, for key: Key, version: UInt64, isParked: Bool, now: Int64) {
+        guard self.items[key] == nil, self.letters[key] == nil else {
+            // Two texts of one key: the later is what it has become.
+            return self.offer(action, for: key, version: version, now: now)
+        }
         if isParked, self.letters.count < self.options.maximumDeadLetters {
             self.letters[key] = Letter(change: Change(key: key, action: action, version: version), error: nil)
         } else {

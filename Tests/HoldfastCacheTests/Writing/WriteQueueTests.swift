@@ -210,6 +210,18 @@ struct WriteQueueTests {
         #expect(Set((first + second).map(\.version)) == [2, 3])
     }
 
+    @Test("two records of a journal that are of one key are one change, the later")
+    func restoredTwice() {
+        var bench = Bench()
+        for version in [1, 2] as [UInt64] {
+            bench.queue.restore(.set("\(version)"), for: "a", version: version, isParked: version == 2, now: 0)
+        }
+        bench.advance(1)
+        #expect(bench.batch().map(\.version) == [2])
+        bench.advance(100)
+        #expect(bench.queue.nextLook == nil && bench.queue.letters.isEmpty)
+    }
+
     @Test("a call that was stopped counts as none")
     func interrupted() {
         var bench = Bench { $0.maximumAttempts = 1 }

@@ -99,9 +99,9 @@ struct WriteThroughTests {
             await door.arrived()
             let second = Task { try await written.cache.write("2", for: "a") }
             second.cancel()
+            door.open()
             await #expect(throws: CancellationError.self) { try await second.value }
             let third = Task { try await written.cache.write("3", for: "a") }
-            door.open()
             try await first.value
             try await third.value
             #expect(written.source.rows == ["a": "3"])

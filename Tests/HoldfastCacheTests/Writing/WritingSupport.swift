@@ -55,6 +55,8 @@ final class Source: CacheWriter {
         } onCancel: {
             self.state.withLock { $0.wasCancelled = true }
         }
+        // Others may come in between.
+        for _ in 0..<5 { await Task.yield() }
         let error = failure?(changes)
         if let error, !(error is PartialWriteFailure<String>) { throw error }
         let failed = (error as? PartialWriteFailure<String>)?.failures ?? [:]
