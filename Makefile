@@ -22,7 +22,8 @@ SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(Flight|Lif
 	'StoreContractTests\.(?!ZooKeeper|Redis|SQLite|.*/cluster)' 'StoreContractTests\.SQLite' \
 	'StoreContractTests\.Redis(?!Quorum|Sentinel|Cluster|TLS)' \
 	'StoreContractTests\.Redis(Quorum|Sentinel)' 'StoreContractTests\.RedisTLS' 'StoreContractTests\.ZooKeeper' \
-	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests)' \
+	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests|Cache(Command|BulkCommand)Tests)' \
+	'HoldfastCommandsTests\.Cache(Command|BulkCommand)Tests' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
 PACKAGES := make libhiredis-dev libsqlite3-dev zlib1g-dev liblzma-dev redis-server redis-tools libfaketime openssl \
 	libzookeeper-mt-dev libzookeeper-java libslf4j-java openjdk-17-jdk-headless libcurator-recipes-java python3-kazoo \

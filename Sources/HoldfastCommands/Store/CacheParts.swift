@@ -12,19 +12,26 @@ package struct CacheParts: Sendable {
     /// Where changes are told.
     package let bus: RedisCacheBus
 
+    /// How long an operator waits for a call: hundreds of entries on a busy server take longer than a lock.
+    package static let operatorPatience: Duration = .seconds(5)
+
     /// Makes them of a store's URL, on the same connections.
     ///
-    /// - Parameter url: One Redis, a Sentinel's master, or a cluster.
+    /// - Parameters:
+    ///   - url: One Redis, a Sentinel's master, or a cluster.
+    ///   - patience: How long a call may take, where the URL leaves it at the default; `nil` for the default.
     /// - Returns: The parts; nothing is sent yet.
     /// - Throws: ``CommandFailure`` when the URL names something else.
-    package static func make(_ url: StoreURL) throws -> CacheParts {
+    package static func make(_ url: StoreURL, patience: Duration? = nil) throws -> CacheParts {
         guard case .redis(let text) = url, !RedisQuorumConfiguration.names(severalIn: text) else {
             throw CommandFailure(
                 ExitStatus.configuration,
                 "a shared cache needs one Redis, a Sentinel or a cluster; use --store redis://HOST"
             )
         }
-        let connection = try RedisCacheConnection(configuration: try RedisConfiguration(url: text))
+        var configuration = try RedisConfiguration(url: text)
+        if let patience, configuration.timeout == RedisConfiguration.defaultTimeout { configuration.timeout = patience }
+        let connection = try RedisCacheConnection(configuration: configuration)
         return CacheParts(tier: try RedisCacheTier(connection), bus: RedisCacheBus(connection))
     }
 }

@@ -20,7 +20,7 @@ package struct CacheTarget: ParsableArguments {
     /// - Returns: How to look at it and how to change it; nothing is sent yet.
     /// - Throws: ``CommandFailure`` or `CacheError` when the store can have no cache, or the cache no such name.
     package func open() throws -> (inspector: TierInspector, editor: TierEditor, tier: RedisCacheTier) {
-        let parts = try CacheParts.make(try self.storage.url())
+        let parts = try CacheParts.make(try self.storage.url(), patience: CacheParts.operatorPatience)
         let inspector = try TierInspector(parts.tier, namespace: self.namespace)
         return (inspector, TierEditor(inspector, bus: parts.bus), parts.tier)
     }

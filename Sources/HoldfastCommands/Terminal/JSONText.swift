@@ -9,13 +9,23 @@ package struct JSONText: Sendable, Hashable {
 
     /// Reads JSON; `nil` when it is not one whole value in UTF-8.
     package init?(_ bytes: some Sequence<UInt8>) {
-        func isSpace(_ byte: UInt8) -> Bool { [0x20, 0x09, 0x0A, 0x0D].contains(byte) }
-        let bytes = Array(bytes.drop(while: isSpace).reversed().drop(while: isSpace).reversed())
+        let bytes = Self.trimmed(Array(bytes)[...])
         // The parser would also take UTF-16, which others who read the value do not.
         guard !bytes.contains(0), String(validating: bytes, as: UTF8.self) != nil,
             (try? JSONSerialization.jsonObject(with: Data(bytes), options: .fragmentsAllowed)) != nil
         else { return nil }
         self.bytes = bytes
+    }
+
+    /// A part of what was found to be JSON.
+    private init(part bytes: ArraySlice<UInt8>) { self.bytes = Self.trimmed(bytes) }
+
+    /// Bytes without white space around them.
+    private static func trimmed(_ bytes: ArraySlice<UInt8>) -> [UInt8] {
+        func isSpace(_ byte: UInt8) -> Bool { byte == 0x20 || byte == 0x09 || byte == 0x0A || byte == 0x0D }
+        guard let first = bytes.firstIndex(where: { !isSpace($0) }), let last = bytes.lastIndex(where: { !isSpace($0) })
+        else { return [] }
+        return Array(bytes[first...last])
     }
 
     /// A text as a string of JSON.
@@ -69,13 +79,12 @@ package struct JSONText: Sendable, Hashable {
             guard place < self.bytes.count, self.bytes[place] == UInt8(ascii: "\"") else { return members }
             let nameStart = place
             self.skipValue(&place)
-            guard let name = JSONText(self.bytes[nameStart..<place])?.string else { return nil }
+            guard let name = JSONText(part: self.bytes[nameStart..<place]).string else { return nil }
             self.skip(to: &place) { $0 == UInt8(ascii: ":") }
             let start = place + 1
             place = start
             self.skipValue(&place)
-            guard let value = JSONText(self.bytes[min(start, place)..<place]) else { return nil }
-            members.append((name, value))
+            members.append((name, JSONText(part: self.bytes[min(start, place)..<place])))
         }
     }
 

@@ -31,7 +31,7 @@ package struct CacheStatsCommand: AsyncParsableCommand {
 
     /// Counts.
     package func run() async throws {
-        let tier = try CacheParts.make(try self.storage.url()).tier
+        let tier = try CacheParts.make(try self.storage.url(), patience: CacheParts.operatorPatience).tier
         if let namespace = self.namespace { _ = try TierInspector(tier, namespace: namespace) }
         let counts = try await self.count(tier)
         let servers = try await tier.figures()
