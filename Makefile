@@ -12,8 +12,10 @@ FLAGS := --enable-all-traits
 LIMIT ?=
 # The contract has hundreds of cases in real time: begun all at once, they hold each other up for seconds.
 FEW := --experimental-maximum-parallelization-width 16
-SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(Flight|Lifetime|Invalidation|Bulk)' \
-	'HoldfastCacheTests\.(?!Flight|Lifetime|Invalidation|Bulk)' 'HoldfastSQLiteTests\.' \
+# Suites that keep every core busy.
+BUSY := Adaptivity|ExactMissCount|FrequencySketch|HitRatio|PolicyProperty|SlotList|TinyLFU|TraceReader|WriteQueueModel
+SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(?!$(BUSY))' \
+	'HoldfastCacheTests\.($(BUSY))' 'HoldfastSQLiteTests\.' \
 	'HoldfastRedisTests\.(?!Quorum|Sentinel|Cluster|ReplyFuzz|Executor|Refusal)' \
 	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal)' \
 	'HoldfastRedisTests\.(Quorum|Sentinel)' '(HoldfastRedisTests\.Cluster|StoreContractTests\.(RedisCluster|.*/cluster))' \
@@ -22,8 +24,8 @@ SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(Flight|Lif
 	'StoreContractTests\.(?!ZooKeeper|Redis|SQLite|.*/cluster)' 'StoreContractTests\.SQLite' \
 	'StoreContractTests\.Redis(?!Quorum|Sentinel|Cluster|TLS)' \
 	'StoreContractTests\.Redis(Quorum|Sentinel)' 'StoreContractTests\.RedisTLS' 'StoreContractTests\.ZooKeeper' \
-	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests|Cache(Command|BulkCommand)Tests)' \
-	'HoldfastCommandsTests\.Cache(Command|BulkCommand)Tests' \
+	'HoldfastCommandsTests\.(?!ClockAndStarvationTests|DeadlockCommandTests|SharedCacheTests|Cache(Command|BulkCommand)Tests)' \
+	'HoldfastCommandsTests\.Cache(Command|BulkCommand)Tests' 'HoldfastCommandsTests\.SharedCacheTests' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
 PACKAGES := make libhiredis-dev libsqlite3-dev zlib1g-dev liblzma-dev redis-server redis-tools libfaketime openssl \
 	libzookeeper-mt-dev libzookeeper-java libslf4j-java openjdk-17-jdk-headless libcurator-recipes-java python3-kazoo \
