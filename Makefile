@@ -13,7 +13,9 @@ LIMIT ?=
 # The contract has hundreds of cases in real time: begun all at once, they hold each other up for seconds.
 FEW := --experimental-maximum-parallelization-width 16
 SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(Flight|Lifetime|Invalidation|Bulk)' \
-	'HoldfastCacheTests\.(?!Flight|Lifetime|Invalidation|Bulk)' 'HoldfastSQLiteTests\.' \
+	'HoldfastCacheTests\.(Explain|SharedExplain|Group|CacheMetrics|Scheduled|Retry|Fallback)' \
+	'HoldfastCacheTests\.(?!Flight|Lifetime|Invalidation|Bulk|Explain|SharedExplain|Group|CacheMetrics|Scheduled|Retry|Fallback)' \
+	'HoldfastSQLiteTests\.' \
 	'HoldfastRedisTests\.(?!Quorum|Sentinel|Cluster|ReplyFuzz|Executor|Refusal)' \
 	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal)' \
 	'HoldfastRedisTests\.(Quorum|Sentinel)' '(HoldfastRedisTests\.Cluster|StoreContractTests\.(RedisCluster|.*/cluster))' \
