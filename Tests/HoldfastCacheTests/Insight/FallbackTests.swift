@@ -7,61 +7,10 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-/// Two tiers, and processes that use the second while the first fails.
-private final class Pair: Sendable {
-    let clock = ManualClock()
-    let primary: MemoryCacheTier
-    let secondary: MemoryCacheTier
-
-    init() {
-        self.primary = MemoryCacheTier(name: "one", clock: self.clock)
-        self.secondary = MemoryCacheTier(name: "two", clock: self.clock)
-    }
-
-    func join(life: Duration = .seconds(300)) -> FallbackTier {
-        FallbackTier(primary: self.primary, secondary: self.secondary, secondaryLife: life, clock: self.clock)
-    }
-
-    /// Has a process notice that the primary fails.
-    func notice(_ tier: FallbackTier) async {
-        for _ in 0..<5 where !tier.isOut { _ = try? await tier.read(["x"], in: "n") }
-    }
-
-    /// Ends the outage, and has a process notice.
-    func end(_ tier: FallbackTier) async throws {
-        self.primary.fault = .none
-        self.clock.advance(by: .seconds(61))
-        _ = try await tier.read(["x"], in: "n")
-    }
-}
-
-extension FallbackTier {
-    fileprivate func put(
-        _ key: String,
-        _ text: String,
-        if condition: TierWrite.Condition = .always,
-        token: UInt64 = 0,
-        life: Duration = .seconds(3600)
-    ) async throws -> TierWriteReply? {
-        let write = TierWrite(
-            key: key,
-            payload: Array(text.utf8),
-            timeToLive: life,
-            condition: condition,
-            token: token
-        )
-        return try await self.write([write], in: "n").first
-    }
-
-    fileprivate func text(_ key: String) async throws -> String? {
-        try await self.read([key], in: "n").entries[0].payload.map { String(decoding: $0, as: UTF8.self) }
-    }
-}
-
 @Suite("FallbackTier keeps the contract", .timeLimit(.minutes(1)))
 struct FallbackContractTests {
     private func subject(
-        _ pair: Pair,
+        _ pair: TierPair,
         _ make: @escaping @Sendable () async throws -> FallbackTier
     ) -> TierContract.Subject {
         TierContract.Subject(pass: { pair.clock.advance(by: $0) }, makeTier: make)
@@ -69,13 +18,13 @@ struct FallbackContractTests {
 
     @Test("While the primary works", arguments: TierContract.cases)
     func healthy(_ promise: TierContract.Case) async throws {
-        let pair = Pair()
+        let pair = TierPair()
         try await promise.check(self.subject(pair) { pair.join() })
     }
 
     @Test("While it fails", arguments: TierContract.cases)
     func out(_ promise: TierContract.Case) async throws {
-        let pair = Pair()
+        let pair = TierPair()
         pair.primary.fault = .fail
         let subject = self.subject(pair) {
             let tier = pair.join(life: .seconds(24 * 60 * 60))
@@ -88,7 +37,7 @@ struct FallbackContractTests {
 
     @Test("After an outage", arguments: TierContract.cases)
     func returned(_ promise: TierContract.Case) async throws {
-        let pair = Pair()
+        let pair = TierPair()
         let subject = self.subject(pair) {
             let tier = pair.join()
             pair.primary.fault = .fail
@@ -102,7 +51,7 @@ struct FallbackContractTests {
 
 @Suite("An outage of a tier with a fallback", .timeLimit(.minutes(1)))
 struct FallbackTests {
-    private let pair = Pair()
+    private let pair = TierPair()
 
     @Test("After three failures the secondary is read and written, and no call waits for the primary")
     func takesOver() async throws {
@@ -407,7 +356,7 @@ struct FallbackCacheTests {
 
     @Test("Values stay shared through an outage, and nothing removed meanwhile comes back after it")
     func wholeOutage() async throws {
-        let (pair, log) = (Pair(), Log())
+        let (pair, log) = (TierPair(), Log())
         let bus = MemoryCacheBus(clock: pair.clock)
         // The secondary's numbers are far above the primary's.
         for number in 0..<200 {
@@ -453,58 +402,5 @@ struct FallbackCacheTests {
                 #expect(log.all.sorted() == ["back one+two", "back one+two", "out one+two", "out one+two"])
             }
         }
-    }
-}
-
-/// A tier that may refuse to hear of changes, or let one wait.
-private final class PickyTier: CacheTier {
-    private struct State {
-        var refusesChanges = false
-        var gate: Gate?
-    }
-
-    private let base: MemoryCacheTier
-    private let state = Mutex(State())
-    var name: String { "picky" }
-
-    init(_ base: MemoryCacheTier) { self.base = base }
-
-    /// Whether removals and invalidations fail.
-    var refusesChanges: Bool {
-        get { self.state.withLock { $0.refusesChanges } }
-        set { self.state.withLock { $0.refusesChanges = newValue } }
-    }
-
-    /// Where invalidations wait.
-    var gate: Gate? {
-        get { self.state.withLock { $0.gate } }
-        set { self.state.withLock { $0.gate = newValue } }
-    }
-
-    private func check() throws {
-        if self.refusesChanges { throw CacheError(.tierUnavailable, "picky") }
-    }
-
-    func run() async throws {}
-    func read(_ keys: [String], in namespace: String) async throws -> TierReading {
-        try await self.base.read(keys, in: namespace)
-    }
-    func write(_ writes: [TierWrite], in namespace: String) async throws -> [TierWriteReply] {
-        try await self.base.write(writes, in: namespace)
-    }
-    func remove(_ keys: [String], in namespace: String, keepFor: Duration) async throws -> [UInt64] {
-        try self.check()
-        return try await self.base.remove(keys, in: namespace, keepFor: keepFor)
-    }
-    func invalidate(_ scope: InvalidationScope, in namespace: String, keepFor: Duration) async throws -> UInt64 {
-        try self.check()
-        await self.gate?.pass()
-        return try await self.base.invalidate(scope, in: namespace, keepFor: keepFor)
-    }
-    func marks(of tags: [String], in namespace: String) async throws -> [UInt64] {
-        try await self.base.marks(of: tags, in: namespace)
-    }
-    func keys(in namespace: String, prefix: String, after cursor: String?) async throws -> TierKeyPage {
-        try await self.base.keys(in: namespace, prefix: prefix, after: cursor)
     }
 }
