@@ -36,6 +36,10 @@ public enum CacheEvent: Sendable {
     case tierFailed(cache: String, error: any Error)
     /// The shared tier is not asked for a while: it did not work several times in a row.
     case tierOutage(tier: String, error: any Error)
+    /// The secondary of a ``FallbackTier`` took over.
+    case tierFellBack(tier: String, error: any Error)
+    /// The primary of a ``FallbackTier`` works again, and was told what changed meanwhile.
+    case tierReturned(tier: String)
     /// What the shared tier has for a key is not an entry that this program can read: a miss.
     case unreadable(cache: String)
     /// A value was not written to the shared tier: it is too large, or its codec has no bytes for it.

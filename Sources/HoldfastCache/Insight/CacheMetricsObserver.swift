@@ -56,13 +56,14 @@ public final class CacheMetricsObserver: CacheObserver {
                 1
             )
         case .tierOutage(let tier, _): self.count(CacheNames.tierOutagesTotal, [(CacheNames.tier, tier)], 1)
+        case .tierFellBack(let tier, _): self.count(CacheNames.tierFallbacksTotal, [(CacheNames.tier, tier)], 1)
         case .bulkheadFull(let cache): self.count(CacheNames.bulkheadTotal, [(CacheNames.cache, cache)], 1)
         case .written(let cache, _, let duration):
             self.time(CacheNames.writeSeconds, [(CacheNames.cache, cache)], duration)
         case .journalFailed(let cache, _): self.count(CacheNames.journalFailuresTotal, [(CacheNames.cache, cache)], 1)
         // Reports tell how many there were.
         case .loadAbandoned, .loadSuperseded, .unlockedFill, .tierFailed, .unreadable, .unshared, .invalidationFailed,
-            .writeFailed, .writeParked, .deadLettersFull, .writesLeft, .journalTorn, .journalUnreadable:
+            .writeFailed, .writeParked, .deadLettersFull, .writesLeft, .journalTorn, .journalUnreadable, .tierReturned:
             break
         }
     }
@@ -79,6 +80,7 @@ public final class CacheMetricsObserver: CacheObserver {
         }
         self.set(CacheNames.loadsUnderWay, [], Double(report.loads))
         if let isListening = report.isListening { self.set(CacheNames.listening, [], isListening ? 1 : 0) }
+        if let isOut = report.hasFallenBack { self.set(CacheNames.fallenBack, [], isOut ? 1 : 0) }
         for (service, circuit) in [("tier", report.tier), ("locks", report.locks)] {
             guard let circuit else { continue }
             self.set(CacheNames.circuit, [(CacheNames.service, service)], circuit.share)

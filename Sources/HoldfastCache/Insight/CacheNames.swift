@@ -53,6 +53,10 @@ public enum CacheNames {
     ///
     /// Dimensions: ``tier``.
     public static let tierOutagesTotal = "holdfast_cache_tier_outages_total"
+    /// Counter of times that a secondary tier took over.
+    ///
+    /// Dimensions: ``tier``.
+    public static let tierFallbacksTotal = "holdfast_cache_tier_fallbacks_total"
     /// Counter of entries that left the memory.
     ///
     /// Dimensions: ``cache``, ``cause`` (`evicted`, `expired`, `invalidated`).
@@ -97,6 +101,8 @@ public enum CacheNames {
     public static let loadsUnderWay = "holdfast_cache_loads_under_way"
     /// Gauge, whether messages of other processes come: 1 or 0.
     public static let listening = "holdfast_cache_bus_listening"
+    /// Gauge, whether a secondary tier is used: 1 or 0.
+    public static let fallenBack = "holdfast_cache_tier_fallen_back"
     /// Gauge, whether a service is asked: 0 when all calls pass, 1 when none do, 0.5 when one tries.
     ///
     /// Dimensions: ``service`` (`tier`, `locks`).

@@ -33,6 +33,8 @@ public struct CacheReport: Sendable, Hashable {
     public var isListening: Bool?
     /// Whether the shared tier is asked; `nil` without one.
     public var tier: CircuitState?
+    /// Whether the secondary of a ``FallbackTier`` is used; `nil` with another tier.
+    public var hasFallenBack: Bool?
     /// Whether the lock service is asked; `nil` without one.
     public var locks: CircuitState?
 }
@@ -47,6 +49,7 @@ extension CacheService {
             loads: self.state.withLock { $0.loads },
             isListening: self.bus?.isListening,
             tier: self.tier?.circuit,
+            hasFallenBack: (self.tier?.tier as? FallbackTier)?.isOut,
             locks: self.locks?.circuit
         )
     }

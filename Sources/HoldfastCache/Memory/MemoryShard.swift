@@ -346,6 +346,11 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         if let old = self.entries[Int(slot)]?.stamp, old < stamp { self.entries[Int(slot)]?.stamp = stamp }
     }
 
+    /// Makes every version the lowest.
+    mutating func forgetVersions() {
+        for slot in self.records.indices { self.records[slot].version = 0 }
+    }
+
     /// Removes the entry of a key.
     @inlinable
     mutating func remove(

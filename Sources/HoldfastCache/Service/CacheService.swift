@@ -95,6 +95,16 @@ public final class CacheService: Sendable {
         // Bounded by the limit for loads and the number of caches.
         let (stream, input) = AsyncStream<Job>.makeStream(bufferingPolicy: .unbounded)
         self.jobs = (stream, input)
+        (tier as? FallbackTier)?.watch { [weak self] in self?.tierSwitched($0, named: tier?.name ?? "") }
+    }
+
+    /// The tier is another one from now on, with other versions.
+    private func tierSwitched(_ change: FallbackTier.Switch, named name: String) {
+        for cache in self.state.withLock({ Array($0.caches.values) }) { cache.forgetVersions() }
+        switch change {
+        case .toSecondary(let error): self.observe(.tierFellBack(tier: name, error: error))
+        case .toPrimary: self.observe(.tierReturned(tier: name))
+        }
     }
 
     /// Makes a cache that is this process' own.
@@ -245,6 +255,8 @@ public final class CacheService: Sendable {
 protocol ServedCache: AnyObject, Sendable {
     /// Doubts what is in memory: news of other processes may be missing.
     func suspect()
+    /// Takes all that the tier has for newer than what is in memory: it is another tier than before.
+    func forgetVersions()
     /// Takes note of what other processes changed.
     func receive(_ changes: [BusMessage.Change])
     /// Removes what has expired.

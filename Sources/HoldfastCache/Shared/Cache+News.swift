@@ -12,6 +12,12 @@ extension Cache {
         link.watches.wakeAll()
     }
 
+    /// Takes all that the tier has for newer than what is in memory.
+    func forgetVersions() {
+        guard self.link != nil else { return }
+        self.changeAll { shard, _ in shard.forgetVersions() }
+    }
+
     /// Takes note of what changed elsewhere.
     func receive(_ changes: [BusMessage.Change]) {
         guard let link = self.link else { return }
