@@ -259,6 +259,11 @@ struct MemoryBooks: Sendable {
         return record.lifetime.nextLook
     }
 
+    /// Makes every version the lowest.
+    mutating func forgetVersions() {
+        for slot in self.marks.indices { self.marks[slot].version = 0 }
+    }
+
     /// The slot leaves: the policy is told.
     @usableFromInline
     mutating func remove(_ slot: Int32) {

@@ -347,9 +347,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     /// Makes every version the lowest.
-    mutating func forgetVersions() {
-        for slot in self.records.indices { self.records[slot].version = 0 }
-    }
+    mutating func forgetVersions() { self.books.forgetVersions() }
 
     /// Removes the entry of a key.
     @inlinable
