@@ -26,6 +26,29 @@ public struct LeaseTimeline: Sendable, Hashable {
         }
     }
 
+    /// A lease and what follows from it: worked out once for all leases of a length.
+    package struct Spans: Sendable, Hashable {
+        /// The lease.
+        package let lease: Duration
+        let margin: Duration
+        let cadence: Duration
+        let validity: Duration
+        let window: Int64
+
+        /// Works them out.
+        ///
+        /// - Parameters:
+        ///   - lease: How long the lease was asked for.
+        ///   - policy: Margins.
+        package init(lease: Duration, policy: Policy) {
+            self.lease = lease
+            self.margin = lease * policy.marginFraction
+            self.cadence = lease * policy.renewalFraction
+            self.validity = LeaseTimeline.validity(of: lease)
+            self.window = (self.cadence / 8).nanoseconds
+        }
+    }
+
     /// What to do now.
     public enum Action: Sendable, Hashable {
         /// Nothing before this instant.
@@ -37,7 +60,7 @@ public struct LeaseTimeline: Sendable, Hashable {
     }
 
     /// How long a renewal lasts.
-    public let lease: Duration
+    public var lease: Duration { self.spans.lease }
     /// Until when the holder may believe that it holds the lock.
     public private(set) var validUntil: Instant
     /// When the holder's work must be stopped unless a renewal is confirmed before.
@@ -52,9 +75,12 @@ public struct LeaseTimeline: Sendable, Hashable {
     /// How much earlier than ``renewAt`` a renewal may be sent, so that many leases are renewed together: an eighth of
     /// the time between renewals.
     public var renewalWindow: Duration { self.cadence / 8 }
+    /// The same in nanoseconds.
+    package var renewalWindowNanoseconds: Int64 { self.spans.window }
 
-    private let margin: Duration
-    private let cadence: Duration
+    private let spans: Spans
+    private var margin: Duration { self.spans.margin }
+    private var cadence: Duration { self.spans.cadence }
     private var isRenewing = false
 
     /// Starts a lease.
@@ -64,12 +90,19 @@ public struct LeaseTimeline: Sendable, Hashable {
     ///   - requestedAt: When the winning request was sent.
     ///   - policy: Margins.
     public init(lease: Duration, requestedAt: Instant, policy: Policy = Policy()) {
-        self.lease = lease
-        self.margin = lease * policy.marginFraction
-        self.cadence = lease * policy.renewalFraction
-        self.validUntil = requestedAt.advanced(by: Self.validity(of: lease))
-        self.stopAt = self.validUntil.advanced(by: .zero - self.margin)
-        self.renewAt = requestedAt.advanced(by: self.cadence)
+        self.init(Spans(lease: lease, policy: policy), requestedAt: requestedAt)
+    }
+
+    /// Starts a lease of a length that was looked at before.
+    ///
+    /// - Parameters:
+    ///   - spans: The length and what follows from it.
+    ///   - requestedAt: When the winning request was sent.
+    package init(_ spans: Spans, requestedAt: Instant) {
+        self.spans = spans
+        self.validUntil = requestedAt.advanced(by: spans.validity)
+        self.stopAt = self.validUntil.advanced(by: .zero - spans.margin)
+        self.renewAt = requestedAt.advanced(by: spans.cadence)
     }
 
     /// How long a holder may believe in a lease: the lease less 1 % and 2 ms, for clocks that run at different rates
@@ -119,7 +152,7 @@ public struct LeaseTimeline: Sendable, Hashable {
         switch reply {
         case .renewed:
             self.doubts = 0
-            self.validUntil = max(self.validUntil, sentAt.advanced(by: Self.validity(of: self.lease)))
+            self.validUntil = max(self.validUntil, sentAt.advanced(by: self.spans.validity))
             self.stopAt = self.validUntil.advanced(by: .zero - self.margin)
             self.renewAt = max(self.renewAt, sentAt.advanced(by: self.cadence))
         case .unknown:

@@ -50,6 +50,18 @@ public enum LockMode: Sendable, Hashable, Codable {
         case exclusive
         /// See ``LockMode/permit(of:)``.
         case permit
+
+        /// Hashes the case and not its name: each request is checked against what its store can do.
+        public func hash(into hasher: inout Hasher) {
+            let number: UInt8 =
+                switch self {
+                case .shared: 0
+                case .update: 1
+                case .exclusive: 2
+                case .permit: 3
+                }
+            hasher.combine(number)
+        }
     }
 }
 

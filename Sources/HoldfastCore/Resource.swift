@@ -120,6 +120,10 @@ public struct Resource: Sendable, Hashable, Comparable {
 
     /// Hashes the bytes of the name.
     public func hash(into hasher: inout Hasher) { hasher.combine(self.hash) }
+
+    /// What dictionaries ask for: the bytes were mixed with a seed of this process already, and a cycle of a lock asks ten
+    /// times.
+    public func _rawHashValue(seed: Int) -> Int { self.hash ^ seed }
 }
 
 extension Resource: ExpressibleByStringLiteral, CustomStringConvertible {

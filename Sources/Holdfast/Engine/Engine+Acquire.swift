@@ -23,7 +23,7 @@ extension Engine {
     ///
     /// - Returns: The lease, or `nil` when it is taken and the options say not to wait.
     func acquire(_ options: AcquireOptions) async throws -> LeaseCore? {
-        let started = self.clock.now
+        let started = self.now
         do {
             let (core, path) = try await self.locate(options, from: started)
             guard let core else {
@@ -31,7 +31,7 @@ extension Engine {
                 return nil
             }
             self.observe(
-                .acquired(.init(grant: core.grant, path: path, waited: started.duration(to: self.clock.now)))
+                .acquired(.init(grant: core.grant, path: path, waited: started.duration(to: self.now)))
             )
             return core
         } catch {
@@ -57,7 +57,7 @@ extension Engine {
             resource: options.resource,
             mode: options.mode,
             outcome: outcome,
-            waited: started.duration(to: self.clock.now),
+            waited: started.duration(to: self.now),
             error: error
         )
     }
@@ -144,7 +144,7 @@ extension Engine {
                     + "\(options.mode); take the stronger mode first"
             )
         }
-        if held.reenter(at: self.clock.now) { return held }
+        if held.reenter(at: self.now) { return held }
         // Given back meanwhile by a scope that this work outlived: then it is a lock like any other.
         guard held.isHeld else { return nil }
         throw self.lossError(of: held)
@@ -155,7 +155,7 @@ extension Engine {
     var isRunning: Bool { self.state.withLock { $0.phase == .running } }
 
     func ensureRunning(_ id: RequestID, until deadline: Instant?) async throws {
-        let limit = self.clock.now.advanced(by: self.configuration.startupLimit)
+        let limit = self.now.advanced(by: self.configuration.startupLimit)
         while true {
             let slot = WakeSlot()
             let phase = self.state.withLock { state in
@@ -228,9 +228,9 @@ extension Engine {
                 self.stopWaiting(request.id)
                 return
             }
-            let isOver = deadline.map { self.clock.now >= $0 } ?? false
+            let isOver = deadline.map { self.now >= $0 } ?? false
             guard isOver || !reasons.isDisjoint(with: [.cancelled, .stopped]) else {
-                if watch.isDue(at: self.clock.now) {
+                if watch.isDue(at: self.now) {
                     self.stopWaiting(request.id)
                     self.state.withLock { $0.gate.pass(request.id, request.resource) }
                     return
@@ -263,7 +263,7 @@ extension Engine {
     }
 
     private func localHolders(of resource: Resource) -> [Holder] {
-        let now = self.clock.now
+        let now = self.now
         return self.state.withLock { state in
             state.leases.values.filter { $0.key.resource == resource }
         }.map { core in

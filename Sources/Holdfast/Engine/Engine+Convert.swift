@@ -8,7 +8,7 @@ extension Engine {
     ///
     /// Whatever ends the wait, the lock is held in update mode again afterwards, or lost.
     func upgrade(_ core: LeaseCore, waitingAtMost limit: Duration?) async throws {
-        let started = self.clock.now
+        let started = self.now
         let deadline = try Self.deadline(of: limit, from: started)
         guard try self.canUpgrade(core) else { return }
         try Self.beginConversion(of: core)
@@ -19,12 +19,12 @@ extension Engine {
             await self.endUpgrade(core)
             throw error
         }
-        self.observe(.converted(core.grant, waited: started.duration(to: self.clock.now)))
+        self.observe(.converted(core.grant, waited: started.duration(to: self.now)))
     }
 
     /// Makes a lock weaker at once; who fits beside it then is let in.
     func downgrade(_ core: LeaseCore, to mode: LockMode) async throws {
-        let started = self.clock.now
+        let started = self.now
         guard self.capabilities.converts else { throw self.cannotConvert }
         guard core.isValid(at: started) else { throw self.lossError(of: core) }
         if core.mode == mode { return }
@@ -39,7 +39,7 @@ extension Engine {
         case .busy, .waiting:
             throw LockError(.storeCorrupted, "the \(self.capabilities.name) store refused to weaken a lock")
         }
-        self.observe(.converted(core.grant, waited: started.duration(to: self.clock.now)))
+        self.observe(.converted(core.grant, waited: started.duration(to: self.now)))
     }
 
     private static func beginConversion(of core: LeaseCore) throws {
@@ -55,7 +55,7 @@ extension Engine {
     /// - Returns: Whether there is something to do.
     private func canUpgrade(_ core: LeaseCore) throws -> Bool {
         guard self.capabilities.converts else { throw self.cannotConvert }
-        guard core.isValid(at: self.clock.now) else { throw self.lossError(of: core) }
+        guard core.isValid(at: self.now) else { throw self.lossError(of: core) }
         switch core.mode {
         case .exclusive: return false
         case .update: return true
@@ -114,14 +114,14 @@ extension Engine {
         until deadline: Instant?
     ) async throws -> LockError? {
         let key = core.key
-        let check = self.clock.now.advanced(by: self.checkDelay(place))
+        let check = self.now.advanced(by: self.checkDelay(place))
         while true {
             self.setTimer(.wait(key.id), atFirstOf: [check, deadline, watch.next])
             let reasons = await slot.wait()
             if reasons.contains(.cancelled) { throw CancellationError() }
             if !reasons.isDisjoint(with: [.lost, .stopped]) { throw self.lossError(of: core) }
             if reasons.contains(.signal) { return nil }
-            let now = self.clock.now
+            let now = self.now
             if let deadline, now >= deadline {
                 return LockError(
                     .timeout,
@@ -156,13 +156,13 @@ extension Engine {
                 let slot = WakeSlot()
                 await self.rest(on: slot, for: pause)
             }
-        } while core.isValid(at: self.clock.now)
+        } while core.isValid(at: self.now)
     }
 
     /// Sleeps for a while whether or not the task is cancelled.
     private func rest(on slot: WakeSlot, for pause: Duration) async {
         let id = self.identifiers.requestID()
-        let end = self.clock.now.advanced(by: pause)
+        let end = self.now.advanced(by: pause)
         let isRunning = self.state.withLock { state in
             guard state.phase == .running else { return false }
             state.waiting[id] = Waiting(slot: slot, deadline: end)
@@ -178,7 +178,7 @@ extension Engine {
     ///
     /// - Throws: ``LockError`` when the lock was lost before the answer came.
     private func adopt(_ mode: LockMode, _ token: FencingToken, of core: LeaseCore) throws {
-        guard core.isValid(at: self.clock.now) else { throw self.lossError(of: core) }
+        guard core.isValid(at: self.now) else { throw self.lossError(of: core) }
         core.converted(to: mode, token)
         let slots = self.state.withLock { state in
             state.gate.change(core.turn, to: mode, core.key.resource).compactMap { state.waiting[$0]?.slot }

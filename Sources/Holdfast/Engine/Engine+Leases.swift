@@ -9,15 +9,24 @@ extension Engine {
     /// The next task of this process may go to the store at once. If its request overtakes the release there, it waits
     /// there and is handed the lock by it.
     func release(_ core: LeaseCore) async -> ReleaseReply {
-        for slot in self.takeOut(core) { slot.wake(.admitted) }
-        if self.isObserved {
-            let excess = core.validUntil.duration(to: self.clock.now)
-            if excess > .zero { self.observe(.outlived(core.grant, by: excess)) }
-        }
+        self.beginRelease(core)
         let reply = await self.releaseInStore(core)
-        core.released(reply)
-        self.observe(.released(core.grant, reply: reply, held: core.acquiredAt.duration(to: self.clock.now)))
+        self.endRelease(core, reply)
         return reply
+    }
+
+    @inline(never)
+    private func beginRelease(_ core: LeaseCore) {
+        for slot in self.takeOut(core) { slot.wake(.admitted) }
+        guard self.isObserved else { return }
+        let excess = core.validUntil.duration(to: self.now)
+        if excess > .zero { self.observe(.outlived(core.grant, by: excess)) }
+    }
+
+    @inline(never)
+    private func endRelease(_ core: LeaseCore, _ reply: ReleaseReply) {
+        core.released(reply)
+        self.observe(.released(core.grant, reply: reply, held: core.acquiredAt.duration(to: self.now)))
     }
 
     private func releaseInStore(_ core: LeaseCore) async -> ReleaseReply {
@@ -55,7 +64,7 @@ extension Engine {
     /// Until the store agreed the lock is held and renewed as before.
     func detach(_ core: LeaseCore, _ hold: HoldFlag) async throws -> Grant {
         try self.checkDetaching()
-        guard core.isValid(at: self.clock.now) else { throw self.lossError(of: core) }
+        guard core.isValid(at: self.now) else { throw self.lossError(of: core) }
         guard core.isHeldOnce, !hold.hasEnded else {
             throw LockError(.invalidArgument, "\(core.key.resource) is in use by an outer scope, which will release it")
         }
@@ -84,7 +93,7 @@ extension Engine {
 
     /// Ends a lease whose deadline is over, if nobody has noticed yet.
     func endIfOver(_ core: LeaseCore) {
-        guard core.isHeld, self.clock.now >= core.validUntil else { return }
+        guard core.isHeld, self.now >= core.validUntil else { return }
         if core.end(.deadline) { self.forget(core, because: .deadline) }
     }
 
@@ -97,14 +106,14 @@ extension Engine {
 
     /// Renews one lease outside of the rounds.
     func renewNow(_ core: LeaseCore) async throws {
-        guard core.isValid(at: self.clock.now) else { throw self.lossError(of: core) }
-        let sentAt = self.clock.now
+        guard core.isValid(at: self.now) else { throw self.lossError(of: core) }
+        let sentAt = self.now
         let replies = try await self.store.renew([Renewal(key: core.key, lease: core.lease)])
         self.take(replies.first ?? .unknown, for: core, sentAt: sentAt)
         switch replies.first ?? .unknown {
         case .renewed:
             // An answer that came after the margin changed nothing.
-            guard core.isValid(at: self.clock.now) else { throw self.lossError(of: core) }
+            guard core.isValid(at: self.now) else { throw self.lossError(of: core) }
         case .lost: throw self.lossError(of: core)
         case .unknown: throw LockError(.storeUnavailable, "the renewal of \(core.key.resource) was not confirmed")
         }
@@ -112,7 +121,7 @@ extension Engine {
 
     /// Books the answer to a renewal.
     func take(_ reply: RenewReply, for core: LeaseCore, sentAt: Instant) {
-        if let reason = core.renewalEnded(reply, sentAt: sentAt, at: self.clock.now) {
+        if let reason = core.renewalEnded(reply, sentAt: sentAt, at: self.now) {
             self.forget(core, because: reason)
         } else if core.loss == nil, core.isHeld {
             self.schedule(core)
@@ -166,7 +175,7 @@ extension Engine {
     }
 
     private func resumeInStore(_ request: LockRequest, _ grant: Grant) async throws -> LeaseCore {
-        let sentAt = self.clock.now
+        let sentAt = self.now
         let reply = try await self.store.renew([Renewal(key: grant.key, lease: grant.lease)]).first ?? .unknown
         switch reply {
         case .renewed: break
@@ -177,7 +186,7 @@ extension Engine {
             request: request,
             turn: request.id,
             token: grant.fencingToken,
-            timeline: LeaseTimeline(lease: grant.lease, requestedAt: sentAt, policy: self.configuration.timeline),
+            timeline: self.timeline(grant.lease, from: sentAt),
             acquiredAt: sentAt
         )
         // What was handed over is not ours to release: another service may take it up.

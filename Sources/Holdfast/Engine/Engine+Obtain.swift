@@ -13,14 +13,56 @@ extension Engine {
         case wait(AcquireReply.Waiting)
     }
 
-    /// Gets the lock from the store: asks, waits for signals, asks again, until granted or the deadline.
+    /// What came of asking the store once.
+    private struct Answer {
+        let sentAt: Instant
+        let reply: Result<AcquireReply, any Error>
+    }
+
+    /// Gets the lock from the store.
     ///
-    /// The wait limit is one deadline for all of it. A signal that comes with the deadline wins: the lock was handed
-    /// over in time.
+    /// A free lock is had here, with little besides the store's own work; all else takes longer than that anyway.
     func obtain(
-        _ original: LockRequest,
+        _ request: LockRequest,
         until deadline: Instant?
     ) async throws -> (LeaseCore?, LockEvent.Acquisition.Path) {
+        let first = await self.send(request)
+        if let core = self.take(first, of: request) { return (core, .free) }
+        return try await self.obtain(request, until: deadline, after: first)
+    }
+
+    private func send(_ request: LockRequest) async -> Answer {
+        let sentAt = self.now
+        do {
+            return Answer(sentAt: sentAt, reply: .success(try await self.store.acquire(request)))
+        } catch {
+            return Answer(sentAt: sentAt, reply: .failure(error))
+        }
+    }
+
+    /// Takes a grant into the books, if it is one and nothing is the matter.
+    ///
+    /// - Returns: The lease, or `nil` for another answer, or a grant that has to be looked at.
+    @inline(never)
+    private func take(_ answer: Answer, of request: LockRequest) -> LeaseCore? {
+        guard case .success(.granted(let token)) = answer.reply, !Task.isCancelled else { return nil }
+        let now = self.now
+        let timeline = self.timeline(request.lease, from: answer.sentAt)
+        guard now < timeline.stopAt else { return nil }
+        let core = LeaseCore(request: request, turn: request.id, token: token, timeline: timeline, acquiredAt: now)
+        return self.adopt(core) ? core : nil
+    }
+
+    /// Asks, waits for signals, asks again, until granted or the deadline.
+    ///
+    /// The wait limit is one deadline for all of it. A signal that comes with the deadline wins: the lock was handed
+    /// over in time. What came of asking for the first time is given.
+    private func obtain(
+        _ original: LockRequest,
+        until deadline: Instant?,
+        after first: Answer
+    ) async throws -> (LeaseCore?, LockEvent.Acquisition.Path) {
+        var first: Answer? = first
         var request = original
         var path = LockEvent.Acquisition.Path.free
         var slot: WakeSlot?
@@ -32,7 +74,7 @@ extension Engine {
             watch.end()
         }
         while true {
-            switch try await self.ask(request, &slot, &isKnown, until: deadline) {
+            switch try await self.ask(request, &first, &slot, &isKnown, until: deadline) {
             case .granted(let token, let timeline, let now):
                 let core = LeaseCore(
                     request: request,
@@ -53,7 +95,7 @@ extension Engine {
                 isKnown = false
                 if let slot { self.rename(old, to: request, slot, deadline) }
                 try Task.checkCancellation()
-                if let deadline, self.clock.now >= deadline { throw self.timeout(request, blockers: []) }
+                if let deadline, self.now >= deadline { throw self.timeout(request, blockers: []) }
                 restarts += 1
                 if restarts > 1 {
                     // Once is bad luck; a store that goes on like this must not be asked without pause.
@@ -68,7 +110,7 @@ extension Engine {
                 let sleeper = self.sleeper(&slot, for: request.id, deadline)
                 try await self.wait(request, place, sleeper, &watch, until: deadline)
             }
-            if let deadline { request.waitLimit = max(.zero, self.clock.now.duration(to: deadline)) }
+            if let deadline { request.waitLimit = max(.zero, self.now.duration(to: deadline)) }
         }
     }
 
@@ -104,6 +146,7 @@ extension Engine {
     ///
     /// - Parameters:
     ///   - request: The request.
+    ///   - first: The answer, if it was asked already.
     ///   - slot: Where to sleep between tries.
     ///   - isKnown: Whether the store may know the request from an earlier try, so that it has to be taken back.
     ///   - deadline: When the caller's patience ends.
@@ -111,6 +154,7 @@ extension Engine {
     /// - Throws: The store's error when it goes on too long, or what ended the wait; nothing is held then.
     private func ask(
         _ request: LockRequest,
+        _ first: inout Answer?,
         _ slot: inout WakeSlot?,
         _ isKnown: inout Bool,
         until deadline: Instant?
@@ -118,19 +162,22 @@ extension Engine {
         var schedule = RetrySchedule(base: .milliseconds(20), cap: .milliseconds(500))
         var firstAsked: Instant?
         while true {
-            let sentAt = self.clock.now
+            let answer: Answer
+            if let first { answer = first } else { answer = await self.send(request) }
+            first = nil
+            let sentAt = answer.sentAt
             let outageBegan = firstAsked ?? sentAt
             firstAsked = outageBegan
             let reply: AcquireReply
             do {
-                reply = try await self.store.acquire(request)
+                reply = try answer.reply.get()
                 isKnown = true
             } catch let error as LockError where error.code == .storeUnavailable && request.contention == .queue {
                 isKnown = true
                 let limit = outageBegan.advanced(by: self.configuration.outageLimit)
                 let end = deadline.map { min($0, limit) } ?? limit
                 let pause = self.identifiers.pause(&schedule)
-                guard !Task.isCancelled, self.clock.now.advanced(by: pause) < end else {
+                guard !Task.isCancelled, self.now.advanced(by: pause) < end else {
                     await self.giveUp(request)
                     if Task.isCancelled { throw CancellationError() }
                     throw error
@@ -152,7 +199,7 @@ extension Engine {
     }
 
     private func pause(_ request: LockRequest, _ pause: Duration, _ slot: WakeSlot) async throws {
-        self.setTimer(.wait(request.id), at: self.clock.now.advanced(by: pause))
+        self.setTimer(.wait(request.id), at: self.now.advanced(by: pause))
         let reasons = await slot.wait()
         if !reasons.isDisjoint(with: [.cancelled, .stopped]) { try await self.leave(request, reasons) }
     }
@@ -175,12 +222,8 @@ extension Engine {
         case .finished: return .step(.again)
         case .waiting(let place): return .step(.wait(place))
         case .granted(let token):
-            let now = self.clock.now
-            let timeline = LeaseTimeline(
-                lease: request.lease,
-                requestedAt: sentAt,
-                policy: self.configuration.timeline
-            )
+            let now = self.now
+            let timeline = self.timeline(request.lease, from: sentAt)
             if Task.isCancelled { return .giveUp(.failure(CancellationError())) }
             if now < timeline.stopAt { return .step(.granted(token, timeline, now)) }
             // The answer took longer than the lease is good for (etcd #11456): give it back and start anew.
@@ -215,13 +258,13 @@ extension Engine {
         _ watch: inout DeadlockWatch,
         until deadline: Instant?
     ) async throws {
-        let check = self.clock.now.advanced(by: self.checkDelay(place))
+        let check = self.now.advanced(by: self.checkDelay(place))
         while true {
             self.setTimer(.wait(request.id), atFirstOf: [check, deadline, watch.next])
             let reasons = await slot.wait()
             if !reasons.isDisjoint(with: [.cancelled, .stopped]) { try await self.leave(request, reasons) }
             if reasons.contains(.signal) { return }
-            let now = self.clock.now
+            let now = self.now
             if let deadline, now >= deadline {
                 await self.giveUp(request)
                 throw self.timeout(request, blockers: place.blockers)
@@ -267,7 +310,7 @@ extension Engine {
         } catch {
             self.observe(.cleanUpFailed(request.resource, error))
             // The request may hold a place until its wait limit, or a grant until its lease is over.
-            self.cleanUpLater(request.key, until: self.clock.now.advanced(by: request.lease))
+            self.cleanUpLater(request.key, until: self.now.advanced(by: request.lease))
             return nil
         }
     }
@@ -282,7 +325,7 @@ extension Engine {
                 until: until,
                 schedule: RetrySchedule(base: .milliseconds(50), cap: .seconds(1))
             )
-            mustNudge = Self.setTimer(.cleanUp(key.id), at: self.clock.now.advanced(by: .milliseconds(50)), &state)
+            mustNudge = Self.setTimer(.cleanUp(key.id), at: self.now.advanced(by: .milliseconds(50)), &state)
         }
         if mustNudge { self.nudge.wake(.timer) }
     }

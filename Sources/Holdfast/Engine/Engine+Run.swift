@@ -71,7 +71,7 @@ extension Engine {
     private func keepTime() async {
         await withDiscardingTaskGroup { group in
             while !Task.isCancelled {
-                let (work, next) = self.collect(at: self.clock.now)
+                let (work, next) = self.collect(at: self.now)
                 for sleeper in work.sleepers { sleeper.wake(.timer) }
                 for core in work.losses { self.forget(core, because: .deadline) }
                 // Apart for each server, so that one that hangs holds up nobody else's answers.
@@ -94,14 +94,14 @@ extension Engine {
             return
         }
         if let keeper = self.keeper {
-            keeper.wake(after: self.clock.now.duration(to: instant)) { [nudge] in nudge.wake(.timer) }
+            keeper.wake(after: self.now.duration(to: instant)) { [nudge] in nudge.wake(.timer) }
             _ = await self.nudge.wait()
             return
         }
         await withTaskGroup(of: Void.self) { group in
             group.addTask {
                 // What lies further off is looked at again; a clock cannot sleep for ever.
-                let end = min(instant, self.clock.now.advanced(by: .seconds(24 * 60 * 60)))
+                let end = min(instant, self.now.advanced(by: .seconds(24 * 60 * 60)))
                 try? await self.clock.sleep(until: end, tolerance: nil)
                 if !Task.isCancelled { self.nudge.wake(.timer) }
             }
@@ -146,7 +146,7 @@ extension Engine {
     // MARK: - Renewals and clean-ups
 
     private func renew(_ cores: [LeaseCore]) async {
-        let sentAt = self.clock.now
+        let sentAt = self.now
         var replies: [RenewReply]
         do {
             replies = try await self.store.renew(cores.map { Renewal(key: $0.key, lease: $0.lease) })
@@ -164,7 +164,7 @@ extension Engine {
             }
             self.take(reply, for: core, sentAt: sentAt)
         }
-        let duration = sentAt.duration(to: self.clock.now)
+        let duration = sentAt.duration(to: self.now)
         self.observe(
             .renewed(.init(renewed: counts.renewed, lost: counts.lost, unknown: counts.unknown, duration: duration))
         )
@@ -177,7 +177,7 @@ extension Engine {
             self.state.withLock { $0.cleanUps[cleanUp.key.id] = nil }
         } catch {
             var next = cleanUp
-            let instant = self.clock.now.advanced(by: self.identifiers.pause(&next.schedule))
+            let instant = self.now.advanced(by: self.identifiers.pause(&next.schedule))
             let mustNudge = self.state.withLock { state -> Bool in
                 guard state.phase == .running, instant < cleanUp.until else {
                     state.cleanUps[cleanUp.key.id] = nil

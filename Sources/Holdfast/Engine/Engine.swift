@@ -14,6 +14,18 @@ final class Engine: Sendable {
         case lease(RequestID)
         case wait(RequestID)
         case cleanUp(RequestID)
+
+        private var id: RequestID {
+            switch self {
+            case .lease(let id), .wait(let id), .cleanUp(let id): id
+            }
+        }
+
+        /// Hashes the id alone: one request rarely has two of them.
+        func hash(into hasher: inout Hasher) { hasher.combine(self.id) }
+
+        /// What dictionaries ask for: an id is random.
+        func _rawHashValue(seed: Int) -> Int { self.id._rawHashValue(seed: seed) }
     }
 
     /// A request that waits in this process or in the store.
@@ -69,6 +81,9 @@ final class Engine: Sendable {
     let nudge = WakeSlot()
     /// Where `run()` waits to be told to end in an orderly way.
     let stopRequest = WakeSlot()
+    /// What follows from the configured lease.
+    private let usualSpans: LeaseTimeline.Spans
+    private let isSystemClock: Bool
     private let observer: (any LockObserver)?
     let state: Mutex<State>
 
@@ -83,6 +98,8 @@ final class Engine: Sendable {
         self.configuration = configuration
         self.capabilities = store.capabilities
         self.observer = observer
+        self.usualSpans = LeaseTimeline.Spans(lease: configuration.lease, policy: configuration.timeline)
+        self.isSystemClock = clock is ContinuousClock
         self.clock = clock
         self.identifiers = IdentifierSource(generator)
         self.identity = .current(instance: self.identifiers.word(), program: configuration.program)
@@ -90,6 +107,18 @@ final class Engine: Sendable {
         self.world = type(of: clock) is AnyClass ? ObjectIdentifier(clock as AnyObject) : nil
         self.keeper = clock is ContinuousClock ? Keeper() : nil
         self.state = Mutex(State(wheel: DeadlineWheel(origin: self.origin)))
+    }
+
+    /// The time.
+    ///
+    /// Never inlined: in an asynchronous function, whatever is of a size unknown to the compiler is allocated by its task.
+    @inline(never)
+    var now: Instant { self.isSystemClock ? ContinuousClock.now : self.clock.now }
+
+    /// The life of a lease that was asked for at an instant.
+    func timeline(_ lease: Duration, from instant: Instant) -> LeaseTimeline {
+        guard lease != self.usualSpans.lease else { return LeaseTimeline(self.usualSpans, requestedAt: instant) }
+        return LeaseTimeline(lease: lease, requestedAt: instant, policy: self.configuration.timeline)
     }
 
     /// Whether anybody listens.
@@ -177,7 +206,7 @@ final class Engine: Sendable {
     private static let interruptionSpread: Duration = .milliseconds(100)
 
     private func checkLater(_ id: RequestID, after delay: Duration) {
-        let instant = self.clock.now.advanced(by: delay)
+        let instant = self.now.advanced(by: delay)
         let mustNudge = self.state.withLock { state -> Bool in
             guard state.waiting[id] != nil else { return false }
             // What was to be looked at sooner still is.
@@ -194,6 +223,6 @@ final class Engine: Sendable {
             state.leases[core.key.id] = nil
             state.wheel.clear(.lease(core.key.id))
         }
-        self.observe(.lost(core.grant, reason: reason, held: core.acquiredAt.duration(to: self.clock.now)))
+        self.observe(.lost(core.grant, reason: reason, held: core.acquiredAt.duration(to: self.now)))
     }
 }

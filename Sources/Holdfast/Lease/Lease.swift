@@ -50,7 +50,7 @@ public final class Lease: Sendable {
     ///
     /// - Throws: ``LockError`` with code ``LockError/Code/lost`` when it was lost, released, or its deadline is over.
     public func checkValid() throws(LockError) {
-        if !self.core.isValid(at: self.engine.clock.now) { throw self.engine.lossError(of: self.core) }
+        if !self.core.isValid(at: self.engine.now) { throw self.engine.lossError(of: self.core) }
     }
 
     /// Renews now, besides the automatic renewals.

@@ -117,7 +117,7 @@ final class LeaseCore: Sendable {
     /// - Returns: The instant.
     func nextLook(gridFrom origin: Instant) -> Instant {
         self.state.withLock { state in
-            let width = max(1, state.timeline.renewalWindow.nanoseconds)
+            let width = max(1, state.timeline.renewalWindowNanoseconds)
             let offset = origin.duration(to: state.timeline.renewAt).nanoseconds
             return min(origin.advanced(by: .nanoseconds(offset - offset % width)), state.timeline.stopAt)
         }

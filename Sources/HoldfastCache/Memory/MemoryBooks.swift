@@ -67,17 +67,32 @@ struct MemoryBooks: Sendable {
         var entityTag: String?
     }
 
+    /// Room for ``batch`` slots.
+    @usableFromInline
+    typealias Reads = (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64)
+
+    // What a hit writes comes first and lies together, beside the lock: each line of the processor's cache that is written
+    // has to be fetched from the other processor, if that was here last.
+
+    /// How many slots there are in `reads`.
+    @usableFromInline
+    var readCount: Int32 = 0
+    /// Hits of a quick look; all others are among the counts.
+    @usableFromInline
+    var hits: UInt64 = 0
+    /// Entries that were read and that the policy has not heard of yet: told together, its steps through memory overlap.
+    @usableFromInline
+    var reads: Reads = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     @usableFromInline
     var index = MemoryIndex()
-    /// What happened.
+    /// What happened, the hits of a quick look aside.
     @usableFromInline
     var counts = MemoryCounts()
     /// What became of keys lately.
     @usableFromInline
     var history = KeyHistory()
-    /// Entries that were read and that the policy has not heard of yet: told together, its steps through memory overlap.
-    @usableFromInline
-    var touched: ContiguousArray<Int32> = []
+    /// What `reads` is copied to for the policy.
+    private var told: ContiguousArray<Int32> = []
     /// Slots that leave because of the last change, until they are cleared.
     @usableFromInline
     private(set) var victims: [Int32] = []
@@ -94,14 +109,14 @@ struct MemoryBooks: Sendable {
 
     /// How many reads the policy is told of at once.
     @usableFromInline
-    static var batch: Int { 32 }
+    static var batch: Int32 { 22 }
 
     init(_ policy: any EvictionPolicy, now: Int64, seed: UInt64) {
         self.policy = policy
         self.heedsDeadlines = policy.heedsDeadlines
         self.generator = SplitMix64(seed: seed)
         self.wheel = ExpiryWheel(now: now)
-        self.touched.reserveCapacity(Self.batch)
+        self.told.reserveCapacity(Int(Self.batch))
     }
 
     /// How much the entries weigh.
@@ -154,16 +169,23 @@ struct MemoryBooks: Sendable {
     /// Notes that an entry was read.
     @inlinable
     mutating func touch(_ slot: Int32) {
-        self.touched.append(slot)
-        if self.touched.count == Self.batch { self.tellReads() }
+        let place = Int(self.readCount) &* MemoryLayout<Int32>.stride
+        withUnsafeMutableBytes(of: &self.reads) { $0.storeBytes(of: slot, toByteOffset: place, as: Int32.self) }
+        self.readCount &+= 1
+        if self.readCount == Self.batch { self.tellReads() }
     }
 
     /// Tells the policy of the reads; before anything that changes what a slot stands for.
     @usableFromInline
     mutating func tellReads() {
-        guard !self.touched.isEmpty else { return }
-        self.policy.hits(self.touched)
-        self.touched.removeAll(keepingCapacity: true)
+        guard self.readCount > 0 else { return }
+        let count = Int(self.readCount)
+        self.readCount = 0
+        self.told.removeAll(keepingCapacity: true)
+        withUnsafeBytes(of: &self.reads) { reads in
+            self.told.append(contentsOf: reads.bindMemory(to: Int32.self).prefix(count))
+        }
+        self.policy.hits(self.told)
     }
 
     // MARK: - Writing

@@ -136,7 +136,11 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// What happened.
     @inlinable
     var counts: MemoryCounts {
-        _read { yield self.books.counts }
+        get {
+            var counts = self.books.counts
+            counts.hits &+= self.books.hits
+            return counts
+        }
         _modify { yield &self.books.counts }
     }
 
@@ -176,7 +180,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         if entry.isTagged, !self.books.admits(slot, entry.stamp) { return .look }
         guard case .value(let value) = entry.content else { return .look }
         self.books.touch(slot)
-        self.books.counts.hits &+= 1
+        self.books.hits &+= 1
         return .hit(value)
     }
 
