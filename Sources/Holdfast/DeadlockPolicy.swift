@@ -11,7 +11,8 @@ public enum DeadlockPolicy: Sendable, Hashable {
     /// One request of the circle gives up: its acquire throws ``LockError/Code/deadlock``, the others go on.
     ///
     /// It is the one with the lowest priority of those that keep a lock which another one waits for; among equals the
-    /// one that has waited for the shortest time. What was found is read again before anybody is told.
+    /// one that has waited for the shortest time. Where the ages that a store tells do not agree (a cluster, a quorum,
+    /// several stores), and nobody gives up, it is one that all choose alike from their third look on. What was found is read again before anybody is told.
     case detect(after: Duration)
     /// The service's observer is told, and nothing is ended: the requests wait on.
     case report(after: Duration)

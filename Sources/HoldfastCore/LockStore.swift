@@ -88,7 +88,8 @@ public protocol LockStore: Sendable {
     /// Describes the resources that an owner's waiting requests hang on, for finding deadlocks: those it waits for, those
     /// that the owners in the way there wait for, and so on.
     ///
-    /// Read in one step if the store can. A store may know only of waits for which this was asked, or has been.
+    /// Read in one step if the store can, and how long they have been waiting with it: all who look have to agree on who
+    /// is younger. A store may know only of waits for which this was asked, or has been.
     ///
     /// - Parameters:
     ///   - owner: The owner.

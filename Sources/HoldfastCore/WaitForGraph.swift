@@ -33,6 +33,7 @@ public struct WaitForGraph: Sendable {
     public let nodes: [Node]
     private let needs: [WaitNeed]
     private let stuck: [Bool]
+    private let ignoresAges: Bool
 
     /// Makes the graph of what some resources say.
     ///
@@ -41,8 +42,11 @@ public struct WaitForGraph: Sendable {
 
     /// Makes the graph of what the resources of several stores say, where one name may mean several locks.
     ///
-    /// - Parameter stores: The resources of each store.
-    package init(stores: [[ResourceStatus]]) {
+    /// - Parameters:
+    ///   - stores: The resources of each store.
+    ///   - ignoresAges: Whether to choose who gives up by priority and reference alone, which is the same for all who
+    ///     look; ages are not where they were read on several clocks, or at several moments.
+    package init(stores: [[ResourceStatus]], ignoringAges ignoresAges: Bool = false) {
         var statuses: [ResourceStatus] = []
         for resources in stores {
             var byName: [Resource: ResourceStatus] = [:]
@@ -66,6 +70,7 @@ public struct WaitForGraph: Sendable {
             }
         }
         self.nodes = nodes
+        self.ignoresAges = ignoresAges
         self.stuck = WaitNeed.stuck(among: needs)
         self.needs = needs
     }
@@ -145,6 +150,7 @@ public struct WaitForGraph: Sendable {
     /// Lower priority before higher, younger before older; ties by reference, so that everybody chooses alike.
     private func givesUpSooner(_ left: Int, _ right: Int) -> Bool {
         let (left, right) = (self.nodes[left].waiter, self.nodes[right].waiter)
+        if self.ignoresAges { return (left.priority, left.reference) < (right.priority, right.reference) }
         let (leftAge, rightAge) = (left.waitingFor ?? .zero, right.waitingFor ?? .zero)
         return (left.priority, leftAge, left.reference) < (right.priority, rightAge, right.reference)
     }

@@ -3,6 +3,7 @@
 import Holdfast
 import HoldfastCore
 import HoldfastTesting
+import Synchronization
 import Testing
 
 @Suite("Deadlocks", .timeLimit(.minutes(1)))
@@ -60,6 +61,30 @@ struct DeadlockTests {
                 #expect(errors.map { $0?.code } == [nil, .deadlock])
                 group.cancelAll()
             }
+        }
+    }
+
+    /// On several servers nobody reads the ages of all waits at one moment.
+    @Test("Where each takes the other for the younger one, one gives up all the same")
+    func agesThatDisagree() throws {
+        try Bench.run { bench in
+            bench.store.script.withLock { script in
+                script.rewriteWaits = { owner, statuses in
+                    statuses.map { status in
+                        var status = status
+                        for index in status.waiters.indices where status.waiters[index].owner == owner {
+                            status.waiters[index].waitingFor? += .seconds(3600)
+                        }
+                        return status
+                    }
+                }
+            }
+            let one = bench.start { try await self.nested(bench.locks, bench.clock, "a", "b") }
+            try await bench.clock.sleep(for: .milliseconds(1))
+            let two = bench.start { try await self.nested(bench.locks, bench.clock, "b", "a") }
+            let errors = [try await one.value, try await two.value]
+            #expect(errors.compactMap(\.self).map(\.code) == [.deadlock])
+            #expect(bench.events.count("deadlock") == 1)
         }
     }
 

@@ -10,6 +10,8 @@ struct DeadlockWatch {
     private(set) var next: Instant?
     /// What was reported last, so that it is reported once.
     private(set) var reported: Deadlock?
+    /// The circle that was seen at the last look, and at how many looks without a break.
+    private var sight: (circle: Deadlock, count: Int)?
     private var pause: Duration
     private var ticket: WaitRegistry.Ticket?
 
@@ -32,6 +34,26 @@ struct DeadlockWatch {
         if self.ticket == nil { self.ticket = WaitRegistry.shared.enter(suspect, of: engine) }
         self.pause = min(self.pause * 2, max(self.pause, DeadlockPolicy.maximumPause))
         self.next = engine.clock.now.advanced(by: self.pause)
+    }
+
+    /// After how many looks at the same circle the ages of its requests are believed in no more.
+    ///
+    /// Its youngest request began to wait last and looks first, so it has given up by the second look of any other one;
+    /// the third is for one that is slow.
+    private static let patience = 3
+
+    /// Notes the circle of a look, chosen without regard to ages.
+    ///
+    /// - Returns: Whether whoever should give up by its age has had the time, and did not: two stores, or two readings of
+    ///   one, may not agree on who is younger.
+    mutating func sees(_ circle: Deadlock?) -> Bool {
+        guard let circle else {
+            self.sight = nil
+            return false
+        }
+        let isSame = circle.isConfirmed(by: self.sight?.circle)
+        self.sight = (circle, isSame ? (self.sight?.count ?? 0) + 1 : 1)
+        return self.sight.map { $0.count >= Self.patience } ?? false
     }
 
     /// Makes the request the one that gives up, unless another of the circle is that already.

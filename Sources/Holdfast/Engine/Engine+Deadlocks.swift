@@ -13,8 +13,13 @@ extension Engine {
     /// - Returns: The deadlock that it has to end by giving up, or `nil` to wait on.
     func look(for suspect: Suspect, _ watch: inout DeadlockWatch) async -> Deadlock? {
         watch.begin(suspect, of: self)
-        guard let first = await self.deadlock(of: suspect) else { return nil }
-        guard first.isConfirmed(by: await self.deadlock(of: suspect)) else { return nil }
+        // A store that does not answer shows no deadlock; the next look may.
+        guard let stores = try? await self.gather(for: suspect) else { return nil }
+        let isOld = watch.sees(WaitForGraph(stores: stores, ignoringAges: true).deadlock(of: suspect.reference))
+        guard let first = Self.deadlock(of: suspect, among: stores, ignoringAges: isOld),
+            let again = try? await self.gather(for: suspect),
+            first.isConfirmed(by: Self.deadlock(of: suspect, among: again, ignoringAges: isOld))
+        else { return nil }
         switch self.configuration.deadlocks {
         case .off: return nil
         case .report:
@@ -27,11 +32,14 @@ extension Engine {
         }
     }
 
-    /// The deadlock in which a request has to give up, as of now.
-    private func deadlock(of suspect: Suspect) async -> Deadlock? {
-        // A store that does not answer shows no deadlock; the next look may.
-        guard let stores = try? await self.gather(for: suspect) else { return nil }
-        guard let found = WaitForGraph(stores: stores).deadlock(of: suspect.reference) else { return nil }
+    /// The deadlock in which a request has to give up, by what was read.
+    private static func deadlock(
+        of suspect: Suspect,
+        among stores: [[ResourceStatus]],
+        ignoringAges: Bool
+    ) -> Deadlock? {
+        let graph = WaitForGraph(stores: stores, ignoringAges: ignoringAges)
+        guard let found = graph.deadlock(of: suspect.reference) else { return nil }
         return found.victim.waiter.reference == suspect.reference ? found : nil
     }
 

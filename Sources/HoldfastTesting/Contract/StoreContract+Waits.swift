@@ -71,5 +71,65 @@ extension StoreContract {
             try bench.equal(statuses.map(\.resource), [x])
             try bench.equal(WaitForGraph(statuses).deadlocks, [])
         },
+        // Where two clients each take the other for the younger one, neither gives up, and the circle stays for good.
+        Case("All who are in a circle see the same victim", if: \.showsWaits) { bench in
+            for round in 0..<10 {
+                let (x, y) = (try bench.resource("x\(round)"), try bench.resource("y\(round)"))
+                let first = try await bench.hold(x, bench.a)
+                let second = try await bench.hold(y, bench.b)
+                let forward = bench.request(y, by: bench.a, after: first)
+                let back = bench.request(x, by: bench.b, after: second)
+                // At the same time, and in both orders: how long the way to the store is must not count.
+                async let one = bench.wait(round % 2 == 0 ? forward : back, round % 2 == 0 ? bench.a : bench.b)
+                async let other = bench.wait(round % 2 == 0 ? back : forward, round % 2 == 0 ? bench.b : bench.a)
+                _ = try await (one, other)
+                try await bench.agree((forward, bench.a), (back, bench.b))
+            }
+        },
+        Case("A holder that waits to become exclusive is as old for others as for itself", if: upgradesAndShowsWaits) {
+            bench in
+            let (x, y) = (try bench.resource("x"), try bench.resource("y"))
+            let held = try await bench.hold(y, bench.a)
+            let upgrader = bench.request(x, by: bench.a, mode: .update, after: held)
+            let reader = bench.request(x, by: bench.b, mode: .shared)
+            try await bench.take(upgrader, bench.a)
+            try await bench.take(reader, bench.b)
+            try await bench.subject.pass(.milliseconds(20))
+            let waiter = bench.request(y, by: bench.b, after: reader)
+            try await bench.wait(waiter, bench.b)
+            try await bench.subject.pass(.milliseconds(20))
+            // Held first and waiting last: the age of the wait is what counts.
+            let conversion = Conversion(
+                upgrader.key,
+                to: .exclusive,
+                contention: .queue,
+                holding: [held.id.reference]
+            )
+            guard case .waiting = try await bench.a.store.convert(conversion) else {
+                throw Violation(description: "an upgrade beside a reader does not wait")
+            }
+            try await bench.agree((upgrader, bench.a), (waiter, bench.b), upgrader)
+        },
     ]
+}
+
+extension ContractBench {
+    /// Checks that two requests of a circle see the same one as its victim.
+    fileprivate func agree(
+        _ one: (request: LockRequest, client: Client),
+        _ other: (request: LockRequest, client: Client),
+        _ expected: LockRequest? = nil,
+        line: Int = #line
+    ) async throws {
+        var victims: [String?] = []
+        // The first round makes the waits known where a store has to be told.
+        for (request, client) in [one, other, one, other] {
+            let statuses = try await client.store.waits(of: request.owner, for: request.resource)
+            let graph = WaitForGraph(stores: [statuses], ignoringAges: !self.subject.agreesOnAges)
+            victims.append(graph.deadlock(of: request.id.reference)?.victim.waiter.reference)
+        }
+        if let expected, self.subject.agreesOnAges { try self.equal(victims[2], expected.id.reference, line: line) }
+        try self.equal(victims[3], victims[2], line: line)
+        try self.check(victims[2] != nil, "no circle was found", line: line)
+    }
 }

@@ -23,6 +23,8 @@ public enum StoreContract {
         public var pass: @Sendable (Duration) async throws -> Void
         /// The shortest lease that can be told from a delay of the test machine; short leases in cases are this long.
         public var shortLease: Duration
+        /// Whether all who look for deadlocks see the same ages: not so where several servers are read one by one.
+        public var agreesOnAges = true
 
         /// Describes a store.
         ///
@@ -145,6 +147,10 @@ extension StoreContract {
 
     @Sendable static func givesPermits(_ abilities: StoreCapabilities) -> Bool {
         abilities.modes.contains(.permit) && abilities.queues
+    }
+
+    @Sendable static func upgradesAndShowsWaits(_ abilities: StoreCapabilities) -> Bool {
+        converts(abilities) && abilities.showsWaits
     }
 
     @Sendable static func converts(_ abilities: StoreCapabilities) -> Bool {

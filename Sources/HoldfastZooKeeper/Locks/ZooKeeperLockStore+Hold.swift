@@ -121,14 +121,23 @@ extension ZooKeeperLockStore {
     }
 
     /// Describes the waiter that a node stands for.
-    func waiter(_ name: LockName, _ reply: CallReply) -> Waiter {
+    ///
+    /// - Parameters:
+    ///   - name: The node's name.
+    ///   - reply: What the node says.
+    ///   - moment: The wall clock at which all ages of a graph are told. Stores of other processes know of our requests
+    ///     only when their nodes were made; in a graph all must have the same ages from the same source, or two of a
+    ///     circle take each other for the younger one, and neither gives up. `nil` to tell a person as well as can be.
+    /// - Returns: The waiter.
+    func waiter(_ name: LockName, _ reply: CallReply, at moment: Int64? = nil) -> Waiter {
         let data = NodeData.read(reply.data)
         let own = self.own(name)
         return Waiter(
             reference: String(name.guid.prefix(8)),
             owner: data.owner ?? own?.request.owner,
             mode: name.mode,
-            waitingFor: own.map { $0.since.duration(to: .now) } ?? reply.stat.map(Self.age),
+            waitingFor: moment.map { moment in reply.stat.map { .milliseconds(moment - $0.createdAt) } }
+                ?? own.map { $0.since.duration(to: .now) } ?? reply.stat.map(Self.age),
             holding: own?.request.holding ?? data.holding
         )
     }

@@ -150,15 +150,15 @@ extension ZooKeeperLockStore {
         return created
     }
 
-    /// Describes a queue.
-    func describe(_ queue: Queue, _ resource: Resource) -> ResourceStatus {
+    /// Describes a queue; the moment is that of ``waiter(_:_:at:)``.
+    func describe(_ queue: Queue, _ resource: Resource, at moment: Int64? = nil) -> ResourceStatus {
         let holders = Set(queue.holders)
         var waiters: [Waiter] = []
         for (place, name) in queue.view.contenders.enumerated() where queue.reply(at: place).code == .ok {
             if name.standing == .upgrade, queue.holders.count > 1 {
-                waiters.insert(self.upgrader(name, queue.reply(at: place)), at: 0)
+                waiters.insert(self.upgrader(name, queue.reply(at: place), at: moment), at: 0)
             } else if !holders.contains(place) {
-                waiters.append(self.waiter(name, queue.reply(at: place)))
+                waiters.append(self.waiter(name, queue.reply(at: place), at: moment))
             }
         }
         let described = queue.holders.map { place -> Holder in
@@ -169,8 +169,8 @@ extension ZooKeeperLockStore {
     }
 
     /// A holder as the waiter that it is while it waits to become exclusive.
-    private func upgrader(_ name: LockName, _ reply: CallReply) -> Waiter {
-        var waiter = self.waiter(name, reply)
+    private func upgrader(_ name: LockName, _ reply: CallReply, at moment: Int64?) -> Waiter {
+        var waiter = self.waiter(name, reply, at: moment)
         waiter.mode = .exclusive
         if let hold = self.own(name)?.hold, let upgrade = hold.upgrade {
             waiter.holding = [waiter.reference] + upgrade.holding

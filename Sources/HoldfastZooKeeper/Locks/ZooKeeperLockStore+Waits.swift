@@ -28,6 +28,7 @@ extension ZooKeeperLockStore {
         for child in list.children {
             if let dash = child.lastIndex(of: "-") { nodes[child[..<dash], default: []].append(child) }
         }
+        let now = WallClock.milliseconds
         var found: [ResourceStatus] = []
         var owners: Set<OwnerID> = [owner]
         var resources: Set<Resource> = []
@@ -38,9 +39,9 @@ extension ZooKeeperLockStore {
                 guard let text = String(validating: reply.data, as: UTF8.self), let resource = try? Resource(text),
                     !resources.contains(resource)
                 else { continue }
-                guard found.count < Limits.maximumWaitGraph else { return found }
+                guard found.count < Limits.maximumWaitGraph else { return Self.withoutDebts(found) }
                 guard let queue = try await self.read(self.path(of: resource), wire) else { continue }
-                let status = self.describe(queue, resource)
+                let status = self.describe(queue, resource, at: now)
                 // The wait may be over, and its node not be gone yet.
                 guard status.waiters.contains(where: { $0.owner == owner }) else { continue }
                 resources.insert(resource)
@@ -49,7 +50,19 @@ extension ZooKeeperLockStore {
                 next += inTheWay.filter { owners.insert($0).inserted }
             }
         }
-        return found
+        return Self.withoutDebts(found)
+    }
+
+    /// Makes all waits longer by the same time, so that none is below zero: the servers' clock may be ahead of ours, and
+    /// some may have begun after the moment for which they were told.
+    private static func withoutDebts(_ statuses: [ResourceStatus]) -> [ResourceStatus] {
+        let debt = statuses.flatMap(\.waiters).compactMap(\.waitingFor).min() ?? .zero
+        guard debt < .zero else { return statuses }
+        return statuses.map { status in
+            var status = status
+            for index in status.waiters.indices { status.waiters[index].waitingFor? -= debt }
+            return status
+        }
     }
 
     /// Says that an owner waits for a resource, if a request of this store does.
