@@ -113,10 +113,13 @@ let package = Package(
             ],
             swiftSettings: bridge
         ),
+        // Which processor a thread runs on; in the C library.
+        .systemLibrary(name: "CProcessor"),
         // The cache engine; values and rules of it, and the seams to shared tiers.
         .target(
             name: "HoldfastCache",
             dependencies: [
+                "CProcessor",
                 "HoldfastCore",
                 "Holdfast",
                 .product(name: "HeapModule", package: "swift-collections"),

@@ -14,12 +14,7 @@ extension Cache {
     public func cached(_ key: Key) -> Value? {
         let hash = Self.hash(key)
         let suspectBelow = self.generations.suspectBelow
-        let glance = self.locked(hash) { shard in
-            let glance = shard.glance(key, hash, suspectBelow: suspectBelow) { self.now }
-            if case .miss = glance { shard.books.counts.misses &+= 1 }
-            return glance
-        }
-        switch glance {
+        switch self.glance(key, hash, suspectBelow: suspectBelow, countsMisses: true) {
         case .hit(let value): return value
         case .miss:
             if let groups = self.groups { groups.countMiss(key) }
@@ -163,7 +158,7 @@ extension Cache {
     ///   - change: Makes the new value of the present fresh one, if there is one; `nil` removes it. Called outside of all
     ///     locks, and again when somebody else was faster.
     /// - Returns: The new value.
-    /// - Throws: ``CacheError`` with code ``CacheError/Code/conflict`` when somebody else was faster each of a hundred
+    /// - Throws: ``CacheError`` with code ``CacheError/Code/conflict`` when somebody else was faster each of ten thousand
     ///   times, or what `change` throws; nothing changed then.
     @discardableResult
     public func update(
@@ -175,7 +170,7 @@ extension Cache {
         try options.validate()
         let rule = LifetimeRule(options)
         let hash = Self.hash(key)
-        for _ in 0..<100 {
+        for _ in 0..<CacheLimits.mostSwaps {
             let stamp = self.generations.stamp
             let (old, version) = self.present(key, hash)
             let new = try change(old)

@@ -2,7 +2,7 @@
 
 import Holdfast
 import HoldfastCore
-public import Synchronization
+import Synchronization
 
 /// Keeps values by key, and has each loaded once, however many ask for it at the same time.
 ///
@@ -16,14 +16,8 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     @usableFromInline
     typealias Shard = MemoryShard<Key, Value>
 
-    /// A part of the memory with its lock.
     @usableFromInline
-    final class Part: Sendable {
-        @usableFromInline
-        let shard: Mutex<Shard>
-
-        init(_ shard: sending Shard) { self.shard = Mutex(shard) }
-    }
+    typealias Part = MemoryPart<Key, Value>
 
     /// What happened besides what the parts count.
     struct Counts: Sendable {
@@ -110,7 +104,8 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
                     now: service.clock.now,
                     seed: service.random(),
                     tellsRemovals: configuration.onRemoval != nil,
-                    looksAlways: configuration.group != nil
+                    looksAlways: configuration.group != nil,
+                    isShared: count > 1
                 )
             )
         }
@@ -126,8 +121,15 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     @inline(__always)
     func locked<Result: Sendable>(_ hash: UInt64, _ body: (inout Shard) -> Result) -> Result {
         // The cache keeps its parts for as long as it is there itself.
+        self.places[Int(truncatingIfNeeded: hash & self.mask)]._withUnsafeGuaranteedRef { $0.withLock(body) }
+    }
+
+    /// Looks at a key quickly, beside other readers.
+    @inlinable
+    @inline(__always)
+    func glance(_ key: Key, _ hash: UInt64, suspectBelow: UInt64, countsMisses: Bool) -> Shard.Glance {
         self.places[Int(truncatingIfNeeded: hash & self.mask)]._withUnsafeGuaranteedRef {
-            $0.shard.withLock { body(&$0) }
+            $0.glance(key, hash, suspectBelow: suspectBelow, countsMisses: countsMisses) { self.now }
         }
     }
 
@@ -166,7 +168,7 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     func changeAll(_ body: (inout Shard, inout [Shard.Removal]) -> Void) {
         for part in self.parts {
             var removed: [Shard.Removal] = []
-            part.shard.withLock { body(&$0, &removed) }
+            part.withLock { body(&$0, &removed) }
             self.announce(removed)
         }
     }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import HoldfastCore
+
 /// The limits of caches, and why they are what they are.
 public enum CacheLimits {
     /// The longest key in a shared tier, in bytes: what an index of another store takes too.
@@ -33,6 +35,16 @@ public enum CacheLimits {
     public static let longestLife: Duration = .seconds(30 * 24 * 60 * 60)
     /// How long the mark of an invalidation is kept: no entry outlives it.
     public static let markLife: Duration = .seconds(31 * 24 * 60 * 60)
+    /// How often a change of one entry is tried when others change the same key: with pauses at random between them,
+    /// hundreds of writers get through.
+    static let mostAttempts = 100
+    /// How often a change of one entry in memory is tried.
+    ///
+    /// Of those who change a key at the same time one gets through each time, but a thread that had to sleep for a lock may
+    /// find others faster for long. Ten milliseconds or so in all.
+    static let mostSwaps = 10_000
+    /// The pauses between attempts in a tier: longer than one change takes, and no longer than people notice.
+    static let pausesBetweenAttempts = RetrySchedule(base: .milliseconds(1), cap: .milliseconds(20))
     /// The longest time that one load may take.
     public static let longestLoad: Duration = .seconds(60 * 60)
 }

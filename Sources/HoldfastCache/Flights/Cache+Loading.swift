@@ -30,9 +30,7 @@ extension Cache {
     ) async throws -> Value {
         let hash = Self.hash(key)
         let suspectBelow = self.generations.suspectBelow
-        let glance = self.locked(hash) { shard in
-            shard.glance(key, hash, suspectBelow: suspectBelow) { self.now }
-        }
+        let glance = self.glance(key, hash, suspectBelow: suspectBelow, countsMisses: false)
         if case .hit(let value) = glance { return value }
         let options = options ?? self.options
         try options.validate()
@@ -177,7 +175,7 @@ extension Cache {
     }
 
     /// Whether there is room for another load of a key; takes the room.
-    private func mayLoad(_ key: Key, _ shard: Shard) -> Bool {
+    private func mayLoad(_ key: Key, _ shard: borrowing Shard) -> Bool {
         let limits = self.service.configuration
         return (shard.abandoned[key]?.count ?? 0) < limits.maximumAbandonedPerKey
             && self.counts.withLock { $0.lingering } < limits.maximumAbandoned && self.service.admitLoad()

@@ -67,31 +67,18 @@ struct MemoryBooks: Sendable {
         var entityTag: String?
     }
 
-    /// Room for ``batch`` slots.
-    @usableFromInline
-    typealias Reads = (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64)
-
-    // What a hit writes comes first and lies together, beside the lock: each line of the processor's cache that is written
-    // has to be fetched from the other processor, if that was here last.
-
-    /// How many slots there are in `reads`.
-    @usableFromInline
-    var readCount: Int32 = 0
-    /// Hits of a quick look; all others are among the counts.
-    @usableFromInline
-    var hits: UInt64 = 0
-    /// Entries that were read and that the policy has not heard of yet: told together, its steps through memory overlap.
-    @usableFromInline
-    var reads: Reads = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    /// Where readers sit, and what their reads left behind; apart, since each line of the processor's cache that is written
+    /// has to be fetched from the other processor, if that was here last.
+    let seats: ReadSeats
     @usableFromInline
     var index = MemoryIndex()
-    /// What happened, the hits of a quick look aside.
+    /// What happened, quick looks aside.
     @usableFromInline
     var counts = MemoryCounts()
     /// What became of keys lately.
     @usableFromInline
     var history = KeyHistory()
-    /// What `reads` is copied to for the policy.
+    /// What the policy is told of at once.
     private var told: ContiguousArray<Int32> = []
     /// Slots that leave because of the last change, until they are cleared.
     @usableFromInline
@@ -107,16 +94,13 @@ struct MemoryBooks: Sendable {
     private var free: [Int32] = []
     private var lastVersion: UInt64 = 0
 
-    /// How many reads the policy is told of at once.
-    @usableFromInline
-    static var batch: Int32 { 22 }
-
-    init(_ policy: any EvictionPolicy, now: Int64, seed: UInt64) {
+    init(_ policy: any EvictionPolicy, now: Int64, seed: UInt64, isShared: Bool) {
+        self.seats = ReadSeats(isShared: isShared)
         self.policy = policy
         self.heedsDeadlines = policy.heedsDeadlines
         self.generator = SplitMix64(seed: seed)
         self.wheel = ExpiryWheel(now: now)
-        self.told.reserveCapacity(Int(Self.batch))
+        self.told.reserveCapacity(Int(ReadSeats.batch) * (self.seats.mask + 1))
     }
 
     /// How much the entries weigh.
@@ -167,24 +151,17 @@ struct MemoryBooks: Sendable {
     // MARK: - Reading
 
     /// Notes that an entry was read.
-    @inlinable
+    @usableFromInline
     mutating func touch(_ slot: Int32) {
-        let place = Int(self.readCount) &* MemoryLayout<Int32>.stride
-        withUnsafeMutableBytes(of: &self.reads) { $0.storeBytes(of: slot, toByteOffset: place, as: Int32.self) }
-        self.readCount &+= 1
-        if self.readCount == Self.batch { self.tellReads() }
+        if self.seats.own.pointee.note(slot) { self.tellReads() }
     }
 
     /// Tells the policy of the reads; before anything that changes what a slot stands for.
     @usableFromInline
     mutating func tellReads() {
-        guard self.readCount > 0 else { return }
-        let count = Int(self.readCount)
-        self.readCount = 0
+        guard self.seats.haveReads else { return }
         self.told.removeAll(keepingCapacity: true)
-        withUnsafeBytes(of: &self.reads) { reads in
-            self.told.append(contentsOf: reads.bindMemory(to: Int32.self).prefix(count))
-        }
+        self.seats.takeReads(into: &self.told)
         self.policy.hits(self.told)
     }
 

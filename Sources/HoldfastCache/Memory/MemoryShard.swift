@@ -4,9 +4,9 @@ import HoldfastCore
 
 /// A part of the memory tier: entries, what leaves when it is full, when they expire, and which loads are under way.
 ///
-/// A value; its owner keeps it behind a lock and runs no user code meanwhile (a key's `==`, `hash` and `cacheKey` aside).
+/// A value, never copied; its owner keeps it behind a lock and runs no user code meanwhile (a key's `==`, `hash` and `cacheKey` aside).
 @usableFromInline
-struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendable {
     /// What a reader finds.
     @usableFromInline
     struct Found: Sendable {
@@ -123,10 +123,18 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     ///   - seed: For chance.
     ///   - tellsRemovals: Whether anybody wants to hear of what leaves.
     ///   - looksAlways: Whether each read is looked at closely.
-    init(_ policy: any EvictionPolicy, now: Int64, seed: UInt64, tellsRemovals: Bool, looksAlways: Bool = false) {
+    ///   - isShared: Whether readers on different processors look at it at the same time.
+    init(
+        _ policy: any EvictionPolicy,
+        now: Int64,
+        seed: UInt64,
+        tellsRemovals: Bool,
+        looksAlways: Bool = false,
+        isShared: Bool = false
+    ) {
         self.looksAlways = looksAlways
         self.tellsRemovals = tellsRemovals
-        self.books = MemoryBooks(policy, now: now, seed: seed)
+        self.books = MemoryBooks(policy, now: now, seed: seed, isShared: isShared)
     }
 
     /// How many entries there are.
@@ -134,11 +142,12 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// How much they weigh.
     var weight: Int { self.books.weight }
     /// What happened.
-    @inlinable
     var counts: MemoryCounts {
         get {
             var counts = self.books.counts
-            counts.hits &+= self.books.hits
+            let quick = self.books.seats.counts
+            counts.hits &+= quick.hits
+            counts.misses &+= quick.misses
             return counts
         }
         _modify { yield &self.books.counts }
@@ -169,19 +178,19 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         case look
     }
 
-    /// Looks at a key quickly.
+    /// Looks at a key quickly; changes nothing, so that several may do so at once.
+    ///
+    /// - Returns: What was found, and where.
     @inlinable
     @inline(__always)
-    mutating func glance(_ key: Key, _ hash: UInt64, suspectBelow: UInt64, now: () -> Int64) -> Glance {
+    func glance(_ key: Key, _ hash: UInt64, suspectBelow: UInt64, now: () -> Int64) -> (Glance, slot: Int32) {
         let slot = self.slot(of: key, hash)
-        if slot < 0 { return .miss }
-        guard let entry = self.entries[Int(slot)], entry.stamp >= suspectBelow else { return .look }
-        guard entry.nextLook == .max || now() < entry.nextLook else { return .look }
-        if entry.isTagged, !self.books.admits(slot, entry.stamp) { return .look }
-        guard case .value(let value) = entry.content else { return .look }
-        self.books.touch(slot)
-        self.books.hits &+= 1
-        return .hit(value)
+        if slot < 0 { return (.miss, slot) }
+        guard let entry = self.entries[Int(slot)], entry.stamp >= suspectBelow else { return (.look, slot) }
+        guard entry.nextLook == .max || now() < entry.nextLook else { return (.look, slot) }
+        if entry.isTagged, !self.books.admits(slot, entry.stamp) { return (.look, slot) }
+        guard case .value(let value) = entry.content else { return (.look, slot) }
+        return (.hit(value), slot)
     }
 
     /// Looks at the entry of a key, and counts that as a read.

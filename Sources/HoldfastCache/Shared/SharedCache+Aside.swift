@@ -4,10 +4,6 @@ import HoldfastCore
 
 // Reading and writing without a loader.
 extension SharedCache {
-    /// How often a change is tried when others change the same key.
-    private static var mostAttempts: Int { 100 }
-    /// Pauses between those attempts.
-    private static var pauses: RetrySchedule { RetrySchedule(base: .milliseconds(1), cap: .milliseconds(20)) }
     /// How long a removal refuses late writers at least.
     private static var shortestTombstone: Duration { .seconds(60) }
 
@@ -106,9 +102,9 @@ extension SharedCache {
         let text = self.link.text(key)
         let watch = self.link.watches.begin(text)
         defer { self.link.watches.end(text, watch) }
-        var pauses = Self.pauses
+        var pauses = CacheLimits.pausesBetweenAttempts
         var generator = SystemRandomNumberGenerator()
-        for _ in 0..<Self.mostAttempts {
+        for _ in 0..<CacheLimits.mostAttempts {
             let stamp = self.memory.generations.stamp
             let look = await self.link.look(text).look
             if case .unavailable(let error) = look { throw error }
@@ -210,9 +206,9 @@ extension SharedCache {
     public func expire(_ key: Key) async throws {
         defer { self.memory.expire(key) }
         let text = self.link.text(key)
-        var pauses = Self.pauses
+        var pauses = CacheLimits.pausesBetweenAttempts
         var generator = SystemRandomNumberGenerator()
-        for _ in 0..<Self.mostAttempts {
+        for _ in 0..<CacheLimits.mostAttempts {
             let look = await self.link.look(text).look
             switch look {
             case .unavailable(let error): throw error

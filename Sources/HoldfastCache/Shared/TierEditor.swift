@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HoldfastCore
+package import HoldfastCore
 
 /// Changes entries of a cache in its tier without knowing what its values are, and tells the services: for operators.
 ///
@@ -49,13 +49,10 @@ package actor TierEditor {
 
     /// How long a removal refuses late writers: longer than any load may take.
     private static let tombstoneLife: Duration = CacheLimits.longestLoad + .seconds(60)
-    /// How often a change is tried when others change the same key.
-    private static let mostAttempts = 100
-    /// Pauses between those attempts.
-    private static let pauses = RetrySchedule(base: .milliseconds(1), cap: .milliseconds(20))
 
     private let inspector: TierInspector
     private let bus: any CacheBus
+    private let clock: any LeaseClock
     private var outbox: BusOutbox
     private var tier: any CacheTier { self.inspector.tier }
     private var namespace: String { self.inspector.namespace }
@@ -65,9 +62,11 @@ package actor TierEditor {
     /// - Parameters:
     ///   - inspector: Which cache, and where.
     ///   - bus: Where services listen.
-    package init(_ inspector: TierInspector, bus: any CacheBus) {
+    ///   - clock: What the pauses between tries are counted on; another one in tests only.
+    package init(_ inspector: TierInspector, bus: any CacheBus, clock: any LeaseClock = ContinuousClock()) {
         self.inspector = inspector
         self.bus = bus
+        self.clock = clock
         self.outbox = BusOutbox(origin: UInt64.random(in: 1...UInt64.max))
     }
 
@@ -150,9 +149,9 @@ package actor TierEditor {
     /// - Returns: Whether there was an entry.
     /// - Throws: ``CacheError``, also with code ``CacheError/Code/conflict``.
     package func expire(_ key: String) async throws -> Bool {
-        var pauses = Self.pauses
+        var pauses = CacheLimits.pausesBetweenAttempts
         var generator = SystemRandomNumberGenerator()
-        for _ in 0..<Self.mostAttempts {
+        for _ in 0..<CacheLimits.mostAttempts {
             guard let found = try await self.inspector.inspect([key]).first, var envelope = found.valid else {
                 return false
             }
@@ -169,7 +168,7 @@ package actor TierEditor {
                 try await self.tell()
                 return true
             }
-            try await Task.sleep(for: pauses.next(using: &generator), clock: .continuous)
+            try await self.clock.sleep(for: pauses.next(using: &generator))
         }
         throw CacheError(.conflict, "others changed the entry each time that this tried to")
     }
