@@ -12,8 +12,9 @@ extension CacheService {
     /// Does the caches' work until its task is cancelled: loads, deadlines, sweeps.
     ///
     /// Call it once, in a task that you own. When it ends, loads under way are cancelled and their callers get
-    /// ``CacheError/Code/notRunning``. With the trait `ServiceLifecycle` it drains first on a graceful shutdown: no new
-    /// loads and writes, and those under way have ``CacheServiceConfiguration/drainLimit``.
+    /// ``CacheError/Code/notRunning``, and what waits to be written behind is left to a journal or lost. On a graceful
+    /// shutdown (with the trait `ServiceLifecycle`), and after ``shutDown()``, it drains first: no new loads and changes
+    /// that are written behind, and those under way have ``CacheServiceConfiguration/drainLimit``.
     ///
     /// - Throws: ``CacheError`` when it was called before, or a tier or a journal cannot work at all.
     public func run() async throws {
@@ -27,6 +28,11 @@ extension CacheService {
         try await self.work()
         #endif
     }
+
+    /// Has ``run()`` drain and then return.
+    ///
+    /// Returns at once; may be called more than once, and from any task.
+    public func shutDown() { self.stopRequest.wake(.stopped) }
 
     private func work() async throws {
         let starting = self.state.withLock { state -> [WakeSlot]? in
@@ -99,12 +105,13 @@ extension CacheService {
         }
     }
 
-    /// Waits for a request to stop, and then for what is under way.
+    /// Waits for a request to stop, and then for what is under way: writes, and unless nobody asks any more, loads.
     private func awaitStop() async {
-        guard await self.stopRequest.wait().contains(.stopped) else { return }
+        let reasons = await self.stopRequest.wait()
+        guard !reasons.isDisjoint(with: [.stopped, .finished]) else { return }
         let drained = self.state.withLock { state -> WakeSlot? in
             state.phase = .draining
-            guard state.loads > 0 else { return nil }
+            guard state.loads > 0, reasons.contains(.stopped) else { return nil }
             let slot = WakeSlot()
             state.drained = slot
             return slot
@@ -142,6 +149,9 @@ extension CacheService {
 
 /// Runs a cache service for as long as some work takes.
 ///
+/// When the work returns, what it wrote behind is written first, for up to ``CacheServiceConfiguration/drainLimit``; loads
+/// that still run are cancelled. When it throws, or its task is cancelled, that is the end at once.
+///
 /// - Parameters:
 ///   - service: The service.
 ///   - body: The work.
@@ -155,7 +165,10 @@ public func withCacheService<Result: Sendable>(
         group.addTask { try await service.run() }
         defer { group.cancelAll() }
         try await service.awaitStart()
-        return try await body(service)
+        let result = try await body(service)
+        service.stopRequest.wake(.finished)
+        try await group.next()
+        return result
     }
 }
 

@@ -128,19 +128,19 @@ public final class CacheService: Sendable {
         try configuration.validate()
         try Self.check(name)
         let cache = Cache(name: name, configuration: configuration, service: self)
-        return try self.add(cache) { cache.remove($0) }
+        return try self.add(cache) { for key in $0 { cache.remove(key) } }
     }
 
     /// Adds a cache under its name.
     ///
     /// - Parameters:
     ///   - cache: The cache.
-    ///   - forget: Has it forget a key that could not be written to the source.
+    ///   - forget: Has it forget keys that are not in the source as it has them.
     /// - Returns: The cache.
     /// - Throws: ``CacheError`` with code ``CacheError/Code/invalidArgument`` when the name is taken.
     func add<Key: Hashable & Sendable, Value: Sendable>(
         _ cache: Cache<Key, Value>,
-        _ forget: @escaping @Sendable (Key) async -> Void
+        _ forget: @escaping @Sendable ([Key]) async throws -> Void
     ) throws(CacheError) -> Cache<Key, Value> {
         let name = cache.name
         let isTaken = self.state.withLock { state in
@@ -152,7 +152,14 @@ public final class CacheService: Sendable {
         if let behind = cache.source?.behind {
             self.jobs.input.yield {
                 do {
-                    try await behind.run(forget)
+                    try await behind.run { keys in
+                        do {
+                            try await forget(keys)
+                        } catch {
+                            cache.counts.withLock { $0.invalidationFailures &+= UInt64(keys.count) }
+                            self.observe(.invalidationFailed(cache: name, error: error))
+                        }
+                    }
                 } catch {
                     self.state.withLock { if $0.failure == nil { $0.failure = error } }
                     self.failed.wake(.stopped)

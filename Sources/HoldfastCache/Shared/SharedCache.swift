@@ -161,7 +161,7 @@ extension CacheService {
         )
         let memory = Cache(name: name, configuration: configuration, service: self, link: link)
         let shared = SharedCache(memory, link)
-        _ = try self.add(memory) { try? await shared.remove($0) }
+        _ = try self.add(memory) { try await shared.remove($0) }
         return shared
     }
 

@@ -109,15 +109,21 @@ extension Cache {
             } catch {
                 self.counts.withLock { $0.writeFailures &+= 1 }
                 // It may have been written all the same.
-                try? await forget()
+                do {
+                    try await forget()
+                } catch {
+                    self.counts.withLock { $0.invalidationFailures &+= 1 }
+                    self.service.observe(.invalidationFailed(cache: self.name, error: error))
+                }
                 await lease?.release()
                 throw (error as? PartialWriteFailure<Key>)?.failures[key] ?? error
             }
             self.counts.withLock { $0.writes &+= 1 }
             do {
-                // Whoever has the lock now may have written something newer.
-                let isLost = lease.map { (try? $0.checkValid()) == nil } ?? false
-                if isLost { try await forget() } else { try await apply() }
+                // Whoever has the lock now may have written something newer, also while the cache was being changed.
+                let isLost = { lease.map { (try? $0.checkValid()) == nil } ?? false }
+                if !isLost() { try await apply() }
+                if isLost() { try await forget() }
             } catch {
                 await lease?.release()
                 throw error

@@ -47,6 +47,7 @@ public final class FileWriteJournal: WriteJournal {
     public let directory: String
     private let durability: Durability
     private let interrupt: @Sendable (Step) throws -> Void
+    private let limit: Int
     private let queue = DispatchQueue(label: "holdfast.write-journal")
     private let additions = Mutex<[Addition]>([])
     /// Held on the queue only, so that nobody ever waits for it.
@@ -61,15 +62,17 @@ public final class FileWriteJournal: WriteJournal {
         self.init(directory: directory, durability: durability, interrupt: { _ in })
     }
 
-    /// Makes a journal whose writes stop where `interrupt` throws.
+    /// Makes a journal whose writes stop where `interrupt` throws, or at a length.
     package init(
         directory: String,
         durability: Durability = .powerCut,
+        limit: Int? = nil,
         interrupt: @escaping @Sendable (Step) throws -> Void
     ) {
         self.directory = directory
         self.durability = durability
         self.interrupt = interrupt
+        self.limit = limit ?? JournalDisk.maximumSize
     }
 
     /// Locks the directory and reads what is there.
@@ -87,7 +90,12 @@ public final class FileWriteJournal: WriteJournal {
                             guard disk == nil else {
                                 throw CacheError(.storage, "the journal \(self.directory) is open already")
                             }
-                            let opened = try JournalDisk(self.directory, self.durability, self.interrupt)
+                            let opened = try JournalDisk(
+                                self.directory,
+                                self.durability,
+                                limit: self.limit,
+                                self.interrupt
+                            )
                             let contents = opened.contents
                             disk = opened
                             return contents
@@ -103,8 +111,8 @@ public final class FileWriteJournal: WriteJournal {
     /// Cancelling the caller does not stop it.
     ///
     /// - Parameter records: The records.
-    /// - Throws: ``CacheError`` with code ``CacheError/Code/storage`` when the disk is full or does not work; none of them
-    ///   counts then.
+    /// - Throws: ``CacheError`` with code ``CacheError/Code/storage`` when the disk is full or does not work, or the file
+    ///   has 4 GiB of what is not written yet; none of them counts then.
     @concurrent
     public func append(_ records: [JournalRecord]) async throws {
         try await withCheckedThrowingContinuation { continuation in

@@ -15,7 +15,8 @@ struct JournalBook: Sendable {
 
     /// Changes that are not settled, by version.
     private(set) var entries: [UInt64: Entry] = [:]
-    private var versions: [String: UInt64] = [:]
+    /// The last version of each key, by its bytes: text that only looks alike is another key.
+    private var versions: [[UInt8]: UInt64] = [:]
     /// The highest version that was ever there.
     private(set) var highestVersion: UInt64
     /// How long the records are that count, in bytes.
@@ -30,12 +31,13 @@ struct JournalBook: Sendable {
         case .set, .remove:
             self.highestVersion = max(self.highestVersion, record.version)
             // Of one key the last change counts, wherever it is.
-            if let old = self.versions[record.key] {
+            let key = Array(record.key.utf8)
+            if let old = self.versions[key] {
                 guard old <= record.version else { return }
                 self.drop(old)
             }
             self.entries[record.version] = Entry(key: record.key, offset: offset, length: length)
-            self.versions[record.key] = record.version
+            self.versions[key] = record.version
             self.liveBytes += length
         case .settled: self.drop(record.version)
         case .parked: self.entries[record.version]?.isParked = true
@@ -45,7 +47,8 @@ struct JournalBook: Sendable {
     private mutating func drop(_ version: UInt64) {
         guard let entry = self.entries.removeValue(forKey: version) else { return }
         self.liveBytes -= entry.length
-        if self.versions[entry.key] == version { self.versions[entry.key] = nil }
+        let key = Array(entry.key.utf8)
+        if self.versions[key] == version { self.versions[key] = nil }
     }
 
     /// Whether a file of so many bytes should be written anew.

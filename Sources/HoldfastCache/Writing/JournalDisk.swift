@@ -11,13 +11,14 @@ final class JournalDisk {
     typealias Step = FileWriteJournal.Step
 
     /// The largest file that is read: it passes through memory as a whole.
-    private static let maximumSize = 4 << 30
+    static let maximumSize = 4 << 30
     /// Rights that nobody else may have on the directory: to put another file in the place of ours.
     private static let foreignRights = S_IWGRP | S_IWOTH
 
     private let directory: String
     private let durability: FileWriteJournal.Durability
     private let interrupt: (Step) throws -> Void
+    private let limit: Int
     private let lock: FileDescriptor
     private var file: FileDescriptor
     private var id: UInt64
@@ -36,6 +37,7 @@ final class JournalDisk {
     init(
         _ directory: String,
         _ durability: FileWriteJournal.Durability,
+        limit: Int,
         _ interrupt: @escaping (Step) throws -> Void
     ) throws {
         do {
@@ -60,9 +62,9 @@ final class JournalDisk {
             }
             let path = directory + "/journal"
             let file = try FileDescriptor(opening: path, flags: O_RDWR | O_APPEND)
-            let bytes = Array(try file.readAll(limit: Self.maximumSize))
-            guard bytes.count <= Self.maximumSize else {
-                throw CacheError(.storage, "\(path) is too large; its limit is \(Self.maximumSize) bytes")
+            let bytes = Array(try file.readAll(limit: limit))
+            guard bytes.count <= limit else {
+                throw CacheError(.storage, "\(path) is too large; its limit is \(limit) bytes")
             }
             let found = try JournalFormat.contents(bytes)
             if found.end < bytes.count {
@@ -79,6 +81,7 @@ final class JournalDisk {
                 }
             }
             (self.directory, self.durability, self.interrupt) = (directory, durability, interrupt)
+            self.limit = limit
             self.lock = lock
             self.file = file
             (self.id, self.end, self.book) = (found.id, found.end, book)
@@ -121,8 +124,25 @@ final class JournalDisk {
     // MARK: - Adding
 
     /// Adds records: all or none.
+    ///
+    /// What would make the file longer than is read again is refused, once what does not count any more is left out.
     func add(_ records: [JournalRecord]) throws {
         if let fault = self.fault { throw fault }
+        let length = records.reduce(0) { $0 + JournalFormat.length(of: $1) }
+        // What says that changes are written must have room when no more changes have.
+        let isChange = records.contains { $0.kind == .set || $0.kind == .remove }
+        let limit = isChange ? self.limit - self.limit / 16 : self.limit
+        if self.end + length > limit, self.book.liveBytes + length <= limit {
+            do {
+                try self.compact()
+            } catch {
+                unlink(self.directory + "/journal.new")
+                throw Self.storage(error, "write \(self.path) anew")
+            }
+        }
+        guard self.end + length <= limit else {
+            throw CacheError(.storage, "\(self.path) is full: \(limit) bytes of changes are its limit")
+        }
         var bytes = Data()
         var lines: [(offset: Int, length: Int)] = []
         for record in records {

@@ -52,7 +52,12 @@ package enum JournalFormat {
         return bytes
     }
 
-    /// A record for a place in a file.
+    /// How long a record is in the file.
+    static func length(of record: JournalRecord) -> Int {
+        Self.overhead + record.key.utf8.count + record.payload.count
+    }
+
+    /// A record as it stands in the file.
     package static func bytes(of record: JournalRecord, id: UInt64, offset: Int) -> [UInt8] {
         var bytes = [Self.marker, record.kind.rawValue]
         bytes.reserveCapacity(Self.overhead + record.key.utf8.count + record.payload.count)

@@ -8,11 +8,13 @@ import Synchronization
 extension WriteBehind {
     /// Reads the journal, and then writes what is due until the task is cancelled.
     ///
-    /// - Parameter forget: Has the cache forget a key whose change became a dead letter.
+    /// - Parameter forget: Has the cache forget keys: of changes that became dead letters, or that were in the journal, of
+    ///   which it may have loaded the old value before the journal was read, or the tier may have it.
     /// - Throws: What the journal throws when it cannot be opened.
-    func run(_ forget: @escaping @Sendable (Key) async -> Void) async throws {
+    func run(_ forget: @escaping @Sendable ([Key]) async -> Void) async throws {
+        let restored: [Key]
         do {
-            try await self.start()
+            restored = try await self.start()
         } catch {
             let waiting = self.state.withLock { state in
                 state.phase = .failed(error)
@@ -23,6 +25,7 @@ extension WriteBehind {
             throw error
         }
         await withDiscardingTaskGroup { group in
+            if !restored.isEmpty { group.addTask { await forget(restored) } }
             while !Task.isCancelled {
                 let now = self.service.clock.now
                 let (batch, next) = self.state.withLock { state -> ([CacheChange<Key, Value>], Int64?) in
@@ -49,8 +52,14 @@ extension WriteBehind {
 
     // MARK: - The beginning and the end
 
-    private func start() async throws {
+    /// Reads the journal.
+    ///
+    /// - Returns: The keys that were in it.
+    private func start() async throws -> [Key] {
         let contents = try await self.link?.journal.open() ?? JournalContents()
+        guard contents.highestVersion <= Self.highestVersion else {
+            throw CacheError(.storage, "the journal of \(self.name) has a version that no program gave")
+        }
         let now = self.service.clock.now
         let changes = contents.changes.map { ($0, self.link?.change($0)) }
         let waiting = self.state.withLock { state in
@@ -74,7 +83,11 @@ extension WriteBehind {
         }
         let unreadable = changes.count { $0.1 == nil }
         if unreadable > 0 { self.service.observe(.journalUnreadable(cache: self.name, count: unreadable)) }
+        return changes.compactMap { $0.1?.key }
     }
+
+    /// Far above all that can be counted up to, or be a fencing token.
+    private static var highestVersion: UInt64 { 1 << 62 }
 
     /// Writes without waiting for more to come, and takes nothing any more.
     func beginDrain() {
@@ -117,13 +130,13 @@ extension WriteBehind {
     // MARK: - Writing
 
     /// Calls the writer, and takes note of what became of the changes.
-    private func write(_ batch: [CacheChange<Key, Value>], _ forget: @Sendable (Key) async -> Void) async {
+    private func write(_ batch: [CacheChange<Key, Value>], _ forget: @Sendable ([Key]) async -> Void) async {
         let began = self.service.clock.now
         let outcome = await self.outcome(batch)
         let now = self.service.clock.now
         let verdict = self.state.withLock { $0.finish(batch, outcome, now: now) }
         self.tell(batch, outcome, verdict, duration: .nanoseconds(now - began))
-        for letter in verdict.parked { await forget(letter.change.key) }
+        if !verdict.parked.isEmpty { await forget(verdict.parked.map(\.change.key)) }
         if let link = self.link {
             let records =
                 verdict.written.map { JournalRecord(.settled, version: $0.version) }

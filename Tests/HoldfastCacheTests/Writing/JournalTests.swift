@@ -286,4 +286,38 @@ struct FileWriteJournalTests {
             await journal.close()
         }
     }
+
+    @Test("a journal never takes more than it reads again, and what settles changes has room")
+    func full() async throws {
+        let base = try TemporaryDirectory.make(prefix: "hf-journal-")
+        defer { TemporaryDirectory.remove(base) }
+        let journal = FileWriteJournal(directory: base + "/j", durability: .processEnd, limit: 20_000) { _ in }
+        _ = try await journal.open()
+        let payload = [UInt8](repeating: 7, count: 1000)
+        var count: UInt64 = 0
+        let error = await #expect(throws: CacheError.self) {
+            while count < 100 {
+                try await journal.append([JournalRecord(.set, version: count + 1, key: "k\(count)", payload: payload)])
+                count += 1
+            }
+        }
+        #expect(error?.code == .storage)
+        #expect((15..<20).contains(count))
+        try await journal.append([JournalRecord(.settled, version: 1)])
+        // What is settled makes room.
+        try await journal.append([JournalRecord(.set, version: 100, key: "again", payload: payload)])
+        await journal.close()
+        let found = try await FileWriteJournal(directory: base + "/j", durability: .processEnd, limit: 20_000) { _ in }
+            .open()
+        #expect(found.changes.count == Int(count))
+        #expect(found.highestVersion == 100)
+    }
+
+    @Test("keys that only look alike are two keys")
+    func canonicalEquivalence() {
+        var book = JournalBook()
+        book.add(JournalRecord(.set, version: 1, key: "\u{E9}", payload: []), offset: 0, length: 1)
+        book.add(JournalRecord(.set, version: 2, key: "e\u{301}", payload: []), offset: 1, length: 1)
+        #expect(book.entries.count == 2)
+    }
 }

@@ -18,7 +18,7 @@ struct WriteJournalTests {
         let first = try Written {
             .behind($0, journal: FileWriteJournal(directory: base + "/j")) { $0.maximumDelay = .seconds(3600) }
         }
-        try await first.run {
+        try await first.die {
             try await first.cache.write("1", for: "a")
             try await first.cache.write("2", for: "a")
             try await first.cache.erase("gone")
@@ -115,7 +115,8 @@ struct WriteJournalTests {
             #expect(await written.soon { written.source.rows == ["b": "1"] })
             #expect(await eventually { journal.records.count == 3 })
         }
-        #expect(try await journal.open().changes.map(\.key) == ["a"])
+        let found1 = try await journal.open().changes.map(\.key)
+        #expect(found1 == ["a"])
     }
 
     @Test("a graceful shutdown writes what waits, and takes no more")
@@ -135,7 +136,7 @@ struct WriteJournalTests {
             // One of them only works the second time.
             changes.contains { $0.key == "b" && $0.attempt == 1 } ? PartialWriteFailure(["b": Failure()]) : nil
         }
-        written.service.stopRequest.wake(.stopped)
+        written.service.shutDown()
         await gate.arrived()
         let error = await #expect(throws: CacheError.self) { try await written.cache.write("1", for: "c") }
         #expect(error?.code == .notRunning)
@@ -151,10 +152,73 @@ struct WriteJournalTests {
         written.source.fail { _ in Failure() }
         async let run: Void = written.service.run()
         try await written.cache.write("1", for: "a")
-        written.service.stopRequest.wake(.stopped)
+        written.service.shutDown()
         #expect(await written.soon { written.log.all.contains { if case .writesLeft = $0 { true } else { false } } })
         try await run
         let left = written.log.all.compactMap { if case .writesLeft(_, let count, false) = $0 { count } else { nil } }
         #expect(left == [1])
+    }
+
+    @Test("what work has written behind is written when it returns", arguments: [true, false])
+    func endOfWork(isSlow: Bool) async throws {
+        let written = try Written { .behind($0) { $0.maximumDelay = isSlow ? .seconds(3600) : .zero } }
+        let name = try await withCacheService(written.service) { _ in
+            try await written.cache.write("1", for: "a")
+            return written.cache.name
+        }
+        #expect(name == "test")
+        #expect(written.source.rows == ["a": "1"])
+        #expect(!written.log.all.contains { if case .writesLeft = $0 { true } else { false } })
+    }
+
+    @Test("work that throws ends at once, and what it has written stays in the journal")
+    func failedWork() async throws {
+        let journal = PaperJournal()
+        let written = try Written { .behind($0, journal: journal) { $0.maximumDelay = .seconds(3600) } }
+        try await written.die { try await written.cache.write("1", for: "a") }
+        #expect(written.source.calls.isEmpty)
+        #expect(journal.records.count == 1)
+    }
+
+    @Test("a value that was loaded before the journal was read does not stay in memory")
+    func loadedBeforeTheJournal() async throws {
+        let journal = PaperJournal()
+        let first = try Written { .behind($0, journal: journal) { $0.maximumDelay = .seconds(3600) } }
+        try await first.die { try await first.cache.write("new", for: "a") }
+        let (source, gate) = (Source(), Gate())
+        source.put("old", for: "a")
+        journal.wait(at: gate)
+        let second = try Written(source) { .behind($0, journal: journal) }
+        try await second.run {
+            await gate.arrived()
+            // Nobody knows better yet.
+            let found2 = try await second.read("a")
+            #expect(found2 == "old")
+            gate.open()
+            #expect(await second.soon { source.rows["a"] == "new" && second.cache.cached("a") != "old" })
+            let found3 = try await second.read("a")
+            #expect(found3 == "new")
+        }
+    }
+
+    @Test("a value that the tier kept over the end of the process is removed when the journal brings a newer one")
+    func staleTier() async throws {
+        let (journal, gate) = (PaperJournal(), Gate())
+        let first = try Written { .behind($0, journal: journal) { $0.maximumDelay = .seconds(3600) } }
+        try await first.die { try await first.cache.write("new", for: "a") }
+        journal.wait(at: gate)
+        let source = Source()
+        let configure = { @Sendable (configuration: inout CacheConfiguration<String, String>) in
+            configuration.writing = .behind(source, journal: journal) { $0.maximumDelay = .zero }
+        }
+        try await withNodes(1, configure: configure) { _, nodes in
+            await gate.arrived()
+            try await nodes[0].cache.set("old", for: "a")
+            gate.open()
+            #expect(await eventually { source.rows["a"] == "new" })
+            #expect(await eventually { nodes[0].cache.cached("a") != "old" })
+            let found4 = try await nodes[0].cache.get("a")
+            #expect(found4 != "old")
+        }
     }
 }

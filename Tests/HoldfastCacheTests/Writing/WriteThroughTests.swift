@@ -177,4 +177,43 @@ struct WriteThroughTests {
             #expect(source.calls.isEmpty)
         }
     }
+
+    @Test("who loses the lock while he changes the cache has it forget the key")
+    func lostWhileApplying() async throws {
+        let configure = { @Sendable (configuration: inout CacheConfiguration<String, String>) in
+            configuration.writing = .through(Source())
+        }
+        try await withNodes(2, configure: configure) { shared, nodes in
+            let lease = try await nodes[0].locks.acquire("write/a")
+            let cache = nodes[0].cache
+            let apply: () async throws -> Void = {
+                try await cache.set("old", for: "a")
+                _ = try await nodes[1].store.forceRelease("write/a")
+                #expect(await eventually { (try? lease.checkValid()) == nil })
+            }
+            try await cache.memory.send(
+                .set("old"),
+                "a",
+                lock: { lease },
+                apply,
+                forget: { try await cache.remove("a") }
+            )
+            let found = try await nodes[1].cache.get("a")
+            #expect(found == nil)
+            withExtendedLifetime(shared) {}
+        }
+    }
+
+    @Test("versions that cannot be counted up from are refused")
+    func firstVersions() {
+        for version in [0, UInt64.max] {
+            var code: CacheError.Code?
+            do {
+                _ = try Written { .through($0, firstVersion: version) }
+            } catch {
+                code = (error as? CacheError)?.code
+            }
+            #expect(code == .invalidArgument)
+        }
+    }
 }

@@ -80,9 +80,13 @@ final class PaperJournal: WriteJournal {
         var records: [JournalRecord] = []
         var isFull = false
         var isUnusable = false
+        var gate: Gate?
     }
 
     private let state = Mutex(State())
+
+    /// Has it be opened only when a gate is.
+    func wait(at gate: Gate) { self.state.withLock { $0.gate = gate } }
 
     var records: [JournalRecord] { self.state.withLock { $0.records } }
     var isFull: Bool {
@@ -95,6 +99,7 @@ final class PaperJournal: WriteJournal {
     }
 
     func open() async throws -> JournalContents {
+        await self.state.withLock { $0.gate }?.pass()
         let state = self.state.withLock { $0 }
         guard !state.isUnusable else { throw CacheError(.storage, "damaged at byte 29") }
         var changes: [String: JournalRecord] = [:]
@@ -157,9 +162,20 @@ struct Written: Sendable {
         try await withCacheService(self.service) { _ in try await body() }
     }
 
+    /// Runs it, and has it end as a process that is killed.
+    func die(_ body: () async throws -> Void) async throws {
+        struct Killed: Error {}
+        do {
+            try await self.run {
+                try await body()
+                throw Killed()
+            }
+        } catch is Killed {}
+    }
+
     /// Moves the clock until something is so.
     func soon(_ condition: () -> Bool) async -> Bool {
-        for _ in 0..<500 {
+        for _ in 0..<5000 {
             if condition() { return true }
             // What was woken before must come to its end.
             try? await Task.sleep(for: .milliseconds(1))
