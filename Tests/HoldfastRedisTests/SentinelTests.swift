@@ -66,7 +66,8 @@ struct SentinelTests {
 
     @Test(arguments: [
         "redis+sentinel://a,b", "redis+sentinel://a/", "redis+sentinel://a/main/x", "redis+sentinel://a:x/main",
-        "redis+sentinel://a/main?replicas=many", "redis://a?sentinel-password=canary", "redis+sentinel://a/m/1/2",
+        "redis+sentinel://a/main?replicas=many", "redis+sentinel://a/main?lone-master=no",
+        "redis://a?lone-master=refuse", "redis://a?sentinel-password=canary", "redis+sentinel://a/m/1/2",
     ])
     func `what makes no sense is refused`(url: String) {
         let error = #expect(throws: LockError.self) { try RedisConfiguration(url: url) }
@@ -79,6 +80,23 @@ struct SentinelTests {
         let store = try RedisLockStore(url: "redis+sentinel://127.0.0.1:1/main?timeout=300ms")
         let error = await #expect(throws: LockError.self) { try await store.acquire(Make.request("x")) }
         #expect(error?.code == .storeUnavailable)
+    }
+
+    @Test
+    func `a master that would write on without its replicas is refused where that is asked for`() async throws {
+        let servers = try await RedisSentinelServers()
+        let master = servers.servers[0]
+        let store = try RedisLockStore(url: "\(servers.url)?lone-master=refuse")
+        let error = await #expect(throws: LockError.self) { try await store.acquire(Make.request("x")) }
+        #expect(error?.code == .storeRefused)
+        #expect(error?.message.contains("min-replicas-to-write") == true)
+        let findings = try await RedisLockStore(url: servers.url).diagnose()
+        #expect(findings.first { $0.name == "min-replicas-to-write" }?.severity == .warning)
+        _ = try master.execute("CONFIG", "SET", "min-replicas-to-write", "1")
+        let guarded = try RedisLockStore(url: "\(servers.url)?lone-master=refuse")
+        let reply = try await guarded.acquire(Make.request("x"))
+        #expect(reply.token != nil)
+        withExtendedLifetime(servers) {}
     }
 
     // MARK: - Failovers

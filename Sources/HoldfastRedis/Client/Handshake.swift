@@ -4,7 +4,7 @@ package import HoldfastCore
 
 /// What is said before the first command on a connection, and whether the answers will do; a pure value.
 package struct Handshake: Sendable {
-    private enum Step: Sendable { case authenticate, name, select, role, memory, server }
+    private enum Step: Sendable { case authenticate, name, select, role, memory, replication, server }
 
     private let steps: [Step]
     private let configuration: RedisConfiguration
@@ -18,6 +18,8 @@ package struct Handshake: Sendable {
         if configuration.database != 0 { steps.append(.select) }
         if configuration.sentinels != nil { steps.append(.role) }
         if !configuration.allowsEviction { steps.append(.memory) }
+        let hasSuccessors = configuration.sentinels != nil || configuration.cluster != nil
+        if configuration.refusesLoneMaster, hasSuccessors { steps.append(.replication) }
         if configuration.asksUptime { steps.append(.server) }
         self.steps = steps
     }
@@ -37,6 +39,7 @@ package struct Handshake: Sendable {
             case .select: encoder.command(["SELECT", String(self.configuration.database)])
             case .role: encoder.command(["ROLE"])
             case .memory: encoder.command(["INFO", "memory"])
+            case .replication: encoder.command(["INFO", "replication"])
             case .server: encoder.command(["INFO", "server"])
             }
         }
@@ -58,7 +61,8 @@ package struct Handshake: Sendable {
         if case .error(let line) = reply {
             let meaning = RedisErrorLine(line)
             switch step {
-            case .authenticate, .select: throw meaning.error
+            // What was asked for explicitly must be known.
+            case .authenticate, .select, .replication: throw meaning.error
             // A name is a courtesy. Where INFO is not permitted we cannot know, and go on.
             case .name, .role, .memory, .server:
                 if meaning.kind == "NOAUTH" || meaning.kind == "DENIED" { throw meaning.error }
@@ -78,6 +82,7 @@ package struct Handshake: Sendable {
             // Whole seconds, rounded either way.
             self.uptime = .seconds(min(max(0, seconds - 1), Int64(Int32.max)))
         }
+        if step == .replication { try Self.checkReplicas(reply.text ?? "") }
         guard step == .memory, let policy = Self.field("maxmemory_policy", of: reply.text ?? "") else { return }
         guard policy == "noeviction" else {
             throw LockError(
@@ -88,6 +93,20 @@ package struct Handshake: Sendable {
                 """
             )
         }
+    }
+
+    /// Refuses a master that would write without replicas; `INFO` counts the good ones only where some are asked for.
+    private static func checkReplicas(_ info: String) throws(LockError) {
+        guard Self.field("role", of: info) == "master", Self.field("min_slaves_good_slaves", of: info) == nil else {
+            return
+        }
+        throw LockError(
+            .storeRefused,
+            """
+            the Redis master would write on without its replicas and grant what its successor grants too; set its \
+            min-replicas-to-write and min-replicas-max-lag to 1 or more, or leave lone-master=refuse out of the URL
+            """
+        )
     }
 
     /// A field of a reply to `INFO`.

@@ -40,6 +40,9 @@ public struct RedisConfiguration: Sendable, Hashable {
     public var clientName: String
     /// Whether a server that may evict keys, and locks with them, is accepted all the same.
     public var allowsEviction: Bool
+    /// Whether a master that would write on without its replicas (`min-replicas-to-write 0`) is refused, behind Sentinel
+    /// and on a cluster: cut off, it would grant locks that its successor grants too.
+    public var refusesLoneMaster = false
     /// How many commands may be unanswered before new ones are refused.
     public var maximumPending: Int
     /// Whether the store has a thread of its own on which callers may run; see ``RedisLockStore/executor``.

@@ -11,8 +11,8 @@ extension RedisConfiguration {
     ///
     /// Parts are percent-decoded. As in redis-cli, `redis://:password@host` gives a password without a user. Settings:
     /// `prefix`, `timeout` (seconds, or with a unit as `500ms`, `2s`), `name`, `eviction=allow`, `executor` (`pool` or `loop`),
-    /// `db` (as the path), `replicas` and `replica-timeout`; with Sentinels `sentinel-user` and `sentinel-password`; with TLS
-    /// `ca`, `cert` and `key` (PEM files), `sni` (the name to ask for) and `verify` (`full` or `none`).
+    /// `db` (as the path), `replicas` and `replica-timeout`; with Sentinels and clusters `lone-master=refuse`
+    /// (``refusesLoneMaster``); with Sentinels `sentinel-user` and `sentinel-password`; with TLS `ca`, `cert` and `key` (PEM files), `sni` (the name to ask for) and `verify` (`full` or `none`).
     ///
     /// - Parameter url: The URL. Errors never quote it, since it may hold a password.
     /// - Throws: ``LockError`` with code ``LockError/Code/invalidArgument`` for a URL that cannot be read, and
@@ -149,6 +149,14 @@ extension RedisConfiguration {
                 throw Self.invalid("eviction is either allow or refuse")
             }
             self.allowsEviction = value == "allow"
+        case "lone-master":
+            guard self.sentinels != nil || self.cluster != nil else {
+                throw Self.invalid("lone-master= is for redis+sentinel:// and redis+cluster://")
+            }
+            guard value == "allow" || value == "refuse" else {
+                throw Self.invalid("lone-master is either allow or refuse")
+            }
+            self.refusesLoneMaster = value == "refuse"
         case "replicas":
             guard let count = Int(value) else { throw Self.invalid("replicas must be a number") }
             self.replicas = count
@@ -166,8 +174,8 @@ extension RedisConfiguration {
         default:
             throw Self.invalid(
                 "it has an unknown setting; known are prefix, timeout, name, eviction, executor, db, replicas, "
-                    + "replica-timeout, with rediss:// ca, cert, key, sni and verify, and with redis+sentinel:// "
-                    + "sentinel-user and sentinel-password"
+                    + "replica-timeout, with rediss:// ca, cert, key, sni and verify, with redis+sentinel:// "
+                    + "sentinel-user and sentinel-password, and with that or redis+cluster:// lone-master"
             )
         }
     }

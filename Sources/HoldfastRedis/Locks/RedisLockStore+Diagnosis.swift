@@ -160,7 +160,15 @@ extension RedisLockStore: DiagnosableStore {
             let reply = try await self.client.run(["CONFIG", "GET", "min-replicas-to-write"])
             let parts = try ScriptReplies.elements(reply)
             let count = parts.count == 2 ? parts[1].text ?? "0" : "0"
-            return Finding(name: "min-replicas-to-write", value: count)
+            // A server that nobody takes over from has no replicas to write to.
+            let isLone = count == "0" && (self.configuration.sentinels != nil || self.configuration.cluster != nil)
+            return Finding(
+                name: "min-replicas-to-write",
+                value: count,
+                severity: isLone ? .warning : .ok,
+                advice: isLone
+                    ? "a master that is cut off grants what its successor grants too; set it to 1 or more" : nil
+            )
         } catch {
             return Self.unseen("min-replicas-to-write", error, permission: "+config|get")
         }
