@@ -132,4 +132,7 @@ enum TierSide: UInt64, Sendable {
 
     /// Whether a number is of this tier, or of none.
     func owns(_ number: UInt64) -> Bool { number == 0 || number & 1 == self.rawValue }
+
+    /// Whether two numbers are of the same tier, or one of none: the others say nothing about each other.
+    static func areComparable(_ one: UInt64, _ other: UInt64) -> Bool { one == 0 || other == 0 || one & 1 == other & 1 }
 }

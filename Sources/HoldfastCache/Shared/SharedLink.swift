@@ -166,6 +166,11 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         )
     }
 
+    /// Whether one of two versions is known to be the newer one: those of two tiers cannot be compared.
+    func areComparable(_ one: UInt64, _ other: UInt64) -> Bool {
+        !self.tier.hasSides || TierSide.areComparable(one, other)
+    }
+
     /// The lock under which a key is loaded.
     func resource(_ text: String) -> Resource { TierInspector.resource(text, in: self.namespace) }
 
