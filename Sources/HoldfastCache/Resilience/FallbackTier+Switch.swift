@@ -140,6 +140,7 @@ extension FallbackTier {
             if state.isOut { return (true, false) }
             guard state.breaker.failed(at: self.clock.now) else { return (false, false) }
             state.isOut = true
+            state.switches += 1
             state.counts.outages += 1
             return (true, true)
         }
@@ -212,6 +213,7 @@ extension FallbackTier {
                 return false
             }
             state.isOut = false
+            state.switches += 1
             state.breaker.succeeded()
             state.leftovers.formUnion(state.namespaces)
             state.leftovers.formUnion(logs.keys)

@@ -57,6 +57,8 @@ public final class FallbackTier: CacheTier {
         var isReturning = false
         /// Whether some of that did not reach the primary.
         var hasMissed = false
+        /// How often it changed between the two.
+        var switches: UInt64 = 0
         /// Which attempt to return is the last.
         var attempt = 0
         /// What was changed in this outage.
@@ -103,6 +105,9 @@ public final class FallbackTier: CacheTier {
 
     /// Whether the secondary is used.
     public var isOut: Bool { self.state.withLock { $0.isOut } }
+
+    /// How often it changed between the two.
+    public var switches: UInt64 { self.state.withLock { $0.switches } }
 
     /// What happened so far.
     public var counts: Counts { self.state.withLock { $0.counts } }

@@ -79,7 +79,7 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         for start in stride(from: 0, to: texts.count, by: CacheLimits.maximumBatch) {
             let some = Array(texts[start..<min(start + CacheLimits.maximumBatch, texts.count)])
             do {
-                findings += try await self.lookOnce(some)
+                findings += try await self.tier.tier.steadily { try await self.lookOnce(some) }
             } catch {
                 findings += some.map { _ in Finding(look: .unavailable(error)) }
             }
