@@ -217,6 +217,9 @@ extension SharedCache {
             let look = await self.link.look(text).look
             switch look {
             case .unavailable(let error): throw error
+            // Perhaps an entry that only this process does not believe, after an outage.
+            case .nothing(let place) where self.link.tier.hasSides && place.version > 0:
+                return try await self.remove(key)
             case .nothing: return
             case .found(let found):
                 guard let terms = found.terms.expired(at: found.age) else { return try await self.remove(key) }

@@ -146,6 +146,24 @@ struct FallbackReturnTests {
         #expect(try await self.pair.primary.read(["a"], in: "n").entries[0].payload == nil)
     }
 
+    @Test("What a process does not believe is stale for all when it makes it stale")
+    func expiresInDoubt() async throws {
+        func process() throws -> (CacheService, SharedCache<String, String>) {
+            let service = try CacheService(tier: self.pair.join(), clock: self.pair.clock)
+            return (service, try service.sharedCache("n", of: String.self, keyedBy: String.self))
+        }
+        let ((one, before), (two, other)) = (try process(), try process())
+        try await before.set("old", for: "k")
+        // Knows what is written down.
+        #expect(try await other.get("x") == nil)
+        self.pair.secondary.fault = .fail
+        let (three, after) = try process()
+        defer { withExtendedLifetime((one, two, three)) {} }
+        #expect(try await after.get("k") == nil)
+        try await after.expire("k")
+        #expect(try await other.get("k") == nil)
+    }
+
     // MARK: - Several at once
 
     @Test("A return that takes long is not begun anew while it goes on")
