@@ -40,6 +40,9 @@ public enum CacheEvent: Sendable {
     case tierFellBack(tier: String, error: any Error)
     /// The primary of a ``FallbackTier`` works again, and was told what changed meanwhile.
     case tierReturned(tier: String)
+    /// The primary of a ``FallbackTier`` does not work yet, or could not be told what was changed in an outage: it is not used,
+    /// or what it has from before is not believed. That is tried again after a pause.
+    case tierReturnFailed(tier: String, error: any Error)
     /// What the shared tier has for a key is not an entry that this program can read: a miss.
     case unreadable(cache: String)
     /// A value was not written to the shared tier: it is too large, or its codec has no bytes for it.

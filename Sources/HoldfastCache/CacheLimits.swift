@@ -38,6 +38,9 @@ public enum CacheLimits {
     /// How often a change of one entry is tried when others change the same key: with pauses at random between them,
     /// hundreds of writers get through.
     static let mostAttempts = 100
+    /// How often something is looked up or written when a tier switches to another one meanwhile: it does that once in
+    /// a second at most.
+    static let mostLooks = 3
     /// How often a change of one entry in memory is tried.
     ///
     /// Of those who change a key at the same time one gets through each time, but a thread that had to sleep for a lock may

@@ -165,7 +165,12 @@ extension Cache {
             // Of what is not in the tier, everything there is newer.
             let version = landing.version ?? (self.link == nil ? shard.nextVersion() : 0)
             let present = shard.peek(key, hash)?.1
-            let isOvertaken = present.map { $0.storedAt > flight.startedAt || $0.version > version } ?? false
+            let isOvertaken =
+                present.map { present in
+                    // What lies there since before the load, and is of another tier, is not newer.
+                    present.storedAt > flight.startedAt
+                        || present.version > version && self.link?.areComparable(present.version, version) ?? true
+                } ?? false
             guard !landing.isOvertaken, !flight.isSuperseded, !((wasAbandoned || self.link != nil) && isOvertaken),
                 self.generations.admits(flight.stamp, keyText: text, tags: tags)
             else {

@@ -63,7 +63,8 @@ public final class CacheMetricsObserver: CacheObserver {
         case .journalFailed(let cache, _): self.count(CacheNames.journalFailuresTotal, [(CacheNames.cache, cache)], 1)
         // Reports tell how many there were.
         case .loadAbandoned, .loadSuperseded, .unlockedFill, .tierFailed, .unreadable, .unshared, .invalidationFailed,
-            .writeFailed, .writeParked, .deadLettersFull, .writesLeft, .journalTorn, .journalUnreadable, .tierReturned:
+            .writeFailed, .writeParked, .deadLettersFull, .writesLeft, .journalTorn, .journalUnreadable, .tierReturned,
+            .tierReturnFailed:
             break
         }
     }

@@ -40,9 +40,11 @@ extension SharedLink {
             return CacheExplanation.Tier(name: name, standing: .unshareable)
         }
         do {
-            let reading = try await self.tier.ask(.read) { try await $0.read([text], in: self.namespace) }
-            let entry = reading.entries.first ?? .absent
-            return try await self.describe(entry, text, reading.marks)
+            return try await self.tier.tier.steadily {
+                let reading = try await self.tier.ask(.read) { try await $0.read([text], in: self.namespace) }
+                let entry = reading.entries.first ?? .absent
+                return try await self.describe(entry, text, reading.marks)
+            }
         } catch {
             return CacheExplanation.Tier(name: name, standing: .unavailable(ErrorLabel.of(error)))
         }

@@ -11,7 +11,7 @@ package struct CircuitBreaker: Sendable, Hashable {
         case closed
         /// None before a time.
         case open(until: Int64)
-        /// One is trying.
+        /// One is trying, and showed progress at a time.
         case halfOpen(since: Int64)
     }
 
@@ -20,7 +20,7 @@ package struct CircuitBreaker: Sendable, Hashable {
     /// For how long at first, and at most, in nanoseconds.
     package static let firstPause: Int64 = 1_000_000_000
     package static let longestPause: Int64 = 30_000_000_000
-    /// After this long, somebody else may try: who did has vanished.
+    /// When it shows no progress for so long, somebody else may try: who did has vanished.
     package static let longestTrial: Int64 = 10_000_000_000
 
     /// Whether calls pass.
@@ -41,6 +41,11 @@ package struct CircuitBreaker: Sendable, Hashable {
             self.phase = .halfOpen(since: now)
             return true
         }
+    }
+
+    /// Who tries is still at it.
+    package mutating func progressed(at now: Int64) {
+        if case .halfOpen = self.phase { self.phase = .halfOpen(since: now) }
     }
 
     /// A call came through.

@@ -5,15 +5,10 @@ import Synchronization
 
 // Which of the two tiers a call goes to, and the way back.
 extension FallbackTier {
-    /// Where the secondary keeps what was changed during outages.
-    static let logNamespace = "hf-outage"
-    /// How long it does, unless somebody returned before: no entry of the primary outlives it.
-    private static let logLife = CacheLimits.markLife
-    /// How long the primary refuses whoever loaded before the outage: longer than any load.
-    private static let tombstoneLife = CacheLimits.longestLoad * 2
-
     private enum Route {
         case primary, secondary, trial
+        /// The primary, when it was told what is still written down.
+        case review
     }
 
     /// Makes a call of the tier that is used now.
@@ -75,9 +70,7 @@ extension FallbackTier {
             state.counts.secondaryCalls += 1
             guard !changed.isEmpty else { return .nobody }
             if state.isReturning { return .both }
-            state.logs[namespace, default: OutageLog()].add(changed)
-            let written = state.written[namespace] ?? OutageLog()
-            return (state.logs[namespace]?.unwritten(of: changed, besides: written)).map { .log($0) }
+            return .log(state.note(changed, in: namespace))
         }
         switch telling {
         case nil: return nil
@@ -92,28 +85,18 @@ extension FallbackTier {
         }
     }
 
-    /// Writes changes down before they take effect, for whoever returns first.
-    private func writeDown(_ log: OutageLog, _ namespace: String) async throws {
-        let writes = log.records(of: namespace).map { TierWrite(key: $0, payload: [1], timeToLive: Self.logLife) }
-        for start in stride(from: 0, to: writes.count, by: CacheLimits.maximumBatch) {
-            let some = writes[start..<min(start + CacheLimits.maximumBatch, writes.count)]
-            _ = try await self.secondary.write(Array(some), in: Self.logNamespace)
-        }
-        self.state.withLock { if $0.isOut { $0.written[namespace, default: OutageLog()].add(log) } }
-    }
-
     /// Tells the primary of a change that was made while it was being told of the outage.
     private func tellPrimary(_ changed: OutageLog, in namespace: String) async throws {
         do {
             try await Self.tell(self.primary, changed, in: namespace)
         } catch {
-            let isOut = self.state.withLock { state in
-                state.hasMissed = true
-                if state.isOut { state.logs[namespace, default: OutageLog()].add(changed) }
-                return state.isOut
+            let log = self.state.withLock { state -> OutageLog? in
+                state.missed = error
+                return state.isOut ? state.note(changed, in: namespace) : nil
             }
             // As if it had been made on the primary alone.
-            if !isOut { throw error }
+            guard let log else { throw error }
+            try await self.writeDown(log, namespace)
         }
     }
 
@@ -122,11 +105,14 @@ extension FallbackTier {
     private func usesPrimary(_ namespace: String) async -> Bool {
         let route = self.state.withLock { state -> Route in
             state.namespaces.insert(namespace)
-            guard state.isOut else { return .primary }
+            guard state.isOut else { return state.doubtedBefore == nil ? .primary : .review }
             return state.breaker.admits(at: self.clock.now) ? .trial : .secondary
         }
         switch route {
         case .primary: return true
+        case .review:
+            await self.review()
+            return true
         case .secondary: return false
         case .trial: return await self.returns(namespace)
         }
@@ -140,12 +126,16 @@ extension FallbackTier {
             if state.isOut { return (true, false) }
             guard state.breaker.failed(at: self.clock.now) else { return (false, false) }
             state.isOut = true
+            state.switches += 1
             state.counts.outages += 1
             return (true, true)
         }
         if hasBegun { self.tell(.toSecondary(error)) }
         return isOut
     }
+
+    /// Somebody else tries to return, since this took too long.
+    private struct Overtaken: Error {}
 
     /// Goes back to the primary, if it works and could be told all that was changed.
     ///
@@ -158,95 +148,84 @@ extension FallbackTier {
         }
         do {
             _ = try await self.primary.read([], in: namespace)
-            var logs = self.state.withLock { state in
+            var logs: [String: OutageLog] = [:]
+            try self.progress(attempt) { state in
                 state.isReturning = true
-                state.hasMissed = false
-                return state.logs
+                state.missed = nil
+                logs = state.logs
             }
-            let records = await self.writtenDown(&logs)
-            for (namespace, log) in logs { try await Self.tell(self.primary, log, in: namespace) }
-            guard self.hasReturned(attempt, telling: logs) else { return false }
+            let written = try await self.writtenDownByAll { try self.progress(attempt) }
+            for (namespace, log) in written?.logs ?? self.everything { logs[namespace, default: OutageLog()].add(log) }
+            for (namespace, log) in logs {
+                try await Self.tell(self.primary, log, in: namespace) { try self.progress(attempt) }
+            }
+            try self.hasReturned(attempt, telling: logs, isComplete: written != nil)
             self.tell(.toPrimary)
-            await self.forget(records)
+            await self.forget(written)
             return true
         } catch {
-            self.state.withLock { state in
-                guard state.attempt == attempt else { return }
+            let isLast = self.state.withLock { state in
+                guard state.attempt == attempt, state.isOut else { return false }
                 state.isReturning = false
                 _ = state.breaker.failed(at: self.clock.now)
+                return true
             }
+            if isLast, !(error is CancellationError) { self.tell(.failed(error)) }
             return false
         }
     }
 
-    /// Reads what any process wrote down, and adds it to what this one knows.
+    /// Shows that an attempt to return goes on, so that nobody takes it for gone.
     ///
-    /// - Returns: The records.
-    private func writtenDown(_ logs: inout [String: OutageLog]) async -> [String] {
-        var records: [String] = []
-        do {
-            var cursor: String?
-            repeat {
-                let page = try await self.secondary.keys(in: Self.logNamespace, prefix: "", after: cursor)
-                records += page.keys
-                cursor = page.next
-            } while cursor != nil
-        } catch {
-            // Nobody can say what others changed.
-            for namespace in self.state.withLock({ $0.namespaces }) {
-                logs[namespace, default: OutageLog()].addEverything()
-            }
+    /// - Throws: When somebody did, and tries himself: the last one knows best.
+    private func progress(_ attempt: Int, _ change: (inout State) -> Void = { _ in }) throws {
+        try self.state.withLock { state in
+            guard state.attempt == attempt, state.isOut else { throw Overtaken() }
+            state.breaker.progressed(at: self.clock.now)
+            change(&state)
         }
-        for (namespace, log) in OutageLog.read(records) { logs[namespace, default: OutageLog()].add(log) }
-        return records
+    }
+
+    /// What any process wrote down; `nil` when the secondary does not say.
+    private func writtenDownByAll(_ progress: () throws -> Void) async throws -> WrittenDown? {
+        do {
+            return try await self.writtenDown(progress)
+        } catch is CacheError {
+            return nil
+        }
+    }
+
+    /// Everything that this process uses, since nobody can say what others changed.
+    private var everything: [String: OutageLog] {
+        let namespaces = self.state.withLock { $0.namespaces }
+        return Dictionary(uniqueKeysWithValues: namespaces.map { ($0, OutageLog(.all)) })
     }
 
     /// Ends the outage, if nothing was missed.
-    private func hasReturned(_ attempt: Int, telling logs: [String: OutageLog]) -> Bool {
-        self.state.withLock { state in
-            // It took so long that somebody else tried too: the last one knows best.
-            guard state.attempt == attempt, state.isOut else { return false }
+    private func hasReturned(_ attempt: Int, telling logs: [String: OutageLog], isComplete: Bool) throws {
+        try self.state.withLock { state in
+            guard state.attempt == attempt, state.isOut else { throw Overtaken() }
+            if let missed = state.missed { throw missed }
             state.isReturning = false
-            guard !state.hasMissed else {
-                _ = state.breaker.failed(at: self.clock.now)
-                return false
-            }
             state.isOut = false
+            state.switches += 1
             state.breaker.succeeded()
             state.leftovers.formUnion(state.namespaces)
             state.leftovers.formUnion(logs.keys)
             state.logs = [:]
-            state.written = [:]
+            state.doubtedBefore = isComplete ? nil : self.clock.now
+            if !isComplete { state.review.postpone(at: self.clock.now) }
             for log in logs.values { state.counts.replayed += log.keys.count + log.scopes.count }
-            return true
         }
     }
+}
 
-    /// Makes what an outage left in the secondary invalid, as far as that works now; the next outage begins with the rest.
-    private func forget(_ records: [String]) async {
-        for start in stride(from: 0, to: records.count, by: CacheLimits.maximumBatch) {
-            let some = Array(records[start..<min(start + CacheLimits.maximumBatch, records.count)])
-            _ = try? await self.secondary.remove(some, in: Self.logNamespace, keepFor: .milliseconds(1))
-        }
-        for namespace in self.state.withLock({ $0.leftovers }) { try? await self.clear(namespace) }
-    }
-
-    /// Makes what an earlier outage left in the secondary invalid.
-    private func clear(_ namespace: String) async throws {
-        guard self.state.withLock({ $0.leftovers.contains(namespace) }) else { return }
-        _ = try await self.secondary.invalidate(.all, in: namespace, keepFor: CacheLimits.markLife)
-        self.state.withLock { _ = $0.leftovers.remove(namespace) }
-    }
-
-    /// Tells a tier of changes.
-    private static func tell(_ tier: any CacheTier, _ log: OutageLog, in namespace: String) async throws {
-        for scope in log.scopes {
-            _ = try await tier.invalidate(scope, in: namespace, keepFor: CacheLimits.markLife)
-        }
-        let keys = log.keys
-        for start in stride(from: 0, to: keys.count, by: CacheLimits.maximumBatch) {
-            let some = Array(keys[start..<min(start + CacheLimits.maximumBatch, keys.count)])
-            _ = try await tier.remove(some, in: namespace, keepFor: Self.tombstoneLife)
-        }
+extension FallbackTier.State {
+    /// Adds a change to what the primary is to be told.
+    ///
+    /// - Returns: What is to be written down of it.
+    fileprivate mutating func note(_ changed: OutageLog, in namespace: String) -> OutageLog {
+        self.logs[namespace, default: OutageLog()].add(changed)
+        return self.logs[namespace, default: OutageLog()].record(of: changed)
     }
 }

@@ -18,7 +18,14 @@ import Synchronization
 /// written down, also by processes that are gone, and reads no entry of it before; what is changed while he does is told to
 /// both. Then he makes the secondary's entries invalid, so that the next outage does not find them. When the primary works
 /// again and the secondary does not, nobody knows what others wrote down: all that the process has used of the primary is
-/// made invalid.
+/// made invalid. A change that the primary does not take is told as one of everything; while it does not take that, the
+/// secondary stays in use, and ``CacheEvent/tierReturnFailed(tier:error:)`` says why.
+///
+/// A process that starts may be the only one left after an outage, so its first call reads what is written down, and tells
+/// the primary. While the secondary does not answer, the process does not believe what the primary has from before it
+/// started, and loads that anew; others still get it. To make it invalid for all would empty the cache with each process that
+/// starts, and to wait would make the secondary as needed as the primary. What is written down is asked for again after
+/// pauses.
 ///
 /// **Numbers.** Versions and marks of the two are told apart by their lowest bit. A version of one tier is in the other only
 /// where nothing is, and a value that was loaded under marks of one is refused by the other, with version 0. All processes
@@ -47,6 +54,8 @@ public final class FallbackTier: CacheTier {
     enum Switch: Sendable {
         case toSecondary(any Error)
         case toPrimary
+        /// The primary could not be told of an outage: it goes on as before.
+        case failed(any Error)
     }
 
     struct State: Sendable {
@@ -55,14 +64,19 @@ public final class FallbackTier: CacheTier {
         var isOut = false
         /// Whether the primary is being told of the outage; what is changed meanwhile is told to both.
         var isReturning = false
-        /// Whether some of that did not reach the primary.
-        var hasMissed = false
+        /// Why some of that did not reach the primary.
+        var missed: (any Error)?
+        /// How often it changed between the two.
+        var switches: UInt64 = 0
+        /// What of the primary is not believed: what is older, in nanoseconds of the clock, since nobody could read yet what
+        /// was written down.
+        var doubtedBefore: Int64?
+        /// When that is tried again.
+        var review = Review()
         /// Which attempt to return is the last.
         var attempt = 0
         /// What was changed in this outage.
         var logs: [String: OutageLog] = [:]
-        /// What of that was written down.
-        var written: [String: OutageLog] = [:]
         /// The namespaces that were used so far.
         var namespaces: Set<String> = []
         /// Those whose secondary has what an outage before this one left.
@@ -96,6 +110,8 @@ public final class FallbackTier: CacheTier {
         self.secondary = secondary
         self.secondaryLife = max(secondaryLife, .milliseconds(1))
         self.clock = CacheClock(clock)
+        let now = self.clock.now
+        self.state.withLock { $0.doubtedBefore = now }
     }
 
     /// The names of both: `redis+disk`.
@@ -103,6 +119,9 @@ public final class FallbackTier: CacheTier {
 
     /// Whether the secondary is used.
     public var isOut: Bool { self.state.withLock { $0.isOut } }
+
+    /// How often it changed between the two.
+    public var switches: UInt64 { self.state.withLock { $0.switches } }
 
     /// What happened so far.
     public var counts: Counts { self.state.withLock { $0.counts } }
@@ -129,9 +148,12 @@ public final class FallbackTier: CacheTier {
 
     /// See ``CacheTier``.
     public func read(_ keys: [String], in namespace: String) async throws -> TierReading {
-        try await self.ask(namespace) { tier, side in
+        try CacheLimits.check(keys, in: namespace)
+        return try await self.ask(namespace) { tier, side in
+            let believed = side == .primary ? self.longestBelieved : nil
             var reading = try await tier.read(keys, in: namespace)
             for place in reading.entries.indices {
+                if let believed, reading.entries[place].age >= believed { reading.entries[place].payload = nil }
                 reading.entries[place].version = side.outward(reading.entries[place].version)
             }
             reading.marks.current = side.outward(reading.marks.current)
@@ -143,6 +165,7 @@ public final class FallbackTier: CacheTier {
 
     /// See ``CacheTier``.
     public func write(_ writes: [TierWrite], in namespace: String) async throws -> [TierWriteReply] {
+        try CacheLimits.check(writes.map(\.key), in: namespace)
         // What was loaded under a lock is no change: nobody saw anything else.
         let changed = OutageLog(keys: writes.filter { $0.token == 0 }.map(\.key))
         return try await self.ask(namespace, changing: changed) { tier, side in
@@ -174,7 +197,9 @@ public final class FallbackTier: CacheTier {
 
     /// See ``CacheTier``.
     public func remove(_ keys: [String], in namespace: String, keepFor: Duration) async throws -> [UInt64] {
-        try await self.ask(namespace, changing: OutageLog(keys: keys)) { tier, side in
+        // What no tier takes must not be written down.
+        try CacheLimits.check(keys, in: namespace)
+        return try await self.ask(namespace, changing: OutageLog(keys: keys)) { tier, side in
             try await tier.remove(keys, in: namespace, keepFor: keepFor).map(side.outward)
         }
     }
@@ -185,21 +210,24 @@ public final class FallbackTier: CacheTier {
         in namespace: String,
         keepFor: Duration
     ) async throws -> UInt64 {
-        try await self.ask(namespace, changing: OutageLog(scope)) { tier, side in
+        try CacheLimits.check(scope, in: namespace)
+        return try await self.ask(namespace, changing: OutageLog(scope)) { tier, side in
             side.outward(try await tier.invalidate(scope, in: namespace, keepFor: keepFor))
         }
     }
 
     /// See ``CacheTier``.
     public func marks(of tags: [String], in namespace: String) async throws -> [UInt64] {
-        try await self.ask(namespace) { tier, side in
+        try CacheLimits.check(tags: tags, in: namespace)
+        return try await self.ask(namespace) { tier, side in
             try await tier.marks(of: tags, in: namespace).map(side.outward)
         }
     }
 
     /// See ``CacheTier``; a list that a switch interrupted is refused, and must begin anew.
     public func keys(in namespace: String, prefix: String, after cursor: String?) async throws -> TierKeyPage {
-        try await self.ask(namespace) { tier, side in
+        try CacheLimits.check([prefix], in: namespace)
+        return try await self.ask(namespace) { tier, side in
             let mark = side == .primary ? "p" : "s"
             guard cursor?.hasPrefix(mark) ?? true else {
                 throw CacheError(

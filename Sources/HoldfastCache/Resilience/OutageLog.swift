@@ -58,18 +58,10 @@ struct OutageLog: Sendable, Hashable {
         for item in other.items { self.add(item) }
     }
 
-    /// What of a change that was added to this log is still to be written down.
+    /// What is to be written down of a change that was added to this log.
     ///
-    /// - Parameters:
-    ///   - changed: The change.
-    ///   - written: What was written down of this log so far.
-    /// - Returns: The rest.
-    func unwritten(of changed: OutageLog, besides written: OutageLog) -> OutageLog {
-        var rest = OutageLog()
-        guard !written.isEverything else { return rest }
-        if self.isEverything { rest.addEverything() } else { rest.items = changed.items.subtracting(written.items) }
-        return rest
-    }
+    /// Each time, also what was written down before: somebody may have told it and made it invalid since.
+    func record(of changed: OutageLog) -> OutageLog { self.isEverything ? self : changed }
 
     /// Adds that all of the namespace is concerned.
     mutating func addEverything() {
@@ -132,4 +124,7 @@ enum TierSide: UInt64, Sendable {
 
     /// Whether a number is of this tier, or of none.
     func owns(_ number: UInt64) -> Bool { number == 0 || number & 1 == self.rawValue }
+
+    /// Whether two numbers are of the same tier, or one of none: the others say nothing about each other.
+    static func areComparable(_ one: UInt64, _ other: UInt64) -> Bool { one == 0 || other == 0 || one & 1 == other & 1 }
 }

@@ -98,12 +98,14 @@ public final class CacheService: Sendable {
         (tier as? FallbackTier)?.watch { [weak self] in self?.tierSwitched($0, named: tier?.name ?? "") }
     }
 
-    /// The tier is another one from now on, with other versions.
+    /// The tier is another one from now on, with other versions, or could not become one.
     private func tierSwitched(_ change: FallbackTier.Switch, named name: String) {
+        if case .failed(let error) = change { return self.observe(.tierReturnFailed(tier: name, error: error)) }
         for cache in self.state.withLock({ Array($0.caches.values) }) { cache.forgetVersions() }
         switch change {
         case .toSecondary(let error): self.observe(.tierFellBack(tier: name, error: error))
         case .toPrimary: self.observe(.tierReturned(tier: name))
+        case .failed: break
         }
     }
 

@@ -40,12 +40,17 @@ extension Cache {
         }
     }
 
+    /// Whether what is in memory is known to be as new as what the others have.
+    private func isAsNew(_ present: UInt64, as version: UInt64) -> Bool {
+        present >= version && self.link?.areComparable(present, version) ?? true
+    }
+
     /// Somebody changed a key: what is older is not given any more, and what is being loaded is not stored.
     private func drop(_ key: Key, olderThan version: UInt64) {
         let hash = Self.hash(key)
         let now = self.service.clock.now
         self.change(hash) { shard, removed in
-            if let (_, record) = shard.peek(key, hash), record.version >= version { return }
+            if let (_, record) = shard.peek(key, hash), self.isAsNew(record.version, as: version) { return }
             // A load that began after the change is not stored either: that costs one more look into the tier.
             shard.supersede(key)
             shard.remove(key, hash, .elsewhere, at: now, removed: &removed)
@@ -57,7 +62,7 @@ extension Cache {
         let hash = Self.hash(key)
         let now = self.service.clock.now
         self.change(hash) { shard, _ in
-            guard let (_, record) = shard.peek(key, hash), record.version < version else { return }
+            guard let (_, record) = shard.peek(key, hash), !self.isAsNew(record.version, as: version) else { return }
             shard.extend(key, hash) { $0.lifetime.expire(at: now) }
         }
     }

@@ -30,10 +30,17 @@ extension Cache {
         let weight = self.weight(key, publication.content)
         let text = self.link?.text(key)
         let now = self.service.clock.now
+        let hasSides = self.link?.tier.hasSides ?? false
         self.change(hash) { shard, removed in
             if supersedes { shard.supersede(key) }
-            if let (_, record) = shard.peek(key, hash), record.version >= publication.version { return }
-            guard watch.newestChange <= publication.version, publication.lifetime.keptUntil > now,
+            if let (_, record) = shard.peek(key, hash) {
+                guard self.link?.areComparable(record.version, publication.version) ?? true else {
+                    // Of another tier, and nobody can say which is newer.
+                    return shard.remove(key, hash, .elsewhere, at: now, removed: &removed)
+                }
+                if record.version >= publication.version { return }
+            }
+            guard watch.admits(publication.version, hasSides: hasSides), publication.lifetime.keptUntil > now,
                 self.generations.admits(publication.stamp, keyText: text, tags: tags)
             else { return }
             let arrival = Shard.Arrival(

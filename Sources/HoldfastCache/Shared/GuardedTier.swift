@@ -7,6 +7,8 @@ import Synchronization
 final class GuardedTier: Sendable {
     /// The tier itself.
     let tier: any CacheTier
+    /// Whether versions may be of one of two tiers.
+    let hasSides: Bool
     private let clock: CacheClock
     private let retries: RetryPolicy
     private let breaker = Mutex(CircuitBreaker())
@@ -20,6 +22,7 @@ final class GuardedTier: Sendable {
         onOutage: @escaping @Sendable (any Error) -> Void
     ) {
         self.tier = tier
+        self.hasSides = tier is FallbackTier
         self.clock = clock
         self.retries = retries
         self.onOutage = onOutage

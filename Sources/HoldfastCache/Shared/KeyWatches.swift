@@ -44,13 +44,32 @@ final class KeyWatches: Sendable {
 final class KeyWatch: Sendable {
     /// Woken by what others say.
     let slot = WakeSlot()
-    private let changed = Mutex<UInt64>(0)
+    /// The highest versions that somebody else's changes of the key gave it since the watch began, by the lowest bit; 0 when
+    /// there were none.
+    private let changed = Mutex<(even: UInt64, odd: UInt64)>((0, 0))
 
-    /// The highest version that somebody else's change of the key gave it since the watch began; 0 when there was none.
-    var newestChange: UInt64 { self.changed.withLock { $0 } }
+    /// Whether a version is as new as all changes by somebody else since the watch began.
+    ///
+    /// - Parameters:
+    ///   - version: The version.
+    ///   - hasSides: Whether it cannot be compared with one of another lowest bit.
+    /// - Returns: Whether it is.
+    func admits(_ version: UInt64, hasSides: Bool) -> Bool {
+        let newest = self.changed.withLock { $0 }
+        guard max(newest.even, newest.odd) <= version else { return false }
+        return !hasSides || [newest.even, newest.odd].allSatisfy { TierSide.areComparable($0, version) }
+    }
 
     fileprivate func tell(version: UInt64, isChange: Bool) {
-        if isChange { self.changed.withLock { $0 = max($0, version) } }
+        if isChange {
+            self.changed.withLock { newest in
+                if version & 1 == 0 {
+                    newest.even = max(newest.even, version)
+                } else {
+                    newest.odd = max(newest.odd, version)
+                }
+            }
+        }
         self.slot.wake(.signal)
     }
 }

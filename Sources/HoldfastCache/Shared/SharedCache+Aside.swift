@@ -52,7 +52,8 @@ extension SharedCache {
     ///
     /// Not in the source: ``write(_:for:options:)`` does that too.
     ///
-    /// Two round trips. Loads of the key that are under way, here or elsewhere, are not stored over it.
+    /// Two round trips, and two more when the tier switches to another one meanwhile. Loads of the key that are under way,
+    /// here or elsewhere, are not stored over it.
     ///
     /// - Parameters:
     ///   - value: The value.
@@ -68,8 +69,12 @@ extension SharedCache {
         defer { self.link.watches.end(text, watch) }
         let stamp = self.memory.generations.stamp
         do {
-            let marks = try await self.link.ask(.read) { try await $0.read([text], in: self.name).marks }
-            _ = try await self.write(value, key, options, stamp, watch, mark: marks.current, if: .always)
+            for _ in 0..<CacheLimits.mostLooks {
+                let mark = try await self.link.ask(.read) { try await $0.read([text], in: self.name).marks.current }
+                if try await self.write(value, key, options, stamp, watch, mark: mark, if: .always) { return }
+                // The tier switched to another one, which does not know the mark.
+            }
+            throw CacheError(.tierUnavailable, "the tier switched to another one each time that this was written")
         } catch let error as CacheError where error.code == .invalidArgument {
             throw error
         } catch {
@@ -212,6 +217,9 @@ extension SharedCache {
             let look = await self.link.look(text).look
             switch look {
             case .unavailable(let error): throw error
+            // Perhaps an entry that only this process does not believe, after an outage.
+            case .nothing(let place) where self.link.tier.hasSides && place.version > 0:
+                return try await self.remove(key)
             case .nothing: return
             case .found(let found):
                 guard let terms = found.terms.expired(at: found.age) else { return try await self.remove(key) }

@@ -79,7 +79,7 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         for start in stride(from: 0, to: texts.count, by: CacheLimits.maximumBatch) {
             let some = Array(texts[start..<min(start + CacheLimits.maximumBatch, texts.count)])
             do {
-                findings += try await self.lookOnce(some)
+                findings += try await self.tier.tier.steadily { try await self.lookOnce(some) }
             } catch {
                 findings += some.map { _ in Finding(look: .unavailable(error)) }
             }
@@ -164,6 +164,11 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
             condition: condition,
             token: token
         )
+    }
+
+    /// Whether one of two versions is known to be the newer one: those of two tiers cannot be compared.
+    func areComparable(_ one: UInt64, _ other: UInt64) -> Bool {
+        !self.tier.hasSides || TierSide.areComparable(one, other)
     }
 
     /// The lock under which a key is loaded.

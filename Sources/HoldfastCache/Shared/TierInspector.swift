@@ -99,6 +99,10 @@ package struct TierInspector: Sendable {
     /// - Returns: What there is for each, in order.
     /// - Throws: ``CacheError``.
     package func inspect(_ keys: [String]) async throws -> [Inspection] {
+        try await self.tier.steadily { try await self.inspectOnce(keys) }
+    }
+
+    private func inspectOnce(_ keys: [String]) async throws -> [Inspection] {
         let reading = try await self.tier.read(keys, in: self.namespace)
         let opened = zip(reading.entries, keys).map { self.open($0, $1) }
         var tags = Set<String>()

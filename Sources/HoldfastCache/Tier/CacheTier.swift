@@ -16,6 +16,12 @@ public protocol CacheTier: Sendable {
     /// What people call it, for statistics and messages: `redis`.
     var name: String { get }
 
+    /// How often it began to speak for another tier than before, whose versions and marks cannot be compared with those of
+    /// the last; 0 for a tier that never does.
+    ///
+    /// A tier that passes calls on to another one must pass this on too.
+    var switches: UInt64 { get }
+
     /// Does the tier's own work until its task is cancelled; returns at once when there is none.
     ///
     /// - Throws: ``CacheError`` when the tier cannot work at all.
@@ -84,6 +90,27 @@ public protocol CacheTier: Sendable {
     /// - Returns: A page; what changes meanwhile may be missing or come twice.
     /// - Throws: ``CacheError``.
     func keys(in namespace: String, prefix: String, after cursor: String?) async throws -> TierKeyPage
+}
+
+extension CacheTier {
+    /// It never switches.
+    public var switches: UInt64 { 0 }
+
+    /// Asks for things that belong together, and again when the tier switched meanwhile: a mark of one tier says nothing
+    /// about an entry of another.
+    ///
+    /// - Parameter look: Asks.
+    /// - Returns: What it gave without a switch.
+    /// - Throws: What it throws, or ``CacheError`` with code ``CacheError/Code/tierUnavailable`` when the tier switched each
+    ///   time.
+    func steadily<Answer>(_ look: () async throws -> Answer) async throws -> Answer {
+        for _ in 0..<CacheLimits.mostLooks {
+            let before = self.switches
+            let answer = try await look()
+            if self.switches == before { return answer }
+        }
+        throw CacheError(.tierUnavailable, "the \(self.name) tier switched to another one during each look")
+    }
 }
 
 /// What an invalidation is about, within a namespace.

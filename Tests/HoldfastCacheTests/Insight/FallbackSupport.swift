@@ -25,6 +25,37 @@ final class TierPair: Sendable {
         for _ in 0..<5 where !tier.isOut { _ = try? await tier.read(["x"], in: "n") }
     }
 
+    /// Has a process notice that the primary works again, and does something while it is being told.
+    ///
+    /// - Returns: The process, and what it sees of the primary.
+    func returning(
+        _ body: (FallbackTier, PickyTier) async throws -> Void
+    ) async throws -> (FallbackTier, PickyTier) {
+        let primary = PickyTier(self.primary)
+        let tier = FallbackTier(primary: primary, secondary: self.secondary, clock: self.clock)
+        _ = try await tier.put("a/1", "old")
+        self.primary.fault = .fail
+        await self.notice(tier)
+        _ = try await tier.invalidate(.tag("t"), in: "n", keepFor: .seconds(3600))
+        self.primary.fault = .none
+        self.clock.advance(by: .seconds(61))
+        let gate = Gate()
+        primary.gate = gate
+        let trial = Task { try await tier.text("x") }
+        await gate.arrived()
+        try await body(tier, primary)
+        gate.open()
+        _ = try await trial.value
+        return (tier, primary)
+    }
+
+    /// What is written down of outages and was not told.
+    func open() async throws -> [String] {
+        let names = try await self.secondary.keys(in: "hf-outage", prefix: "", after: nil).keys
+        let entries = try await self.secondary.read(names, in: "hf-outage").entries
+        return zip(names, entries).filter { $0.1.payload == [1] }.map(\.0)
+    }
+
     /// Ends the outage, and has a process notice.
     func end(_ tier: FallbackTier) async throws {
         self.primary.fault = .none
@@ -58,9 +89,20 @@ extension FallbackTier {
 
 /// A tier that may refuse to hear of changes, or let one wait.
 final class PickyTier: CacheTier {
+    /// What it is asked for.
+    enum Call: Sendable, Hashable {
+        case read, write, removal
+        case invalidation(InvalidationScope)
+    }
+
+    typealias Hook = @Sendable (Call) async throws -> Void
+
     private struct State {
         var refusesChanges = false
+        var refusesWrites = false
         var gate: Gate?
+        var hook: Hook?
+        var isCalling = false
     }
 
     private let base: MemoryCacheTier
@@ -75,6 +117,26 @@ final class PickyTier: CacheTier {
         set { self.state.withLock { $0.refusesChanges = newValue } }
     }
 
+    /// Whether writes are refused.
+    var refusesWrites: Bool {
+        get { self.state.withLock { $0.refusesWrites } }
+        set { self.state.withLock { $0.refusesWrites = newValue } }
+    }
+
+    /// Called after a read or a write, and before a removal or an invalidation; not while it runs.
+    func onCall(_ hook: Hook?) { self.state.withLock { $0.hook = hook } }
+
+    private func called(_ call: Call) async throws {
+        let hook = self.state.withLock { state -> Hook? in
+            guard !state.isCalling, let hook = state.hook else { return nil }
+            state.isCalling = true
+            return hook
+        }
+        guard let hook else { return }
+        defer { self.state.withLock { $0.isCalling = false } }
+        try await hook(call)
+    }
+
     /// Where invalidations wait.
     var gate: Gate? {
         get { self.state.withLock { $0.gate } }
@@ -87,17 +149,24 @@ final class PickyTier: CacheTier {
 
     func run() async throws {}
     func read(_ keys: [String], in namespace: String) async throws -> TierReading {
-        try await self.base.read(keys, in: namespace)
+        let reading = try await self.base.read(keys, in: namespace)
+        try await self.called(.read)
+        return reading
     }
     func write(_ writes: [TierWrite], in namespace: String) async throws -> [TierWriteReply] {
-        try await self.base.write(writes, in: namespace)
+        if self.refusesWrites { return writes.map { _ in .refused(version: 0) } }
+        let replies = try await self.base.write(writes, in: namespace)
+        try await self.called(.write)
+        return replies
     }
     func remove(_ keys: [String], in namespace: String, keepFor: Duration) async throws -> [UInt64] {
         try self.check()
+        try await self.called(.removal)
         return try await self.base.remove(keys, in: namespace, keepFor: keepFor)
     }
     func invalidate(_ scope: InvalidationScope, in namespace: String, keepFor: Duration) async throws -> UInt64 {
         try self.check()
+        try await self.called(.invalidation(scope))
         await self.gate?.pass()
         return try await self.base.invalidate(scope, in: namespace, keepFor: keepFor)
     }

@@ -158,22 +158,10 @@ struct FallbackTests {
 
     @Test("What is changed while the primary is being told reaches it too")
     func whileReturning() async throws {
-        let (primary, clock) = (PickyTier(self.pair.primary), self.pair.clock)
-        let tier = FallbackTier(primary: primary, secondary: self.pair.secondary, clock: clock)
-        _ = try await tier.put("a/1", "old")
-        self.pair.primary.fault = .fail
-        await self.pair.notice(tier)
-        _ = try await tier.invalidate(.tag("t"), in: "n", keepFor: .seconds(3600))
-        self.pair.primary.fault = .none
-        clock.advance(by: .seconds(61))
-        let gate = Gate()
-        primary.gate = gate
-        let trial = Task { try await tier.text("x") }
-        await gate.arrived()
-        _ = try await tier.remove(["a/1"], in: "n", keepFor: .seconds(60))
-        #expect(tier.isOut)
-        gate.open()
-        _ = try await trial.value
+        let (tier, _) = try await self.pair.returning { tier, _ in
+            _ = try await tier.remove(["a/1"], in: "n", keepFor: .seconds(60))
+            #expect(tier.isOut)
+        }
         #expect(!tier.isOut)
         #expect(try await tier.text("a/1") == nil)
         #expect(try await self.pair.primary.read(["a/1"], in: "n").entries[0].payload == nil)
@@ -181,25 +169,13 @@ struct FallbackTests {
 
     @Test("What is changed while the primary is being told, and does not reach it, keeps it from being believed")
     func missedWhileReturning() async throws {
-        let (primary, clock) = (PickyTier(self.pair.primary), self.pair.clock)
-        let tier = FallbackTier(primary: primary, secondary: self.pair.secondary, clock: clock)
-        _ = try await tier.put("a/1", "old")
-        self.pair.primary.fault = .fail
-        await self.pair.notice(tier)
-        _ = try await tier.invalidate(.tag("t"), in: "n", keepFor: .seconds(3600))
-        self.pair.primary.fault = .none
-        clock.advance(by: .seconds(61))
-        let gate = Gate()
-        primary.gate = gate
-        let trial = Task { try await tier.text("x") }
-        await gate.arrived()
-        primary.refusesChanges = true
-        _ = try await tier.remove(["a/1"], in: "n", keepFor: .seconds(60))
-        gate.open()
-        _ = try await trial.value
+        let (tier, primary) = try await self.pair.returning { tier, primary in
+            primary.refusesChanges = true
+            _ = try await tier.remove(["a/1"], in: "n", keepFor: .seconds(60))
+        }
         #expect(tier.isOut)
         primary.refusesChanges = false
-        clock.advance(by: .seconds(61))
+        self.pair.clock.advance(by: .seconds(61))
         #expect(try await tier.text("a/1") == nil)
         #expect(!tier.isOut)
     }

@@ -110,4 +110,15 @@ struct CircuitBreakerTests {
         let admitted = [1, 10, 11].map { breaker.admits(at: $0 * Self.second) }
         #expect(admitted == [true, false, true])
     }
+
+    @Test("waits for who tries as long as he shows progress")
+    func progress() {
+        var breaker = Self.open()
+        let admitted = [1, 10, 19, 28, 38].map { (time: Int64) -> Bool in
+            let isAdmitted = breaker.admits(at: time * Self.second)
+            if time < 28 { breaker.progressed(at: time * Self.second) }
+            return isAdmitted
+        }
+        #expect(admitted == [true, false, false, false, true])
+    }
 }
