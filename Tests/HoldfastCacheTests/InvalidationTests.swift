@@ -176,4 +176,29 @@ struct InvalidationTests {
         try cache.update("n") { _ in nil }
         #expect(!cache.contains("n"))
     }
+
+    @Test(
+        "readers of one part at the same time are counted, each read, and get what is theirs",
+        arguments: [10, 100_000]
+    )
+    func readers(capacity: Int) async throws {
+        let cache = try CacheService().cache("test", of: Int.self, keyedBy: Int.self) {
+            $0.capacity = .entries(capacity)
+        }
+        for key in 0..<10 { try cache.set(key, for: key) }
+        let reads = 20_000
+        await withTaskGroup(of: Int.self) { group in
+            for task in 0..<4 {
+                group.addTask {
+                    (0..<reads).count { number in
+                        // Now and then a change, which has the seats emptied.
+                        if number % 1000 == task { try? cache.set(number % 10, for: number % 10) }
+                        return cache.cached(number % 10) != number % 10
+                    }
+                }
+            }
+            #expect(await group.reduce(0, +) == 0)
+        }
+        #expect(cache.statistics().hits == UInt64(4 * reads))
+    }
 }

@@ -153,7 +153,10 @@ struct MemoryBooks: Sendable {
     /// Notes that an entry was read.
     @usableFromInline
     mutating func touch(_ slot: Int32) {
-        if self.seats.own.pointee.note(slot) { self.tellReads() }
+        let seat = self.seats.own
+        // Whoever filled it has not come to emptying it.
+        if seat.pointee.count >= ReadSeats.batch { self.tellReads() }
+        if seat.pointee.note(slot) { self.tellReads() }
     }
 
     /// Tells the policy of the reads; before anything that changes what a slot stands for.
