@@ -150,13 +150,19 @@ struct CacheServerTests {
         #expect(try await stage.run("set", "c", "k", "1").status == 0)
         _ = try stage.server.execute("SET", "hfc:{c}:m", "garbage")
         let get = try await stage.run("get", "c", "k")
-        #expect(get.status == 1 && get.errors.contains("marks of invalidations are damaged"), "\(get.errors)")
+        #expect(get.status == 1 && get.errors.contains("the marks of the cache are damaged"), "\(get.errors)")
         let json = try await stage.run("explain", "c", "k", "--format", "json").output
         #expect(json.contains(#""given":false"#) && json.contains(#""invalidated_by":{"scope":"damage""#), "\(json)")
         #expect(try await stage.run("stats", "c", "--format", "json").output.contains(#""foreign":1"#))
         #expect(try await stage.run("invalidate", "c", "--tag", "t").status == 0)
-        #expect(try await stage.run("set", "c", "k", "2").status == 0)
+        #expect(try await stage.run("set", "c", "k", "2", "--tag", "t").status == 0)
         #expect(try await stage.run("get", "c", "k").output == "2\n")
+        _ = try stage.server.execute("SET", "hfc:{c}:t:t", "garbage")
+        let tagged = try await stage.run("explain", "c", "k")
+        #expect(tagged.output.contains("the mark of the tag 't' is damaged, until that is invalidated"))
+        #expect(try await stage.run("invalidate", "c", "--tag", "t").status == 0)
+        #expect(try await stage.run("set", "c", "k", "3", "--tag", "t").status == 0)
+        #expect(try await stage.run("get", "c", "k").output == "3\n")
     }
 
     @Test("errors are in words for people, and name the help of the subcommand")

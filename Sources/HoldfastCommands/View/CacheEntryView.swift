@@ -124,7 +124,11 @@ package struct CacheEntryView: Sendable {
         case .unreadable(.damaged): "is damaged, or was written for another key"
         case .unreadable(.tooLarge): "is larger than any service reads"
         case .entry(_, .some(let invalidation)) where invalidation.isDamage:
-            "is invalid since marks of invalidations are damaged, until the next invalidation writes them anew"
+            switch invalidation.scope {
+            case .tag:
+                "is invalid since the mark of \(Self.words(invalidation.scope)) is damaged, until that is invalidated"
+            case .all, .prefix: "is invalid since the marks of the cache are damaged, until something is invalidated"
+            }
         case .entry(_, let invalidation?): "is invalid since \(Self.words(invalidation.scope)) was invalidated"
         case .entry(let envelope, nil):
             envelope.isNotFound

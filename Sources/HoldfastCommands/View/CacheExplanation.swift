@@ -123,6 +123,7 @@ package struct CacheExplanation: Sendable {
         if case .entry(_, let cause?) = self.view.inspection.content {
             let (kind, text): (String, String?) =
                 switch cause.scope {
+                case .tag(let tag) where cause.isDamage: ("damage", tag)
                 case _ where cause.isDamage: ("damage", nil)
                 case .all: ("all", nil)
                 case .prefix(let prefix): ("prefix", prefix)
