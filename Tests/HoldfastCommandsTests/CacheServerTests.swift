@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 import HoldfastCache
 import HoldfastCommands
 import HoldfastRedis
@@ -101,6 +102,24 @@ struct CacheServerTests {
         let more = try stage.user(RedisCachePermissions.rules() + ["~cache/*", "~hf:{cache/*", "+@all"])
         let seen = try await stage.run("explain", "c", "k", "--format", "json", "--store-file", more).output
         #expect(seen.contains(#""lock":{"resource":"cache/c/k""#) && seen.contains(#""lock_error":null"#), "\(seen)")
+    }
+
+    @Test("an entry is explained with its lock also where each answer takes more than a second")
+    func explainSlowly() async throws {
+        let stage = try await CacheStage()
+        #expect(try await stage.run("set", "c", "k", "1").status == 0)
+        // Two take turns, so that the server sleeps again after each answer.
+        let nap = "while redis-cli -p \(stage.server.port) debug sleep 1.2; do :; done"
+        let sleepers = try (0..<2).map {
+            try HoldfastProcess(["run", "nap\($0)", "--", "sh", "-c", nap], in: stage.directory)
+        }
+        try await eventually { sleepers.allSatisfy { $0.output.contains("OK") } }
+        let json = try await stage.run("explain", "c", "k", "--format", "json")
+        for sleeper in sleepers {
+            try await sleeper.signal(SIGTERM)
+            _ = await sleeper.end()
+        }
+        #expect(json.status == 0 && json.output.contains(#""lock_error":null"#), "\(json.output) \(json.errors)")
     }
 
     @Test("a timeout in the URL is obeyed, also where it is the default of locks")

@@ -17,7 +17,8 @@ package struct CacheExplainCommand: AsyncParsableCommand {
             holdfast cache explain products 42
 
             What is in the memory of a service is not known here; it follows the tier. The lock under which services load \
-            the key is looked up in the same store, so services that keep their locks elsewhere are not seen.
+            the key is looked up in the same store, so services that keep their locks elsewhere are not seen. Who may \
+            not read it, since that takes permissions of its own, is told why, and the entry is explained all the same.
             """
     )
 
