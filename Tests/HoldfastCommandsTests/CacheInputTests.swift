@@ -36,6 +36,12 @@ struct CacheInputTests {
         }
         let again = try await stage.run(["warm", "c", "@", "--if-absent"], input: lines.joined(separator: "\n"))
         #expect(again.output == "loaded 2 of 3 lines, left 1 alone\n", "\(again.errors)")
+        // Each alone ends an entry that has both, also where no other entry is looked at.
+        for tag in [Self.one, Self.two] {
+            #expect(try await stage.run("set", "c", "both", "1", "--tag", Self.one, "--tag", Self.two).status == 0)
+            #expect(try await stage.run("invalidate", "c", "--tag", tag).status == 0)
+            #expect(try await stage.run("get", "c", "both").status == 1)
+        }
     }
 
     @Test("caches whose names have other bytes are counted apart")
