@@ -82,6 +82,9 @@ public struct CacheOptions: Sendable, Hashable {
     /// What to do when the lock service does not answer.
     public var lockOutage = LockOutage.proceedLocally
     /// What is said of entries, so that they can be invalidated together.
+    ///
+    /// Of two tags that are equal to Swift, such as `é` in one scalar and in two, a set has one; a shared tier goes by
+    /// bytes. Write them one way.
     public var tags: Set<String> = []
 
     /// Makes options with the defaults.
@@ -136,7 +139,7 @@ public struct CacheOptions: Sendable, Hashable {
     }
 
     /// Checks tags.
-    static func check(_ tags: Set<String>) throws(CacheError) {
+    static func check(_ tags: some Collection<String>) throws(CacheError) {
         guard tags.count <= CacheLimits.maximumTags else {
             throw CacheError(.invalidArgument, "an entry has at most \(CacheLimits.maximumTags) tags")
         }

@@ -2,6 +2,7 @@
 
 package import HoldfastCache
 package import HoldfastCore
+import HoldfastRedisCache
 
 /// Why a command ends without success: one line for a person, and the exit code.
 package struct CommandFailure: Error, Sendable {
@@ -23,7 +24,8 @@ package struct CommandFailure: Error, Sendable {
 
     /// Makes a failure of an error of a cache.
     package init(_ error: CacheError) {
-        let message = TerminalText.escaped(error.message)
+        // The advice for programmers aside.
+        let message = TerminalText.escaped(error.message.replacing(" (\(CacheAdvice.permissions))", with: ""))
         switch error.code {
         case .invalidArgument: self.init(ExitStatus.configuration, message)
         case .tierUnavailable:

@@ -50,7 +50,7 @@ public enum HoldfastProgram {
         let hint =
             Self.takesCommand(arguments) && !CText.arguments.contains(.terminator)
             ? "the command goes after --, as in: holdfast\(command) NAME -- COMMAND"
-            : "see holdfast\(HoldfastCommand.hasSubcommand(arguments.first) ? command : "") --help"
+            : "see holdfast\(HoldfastCommand.path(of: arguments)) --help"
         Self.end(CommandFailure(ExitStatus.usage, "\(TerminalText.escaped(message)) (\(hint))"))
     }
 

@@ -4,6 +4,12 @@ import HoldfastCache
 import HoldfastCore
 import HoldfastRedis
 
+/// Advice that errors give to programmers, and that means nothing to who uses a program of theirs.
+package enum CacheAdvice {
+    /// Where the rules for a user of a server are.
+    package static let permissions = "RedisCachePermissions shows the least that is needed"
+}
+
 /// Turns what the client throws into errors of a cache.
 enum CacheFailure {
     /// The error for the caller.
@@ -24,7 +30,7 @@ enum CacheFailure {
                 }
             return CacheError(
                 .tierRefused,
-                "the Redis user \(missing) (RedisCachePermissions shows the least that is needed)",
+                "the Redis user \(missing) (\(CacheAdvice.permissions))",
                 underlying: error
             )
         }

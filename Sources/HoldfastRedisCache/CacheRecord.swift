@@ -24,10 +24,17 @@ struct CacheRecord: Sendable, Hashable {
 
     /// How long the longest head is.
     static let longestHead = 78
+    /// How much of an envelope has its mark.
+    private static let envelopeHead = 32
     /// How long the others are.
     private static let head = 61
     /// Above this, scripts cannot add 1.
     static let highestVersion: UInt64 = 9_007_199_254_740_990
+    /// How far a version may be ahead of the server's clock, in µs: a day.
+    ///
+    /// Clocks of servers differ, and are set back; what is further ahead was damaged, and would outlive its time and refuse
+    /// writers who are right.
+    static let furthestAhead: UInt64 = 24 * 60 * 60 * 1_000_000
 
     let kind: Kind
     let version: UInt64
@@ -59,13 +66,17 @@ struct CacheRecord: Sendable, Hashable {
 
     /// What a reader gets of it.
     ///
-    /// Versions are times, or a little more where writes came within one µs or the server's clock went back.
+    /// Versions are times, or a little more where writes came within one µs or the server's clock went back. Further ahead
+    /// than ``furthestAhead``, it is nothing of ours, as for the scripts.
     ///
     /// - Parameter time: The server's clock, in µs.
     /// - Returns: The entry.
     func entry(at time: UInt64) -> TierEntry {
-        // What is cut off is of somebody else, or damaged.
-        let hasPayload = self.kind != .tombstone && self.payload.count <= RedisCacheTier.maximumPayload
+        guard self.version <= time + Self.furthestAhead else { return .absent }
+        // What is cut off is of somebody else, or damaged; under a mark that is none, nothing could invalidate it.
+        let hasPayload =
+            self.kind != .tombstone && self.payload.count <= RedisCacheTier.maximumPayload
+            && Envelope.mark(of: Array(self.payload.prefix(Self.envelopeHead))) < MarkRecord.limit
         let age = Duration.microseconds(Int64(clamping: time - min(time, self.version)))
         return TierEntry(payload: hasPayload ? Array(self.payload) : nil, version: self.version, age: age)
     }

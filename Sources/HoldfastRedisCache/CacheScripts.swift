@@ -41,6 +41,7 @@ enum CacheScripts {
     private static let common = """
         local ZERO = '00000000000000000000'
         local HIGHEST = \(CacheRecord.highestVersion)
+        local AHEAD = \(CacheRecord.furthestAhead)
         local time = redis.call('TIME')
         local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
         local function foreign(reply)
@@ -69,7 +70,7 @@ enum CacheScripts {
             version, token, ground, ends = string.match(head, '^HFC1G (\(d16)) (\(d20)) (\(d16)) (\(d16))\\n')
             kind = 'G'
           end
-          if not version or tonumber(version) > HIGHEST then return was end
+          if not version or tonumber(version) > math.min(HIGHEST, now + AHEAD) then return was end
           if kind ~= 'V' then was.rest = redis.call('PTTL', key) end
           if kind == 'G' and tonumber(ends) <= now then kind, token = 'T', ZERO end
           was.kind, was.version, was.text, was.token, was.ground = kind, tonumber(version), version, token, ground
@@ -142,13 +143,13 @@ enum CacheScripts {
     ///
     /// Keys: the marks, and for a tag its own. Arguments: `tag`, `prefix` or `all`, how long to keep it in ms, the prefix.
     /// Gives the new mark. A prefix replaces those that start with it; everything replaces all, and takes the place of
-    /// a prefix that is one too many.
+    /// a prefix that is one too many. Where the marks were damaged, everything is invalid from now on.
     static let mark = CacheScript(
         """
         \(common)
         local function value(key)
           local reply = redis.pcall('GET', key)
-          if foreign(reply) then return '' end
+          if foreign(reply) or reply == '' then return 'foreign' end
           if type(reply) == 'table' then return nil, reply end
           return reply or ''
         end
@@ -156,30 +157,36 @@ enum CacheScripts {
         local marks, failure = value(KEYS[1])
         if failure then return failure end
         local current, all, kept = 0, '0000000000000000', {}
+        local isDamaged = marks ~= ''
         local first, second = string.match(marks, '^HFC1M (\(d16)) (\(d16))\\n')
-        if first and tonumber(first) <= HIGHEST then
+        if first and tonumber(first) < HIGHEST then
           current, all = tonumber(first), second
+          isDamaged = tonumber(all) > current
           local at = 41
-          while true do
-            local ends, length = string.match(marks, '^\(d16) (\(d16)) (%d%d%d%d) ', at)
-            if not ends then break end
+          while at <= #marks and not isDamaged do
+            local one, ends, length = string.match(marks, '^(\(d16)) (\(d16)) (%d%d%d%d) ', at)
             local text = at + 39
-            local next = text + tonumber(length) + 1
-            local isWithin = string.sub(marks, text, next - 2):sub(1, #prefix) == prefix
-            if tonumber(ends) > now and not (scope == 'prefix' and isWithin) then
-              kept[#kept + 1] = string.sub(marks, at, next - 1)
+            local next = text + tonumber(length or '0') + 1
+            if not one or tonumber(one) > current or string.sub(marks, next - 1, next - 1) ~= '\\n' then
+              isDamaged = true
+            else
+              local isWithin = string.sub(marks, text, next - 2):sub(1, #prefix) == prefix
+              if tonumber(ends) > now and not (scope == 'prefix' and isWithin) then
+                kept[#kept + 1] = string.sub(marks, at, next - 1)
+              end
+              at = next
             end
-            at = next
           end
         end
         if scope == 'tag' then
           local tag, refusal = value(KEYS[2])
           if refusal then return refusal end
           local known = tonumber(string.match(tag, '^\(d16)$') or '0')
-          if known <= HIGHEST then current = math.max(current, known) end
+          if known < HIGHEST then current = math.max(current, known) end
         end
         local mark = math.max(current + 1, now)
         local text = string.format('%016.0f', mark)
+        if isDamaged then all, kept = text, {} end
         if prefix == '' or #kept >= \(CacheLimits.maximumPrefixes) then
           if scope == 'prefix' then scope = 'all' end
         end

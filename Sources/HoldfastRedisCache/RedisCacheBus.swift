@@ -47,7 +47,7 @@ public final class RedisCacheBus: CacheBus {
                     .tierRefused,
                     """
                     the Redis user may not subscribe to the channel of the cache's bus; permit +subscribe and \
-                    &\(CacheKeys.literal(self.connection.channel)) (RedisCachePermissions shows the least that is needed)
+                    &\(CacheKeys.literal(self.connection.channel)) (\(CacheAdvice.permissions))
                     """
                 )
             case .late, .refused, nil: try await self.connection.check()

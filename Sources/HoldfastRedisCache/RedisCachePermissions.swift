@@ -7,7 +7,7 @@ public enum RedisCachePermissions {
     /// Without `role` a replica is only noticed when it refuses a write; without `info` the eviction policy is not known;
     /// `scan` is for listing keys. A name of the connection is a courtesy.
     static let commands = [
-        "eval", "evalsha", "time", "get", "getrange", "mget", "set", "pttl", "scan", "publish", "subscribe", "ping",
+        "eval", "evalsha", "time", "get", "getrange", "set", "pttl", "scan", "publish", "subscribe", "ping",
         "client|setname", "info", "role",
     ]
 

@@ -9,6 +9,9 @@ extension RedisCacheTier {
     /// How many keys one `SCAN` of a census looks at: about half a millisecond of the server's time.
     private static let keysPerCensus = 1000
 
+    /// How many slots are asked for: of two nodes, one would have to have them all.
+    private static let probes = 32
+
     /// How long what is at a key stays there.
     package enum Remainder: Sendable, Hashable {
         /// There is nothing.
@@ -68,8 +71,8 @@ extension RedisCacheTier {
 
     /// A part of a census.
     package struct CensusPage: Sendable {
-        /// What was found, by namespace.
-        package var counts: [String: Census]
+        /// What was found, by the bytes of the namespaces: two that are equal to Swift may be two.
+        package var counts: [[UInt8]: Census]
         /// Where to go on, or `nil` when that was all.
         package var next: String?
     }
@@ -113,12 +116,25 @@ extension RedisCacheTier {
             let counted = try await self.client.atOnce(items) { item throws(LockError) in
                 try await self.count(item.key, item.item)
             }
-            var counts: [String: Census] = [:]
+            var counts: [[UInt8]: Census] = [:]
             for (item, census) in zip(items, counted) {
-                counts[CacheKeys.unescaped(item.name), default: Census()].add(census)
+                counts[Array(CacheKeys.unescaped(item.name).utf8), default: Census()].add(census)
             }
             let isLast = next == 0 && number + 1 == masters.count
             return CensusPage(counts: counts, next: isLast ? nil : next == 0 ? "\(number + 1):0" : "\(number):\(next)")
+        }
+    }
+
+    /// Makes sure that one server is not one of a cluster: a list of its keys would be a part that looks like the whole.
+    ///
+    /// One round trip, to keys of many slots: a node says of those of others where they are.
+    ///
+    /// - Throws: `CacheError` with code `tierRefused` for a node of a cluster.
+    package func refuseNode() async throws {
+        guard case .one(let master) = self.connection.access.servers else { return }
+        _ = try await withCacheErrors(prefix: self.prefix) { () async throws(LockError) in
+            let commands = (0..<Self.probes).map { ["GETRANGE", "\(self.prefix)probe:\($0)", "0", "0"] }
+            return try await self.client.read(on: master.connection, commands)
         }
     }
 
@@ -138,8 +154,11 @@ extension RedisCacheTier {
             case .marks:
                 let reply = try await self.client.run(["GET", key], on: place)
                 guard case .string(let bytes) = reply else { return census }
-                let marks = MarkRecord.marks(bytes)
-                census.marks = Int64(marks.prefixes.count) + (marks.all > 0 ? 1 : 0)
+                if let marks = MarkRecord.marks(bytes) {
+                    census.marks = Int64(marks.prefixes.count) + (marks.all > 0 ? 1 : 0)
+                } else {
+                    census.foreign = 1
+                }
             case .entry:
                 let head = try await self.client.run(
                     ["GETRANGE", key, "0", String(CacheRecord.longestHead - 1)],
@@ -196,7 +215,8 @@ extension RedisCacheTier {
                     guard parts.count == 2, Self.serverFields.contains(String(parts[0])) else { continue }
                     numbers[String(parts[0])] = Int64(parts[1])
                 }
-                figures.append(ServerFigures(address: master.address.description, numbers: numbers))
+                // Behind Sentinel it is known now which server that was.
+                figures.append(ServerFigures(address: master.place, numbers: numbers))
             }
             return figures
         }
@@ -243,11 +263,20 @@ extension CacheKeys {
 
     /// A namespace from what it is in keys.
     static func unescaped(_ name: String) -> String {
-        var text = name
-        // `%25` last: it makes the sign that the others begin with.
-        for (code, scalar) in [("%3A", ":"), ("%7B", "{"), ("%7D", "}"), ("%25", "%")] {
-            text = text.split(separator: code, omittingEmptySubsequences: false).joined(separator: scalar)
+        let codes: [[UInt8]: Character] = [
+            Array("%3A".utf8): ":", Array("%7B".utf8): "{", Array("%7D".utf8): "}", Array("%25".utf8): "%",
+        ]
+        // By bytes: what follows a code may be one character with its last letter.
+        var (text, rest) = ([UInt8](), Array(name.utf8)[...])
+        while let byte = rest.first {
+            if let sign = codes[Array(rest.prefix(3))]?.asciiValue {
+                text.append(sign)
+                rest = rest.dropFirst(3)
+            } else {
+                text.append(byte)
+                rest = rest.dropFirst()
+            }
         }
-        return text
+        return String(decoding: text, as: UTF8.self)
     }
 }

@@ -33,10 +33,9 @@ extension RedisCacheTier {
             case .one(let master):
                 let commands = [["GET", names.marks]] + entries.map { Self.get($0) } + [["TIME"]]
                 let replies = try await self.client.read(on: master.connection, commands)
-                guard replies.count == entries.count + 2, let time = Self.time(replies[entries.count + 1]) else {
-                    throw CacheFailure.unreadable
-                }
-                let marks = MarkRecord.marks(try Self.bytes(replies[0]))
+                guard replies.count == entries.count + 2 else { throw CacheFailure.unreadable }
+                let time = try Self.time(replies[entries.count + 1])
+                let marks = try Self.marks(replies[0])
                 let found = try await self.entries(replies.dropFirst().dropLast(), at: entries, time)
                 return TierReading(entries: found, marks: marks)
             case .cluster: return try await self.readCluster(entries, names)
@@ -59,12 +58,12 @@ extension RedisCacheTier {
         let replies = try await self.client.atOnce(questions) { question throws(LockError) in
             switch question {
             case .time: try await self.client.run(["TIME"], on: .slot(names.slot))
-            case .marks: try await self.get(names.marks, isWhole: true)
+            case .marks: try await self.mark(at: names.marks)
             case .entry(let key): try await self.get(key)
             }
         }
-        guard let time = Self.time(replies[0]) else { throw CacheFailure.unreadable }
-        let marks = MarkRecord.marks(try Self.bytes(replies[1]))
+        let time = try Self.time(replies[0])
+        let marks = try Self.marks(replies[1])
         if before == marks.current {
             return TierReading(entries: try await self.entries(replies.dropFirst(2), at: keys, time), marks: marks)
         }
@@ -77,10 +76,11 @@ extension RedisCacheTier {
     }
 
     /// The server's clock, in µs.
-    private static func time(_ reply: RedisReply) -> UInt64? {
+    private static func time(_ reply: RedisReply) throws(LockError) -> UInt64 {
+        if case .error(let line) = reply { throw RedisErrorLine(line).error }
         guard let parts = reply.elements, parts.count == 2, let seconds = parts[0].text.flatMap({ UInt64($0) }),
             let rest = parts[1].text.flatMap({ UInt64($0) }), seconds < 1 << 40, rest < 1_000_000
-        else { return nil }
+        else { throw CacheFailure.unreadable }
         return seconds * 1_000_000 + rest
     }
 
@@ -89,15 +89,64 @@ extension RedisCacheTier {
         ["GETRANGE", key, "0", String(end)]
     }
 
-    private func get(_ key: String, isWhole: Bool = false) async throws(LockError) -> RedisReply {
+    private func get(_ key: String) async throws(LockError) -> RedisReply {
         do throws(LockError) {
-            return try await self.client.run(
-                isWhole ? ["GET", key] : Self.get(key),
-                on: .slot(RedisSlot(of: key))
-            )
+            return try await self.client.run(Self.get(key), on: .slot(RedisSlot(of: key)))
         } catch {
             guard (error.underlying as? RedisErrorLine)?.kind == "WRONGTYPE" else { throw error }
             return .null
+        }
+    }
+
+    /// What is at the key of marks, on whichever node; what is of another type is damaged, and not nothing.
+    private func mark(at key: String) async throws(LockError) -> RedisReply {
+        do throws(LockError) {
+            return try await self.client.run(["GET", key], on: .slot(RedisSlot(of: key)))
+        } catch {
+            guard (error.underlying as? RedisErrorLine)?.kind == "WRONGTYPE" else { throw error }
+            return .error("WRONGTYPE")
+        }
+    }
+
+    /// The marks of a namespace.
+    private static func marks(_ reply: RedisReply) throws(LockError) -> TierMarks {
+        if case .null = reply { return TierMarks() }
+        return MarkRecord.marks(try Self.bytes(reply)) ?? MarkRecord.unreadable
+    }
+
+    /// The mark of a tag.
+    private static func tagMark(_ reply: RedisReply) throws(LockError) -> UInt64 {
+        if case .null = reply { return 0 }
+        return MarkRecord.tag(try Self.bytes(reply))
+    }
+
+    /// Reads the marks of tags; see ``CacheTier/marks(of:in:)``.
+    ///
+    /// One round trip, and one slot of a cluster. Not `MGET`, to which what is of another type is nothing: what is
+    /// there and is no mark makes everything with the tag invalid.
+    ///
+    /// - Parameters:
+    ///   - tags: Which.
+    ///   - namespace: Where.
+    /// - Returns: The mark of each in their order; 0 for a tag that was never invalidated.
+    /// - Throws: `CacheError`.
+    public func marks(of tags: [String], in namespace: String) async throws -> [UInt64] {
+        try CacheLimits.check(tags: tags, in: namespace)
+        guard !tags.isEmpty else { return [] }
+        let names = self.keys(namespace)
+        let keys = tags.map { names.tag($0) }
+        return try await withCacheErrors(prefix: self.prefix) { () async throws(LockError) in
+            let replies: [RedisReply] =
+                switch self.connection.access.servers {
+                case .one(let master):
+                    try await self.client.read(on: master.connection, keys.map { ["GET", $0] })
+                case .cluster:
+                    try await self.client.atOnce(keys) { key throws(LockError) in try await self.mark(at: key) }
+                }
+            guard replies.count == keys.count else { throw CacheFailure.unreadable }
+            var marks: [UInt64] = []
+            for reply in replies { marks.append(try Self.tagMark(reply)) }
+            return marks
         }
     }
 

@@ -198,30 +198,6 @@ public final class RedisCacheTier: CacheTier {
         }
     }
 
-    /// Reads the marks of tags; see ``CacheTier/marks(of:in:)``.
-    ///
-    /// One command, and one slot of a cluster.
-    ///
-    /// - Parameters:
-    ///   - tags: Which.
-    ///   - namespace: Where.
-    /// - Returns: The mark of each in their order; 0 for a tag that was never invalidated.
-    /// - Throws: `CacheError`.
-    public func marks(of tags: [String], in namespace: String) async throws -> [UInt64] {
-        try CacheLimits.check(tags: tags, in: namespace)
-        guard !tags.isEmpty else { return [] }
-        let names = self.keys(namespace)
-        let command = ["MGET"] + tags.map { names.tag($0) }
-        return try await withCacheErrors(prefix: self.prefix) { () async throws(LockError) in
-            guard let values = try await self.client.run(command, on: .slot(names.slot)).elements,
-                values.count == tags.count
-            else { throw CacheFailure.unreadable }
-            return values.map { value in
-                if case .string(let bytes) = value { MarkRecord.tag(bytes) } else { 0 }
-            }
-        }
-    }
-
     private static func milliseconds(_ duration: Duration) -> Int64 {
         max(1, min(duration, self.longest).millisecondsRoundedUp)
     }

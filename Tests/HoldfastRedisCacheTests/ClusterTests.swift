@@ -17,8 +17,14 @@ struct ClusterCacheTests {
     }
 
     @Test
-    func `marks that are not ours are none, and invalidations make new ones`() async throws {
+    func `marks that cannot be read make everything invalid, and invalidations make new ones`() async throws {
         try await LayoutTests.doubtsMarks(try await .cluster())
+        try await LayoutTests.doubtsTags(try await .cluster())
+    }
+
+    @Test
+    func `versions that no clock has given are damage, and the next write makes it good`() async throws {
+        try await LayoutTests.doubtsVersions(try await .cluster())
     }
 
     @Test

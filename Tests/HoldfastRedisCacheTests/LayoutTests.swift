@@ -130,29 +130,141 @@ struct LayoutTests {
     }
 
     @Test
-    func `marks that are not ours are none, and invalidations make new ones`() async throws {
+    func `marks that cannot be read make everything invalid, and invalidations make new ones`() async throws {
         try await Self.doubtsMarks(try await .single())
+        try await Self.doubtsTags(try await .single())
+    }
+
+    /// What there is for a key when everything else is well.
+    private static func envelope(_ key: String, under mark: UInt64, tags: [String] = []) -> [UInt8] {
+        var envelope = Envelope(codec: 1)
+        (envelope.mark, envelope.tags, envelope.payload) = (mark, tags, [0x31])
+        return envelope.encoded(for: key, in: "n")
+    }
+
+    /// Whether an entry is valid, by what an operator sees and by what services go by.
+    private static func isValid(_ key: String, _ bench: Bench) async throws -> Bool {
+        let seen = try await TierInspector(bench.tier, namespace: "n").inspect([key])[0]
+        let reading = try await bench.tier.read([key], in: "n")
+        guard case .entry(let envelope, _) = seen.content else { return false }
+        let tags = try await bench.tier.marks(of: envelope.tags, in: "n")
+        let isAdmitted =
+            reading.marks.admits(key, since: envelope.mark) && tags.allSatisfy { envelope.mark >= $0 }
+        #expect(isAdmitted == (seen.valid != nil))
+        return isAdmitted
     }
 
     static func doubtsMarks(_ bench: Bench) async throws {
-        let (marks, tag) = (bench.at("{n}:m"), bench.at("{n}:t:t"))
-        let foreign: [[String]] = [["SET", "text"], ["SET", "HFC1M x"], ["LPUSH", "a"], ["HSET", "a", "b"]]
-        for command in foreign {
-            for key in [marks, tag] {
-                _ = try bench.ask(key, ["DEL", key])
-                _ = try bench.ask(key, [command[0], key] + command.dropFirst())
+        let key = bench.at("{n}:m")
+        let (some, more) = ("1763914407000000", "1763914407000001")
+        let foreign: [[String]] = [
+            ["SET", "text"], ["SET", ""], ["SET", "HFC1M x"], ["LPUSH", "a"], ["HSET", "a", "b"],
+            // Cut off, or with a bit that is another.
+            ["SET", "HFC1M \(more) \(some)"], ["SET", "HFC1M \(more)x\(some)\n"], ["SET", "HFC1M \(some) \(more)\n"],
+            ["SET", "HFC1M \(more) \(some)\nx"], ["SET", "HFC1M \(more) \(some)\n\(some) \(some) 0006 users"],
+            ["SET", "HFC1M \(more) \(some)\n\(some) \(some) 0003 users/\n"],
+            ["SET", "HFC1M \(more) \(some)\n9763914407000000 \(some) 0006 users/\n"],
+            ["SET", "HFC1M \(more) \(some)\n\(some) \(some) 00x6 users/\n"],
+            ["SET", "HFC1M 9763914407000000 \(some)\n"], ["SET", "HFC1M 9007199254740990 \(some)\n"],
+            ["SET", "HFC1M 9007199254740991 9007199254740991\n"],
+        ]
+        for (number, command) in foreign.enumerated() {
+            let scope: InvalidationScope = [.tag("t"), .prefix("other/"), .all][number % 3]
+            _ = try bench.ask(key, ["DEL", key])
+            let before = try await bench.tier.invalidate(.all, in: "n", keepFor: .seconds(60))
+            func put(_ name: String, under mark: UInt64) async throws {
+                let write = TierWrite(key: name, payload: envelope(name, under: mark), timeToLive: .seconds(60))
+                _ = try await bench.tier.write([write], in: "n")
             }
-            #expect(try await bench.tier.read(["x"], in: "n").marks == TierMarks())
-            #expect(try await bench.tier.marks(of: ["t"], in: "n") == [0])
+            try await put("old", under: before - 1)
+            try await put("new", under: before)
+            #expect(try await Self.isValid("new", bench))
+            _ = try bench.ask(key, ["DEL", key])
+            _ = try bench.ask(key, [command[0], key] + command.dropFirst())
+            let marks = try await bench.tier.read([], in: "n").marks
+            #expect(marks == TierMarks(current: 0, all: .max), "\(command)")
+            for name in ["old", "new"] { #expect(try await !Self.isValid(name, bench), "\(name): \(command)") }
+            // What is loaded meanwhile is invalid too: nobody knows against what it would be valid.
+            try await put("later", under: marks.current)
+            #expect(try await !Self.isValid("later", bench), "\(command)")
+            let first = try await bench.tier.invalidate(scope, in: "n", keepFor: .seconds(60))
+            for name in ["old", "new", "later"] { #expect(try await !Self.isValid(name, bench), "\(command)") }
+            let repaired = try await bench.tier.read([], in: "n").marks
+            #expect(repaired.current == first && repaired.all == first, "\(command)")
+            try await put("after", under: first)
+            #expect(try await Self.isValid("after", bench), "\(command)")
+            #expect(try await bench.tier.invalidate(.all, in: "n", keepFor: .seconds(60)) > first)
+            #expect(try await !Self.isValid("after", bench), "\(command)")
+        }
+        // An entry under a mark that none can be above is none.
+        let write = TierWrite(key: "k", payload: envelope("k", under: .max), timeToLive: .seconds(60))
+        _ = try await bench.tier.write([write], in: "n")
+        #expect(try await bench.tier.read(["k"], in: "n").entries[0].payload == nil)
+    }
+
+    static func doubtsTags(_ bench: Bench) async throws {
+        let (marks, tag) = (bench.at("{n}:m"), bench.at("{n}:t:t"))
+        let foreign: [[String]] = [
+            ["SET", "text"], ["SET", ""], ["SET", "1763914407"], ["SET", "17639144070000001"], ["LPUSH", "a"],
+            ["SET", "9763914407000000"], ["SET", "9007199254740990"], ["SET", "176391440700000x"], ["SADD", "a"],
+        ]
+        for command in foreign {
+            _ = try bench.ask(tag, ["DEL", tag])
+            let current = try await bench.tier.invalidate(.prefix("x/"), in: "n", keepFor: .seconds(60))
+            let tagged = TierWrite(
+                key: "k",
+                payload: envelope("k", under: current, tags: ["t"]),
+                timeToLive: .seconds(60)
+            )
+            _ = try await bench.tier.write([tagged], in: "n")
+            #expect(try await Self.isValid("k", bench))
+            _ = try bench.ask(tag, [command[0], tag] + command.dropFirst())
+            #expect(try await bench.tier.marks(of: ["t", "never"], in: "n") == [.max, 0], "\(command)")
+            #expect(try await !Self.isValid("k", bench), "\(command)")
             let first = try await bench.tier.invalidate(.tag("t"), in: "n", keepFor: .seconds(60))
             #expect(try await bench.tier.marks(of: ["t"], in: "n") == [first])
-            #expect(try await bench.tier.read(["x"], in: "n").marks == TierMarks(current: first))
         }
         // A tag's mark counts where the others are lost.
         _ = try bench.ask(tag, ["SET", tag, "8000000000000000"])
         _ = try bench.ask(marks, ["DEL", marks])
         #expect(try await bench.tier.invalidate(.tag("t"), in: "n", keepFor: .seconds(60)) == 8_000_000_000_000_001)
         #expect(try await bench.tier.invalidate(.all, in: "n", keepFor: .seconds(60)) == 8_000_000_000_000_002)
+    }
+
+    @Test
+    func `versions that no clock has given are damage, and the next write makes it good`() async throws {
+        try await Self.doubtsVersions(try await .single())
+    }
+
+    static func doubtsVersions(_ bench: Bench) async throws {
+        let key = bench.at("n:k")
+        let token = "00000000000000000007"
+        let now = try #require(try await bench.tier.put(Make.write("k")).version)
+        let week: UInt64 = 7 * 24 * 60 * 60 * 1_000_000
+        for version in [now + week, 8_000_000_000_000_000, 9_007_199_254_740_990, 9_007_199_254_740_991] {
+            for head in ["HFC1V \(version) \(token) \(version)\nx", "HFC1T \(version) \(token) \(version)\n"] {
+                func plant() throws { _ = try bench.ask(key, ["SET", key, head, "PX", "60000"]) }
+                try plant()
+                #expect(try await bench.tier.read(["k"], in: "n").entries == [.absent], "\(head)")
+                #expect(try await bench.tier.put(Make.write("k", "late", if: .version(now))) == .refused(version: 0))
+                for condition in [.version(0), .always] as [TierWrite.Condition] {
+                    try plant()
+                    let written = try #require(try await bench.tier.put(Make.write("k", "2", if: condition)).version)
+                    #expect(written > now && written < now + week, "\(head)")
+                    #expect(try await bench.tier.get("k").payload == Array("2".utf8))
+                }
+                try plant()
+                let removed = try await bench.tier.remove(["k"], in: "n", keepFor: .seconds(60))[0]
+                #expect(removed > now && removed < now + week)
+                #expect(try await bench.tier.get("k").version == removed)
+            }
+        }
+        // Within what clocks may differ by, versions go on from where they are.
+        let ahead = now + 60 * 60 * 1_000_000
+        _ = try bench.ask(key, ["SET", key, "HFC1V \(ahead) \(token) \(ahead)\nx", "PX", "60000"])
+        #expect(try await bench.tier.read(["k"], in: "n").entries[0].age == .zero)
+        #expect(try await bench.tier.put(Make.write("k", "2")).version == ahead + 1)
+        #expect(try await bench.tier.remove(["k"], in: "n", keepFor: .seconds(60)) == [ahead + 2])
     }
 
     @Test

@@ -65,7 +65,9 @@ struct RefusalTests {
 
     @Test
     func `a reader without a permission is told, not that nothing is there`() async throws {
-        for (rule, advice) in [("-getrange", "+getrange"), ("resetkeys", "~hfc:*"), ("-get", "+get")] {
+        for (rule, advice) in [
+            ("-getrange", "+getrange"), ("resetkeys", "~hfc:*"), ("-get", "+get"), ("-time", "+time"),
+        ] {
             let server = try await self.server(RedisCachePermissions.rules() + [rule])
             let tier = try Make.tier(self.url(server))
             let error = await #expect(throws: CacheError.self) { try await tier.get("k") }

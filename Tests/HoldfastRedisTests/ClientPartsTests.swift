@@ -37,6 +37,27 @@ struct ClientPartsTests {
         #expect(meaning.code == code)
         #expect(meaning.advice.count > 5)
         #expect(meaning.error.message.contains(meaning.kind))
+        // Once is enough.
+        #expect(!meaning.error.message.contains("\(meaning.kind): \(meaning.kind)"))
+    }
+
+    @Test
+    func `why no Sentinel knows the master is said as it is`() {
+        let cases: [([SentinelAnswer], String)] = [
+            ([.silent], "the Sentinel does not answer"), ([.silent, .silent], "none of the 2 Sentinels answers"),
+            ([.stranger], "what answers there is no Sentinel"),
+            ([.stranger, .stranger], "what answers at the 2 addresses is no Sentinel"),
+            ([.knowsNone], "the Sentinel knows no master named main"),
+            (
+                [.knowsNone, .silent, .stranger],
+                "none of 3 Sentinels knows a master named main; 1 does not answer, 1 is no Sentinel"
+            ),
+            (
+                [.refuses("it wants a password"), .silent, .silent],
+                "none of 3 Sentinels knows a master named main; 2 do not answer, it wants a password"
+            ),
+        ]
+        for (answers, sentence) in cases { #expect(SentinelAnswer.sentence(answers, name: "main") == sentence) }
     }
 
     @Test

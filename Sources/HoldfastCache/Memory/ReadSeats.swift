@@ -42,6 +42,8 @@ final class ReadSeats: @unchecked Sendable {
         /// - Returns: Whether there is no room for another one.
         @inlinable
         mutating func note(_ slot: Int32) -> Bool {
+            // Others sit down between the one who filled it and the emptying; the policy can do without theirs.
+            guard self.count < ReadSeats.batch else { return true }
             let place = Int(self.count) &* MemoryLayout<Int32>.stride
             withUnsafeMutableBytes(of: &self.reads) { $0.storeBytes(of: slot, toByteOffset: place, as: Int32.self) }
             self.count &+= 1

@@ -15,11 +15,11 @@ package actor TierEditor {
         package var value: [UInt8]
         /// How long it is fresh; `nil` for as long as the tier keeps it.
         package var timeToLive: Duration?
-        /// What is said of it.
-        package var tags: Set<String>
+        /// What is said of it; those with the same bytes are one, and others are not, whatever Swift holds for equal.
+        package var tags: [String]
 
         /// Describes a value.
-        package init(key: String, value: [UInt8], timeToLive: Duration? = nil, tags: Set<String> = []) {
+        package init(key: String, value: [UInt8], timeToLive: Duration? = nil, tags: [String] = []) {
             self.key = key
             self.value = value
             self.timeToLive = timeToLive
@@ -31,9 +31,29 @@ package actor TierEditor {
         /// - Throws: ``CacheError`` with code ``CacheError/Code/invalidArgument``.
         package func validate(in namespace: String) throws(CacheError) {
             try CacheLimits.check([self.key], in: namespace)
-            try self.options.validate()
-            guard self.value.count <= CacheLimits.largestValue else {
-                throw CacheError(.invalidArgument, "a value has at most \(CacheLimits.largestValue) bytes")
+            if let life = self.timeToLive {
+                guard life > .zero else {
+                    throw CacheError(
+                        .invalidArgument,
+                        "a time to live must be above zero; without one the value is there for as long as may be"
+                    )
+                }
+                guard life <= CacheLimits.longestLife else {
+                    let days = CacheLimits.longestLife.components.seconds / 86_400
+                    throw CacheError(.invalidArgument, "a time to live is at most \(days) days")
+                }
+            }
+            let tags = self.ownTags
+            try CacheOptions.check(tags)
+            // The tier counts what is written about the value too.
+            var envelope = Envelope(codec: 0)
+            envelope.tags = tags
+            let room = CacheLimits.largestValue - envelope.encoded(for: self.key, in: namespace).count
+            guard self.value.count <= room else {
+                throw CacheError(
+                    .invalidArgument,
+                    "a value with these tags has at most \(room) bytes, this one \(self.value.count)"
+                )
             }
         }
 
@@ -42,8 +62,14 @@ package actor TierEditor {
                 $0.timeToLive = self.timeToLive
                 // Who says how long means it.
                 $0.jitter = 0
-                $0.tags = self.tags
             }
+        }
+
+        /// The tags by bytes, each once and sorted.
+        fileprivate var ownTags: [String] {
+            var seen = Set<[UInt8]>()
+            return self.tags.filter { seen.insert(Array($0.utf8)).inserted }
+                .sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
         }
     }
 
@@ -72,6 +98,23 @@ package actor TierEditor {
 
     // MARK: - Entries
 
+    /// What became of a write.
+    package struct Written: Sendable {
+        /// The versions of those that were written, in order; `nil` for those that were left alone.
+        package let versions: [UInt64?]
+        /// Why running services were not told; `nil` when they were.
+        package let untold: CacheError?
+    }
+
+    /// Writes values over whatever is there.
+    ///
+    /// As ``put(_:onlyIfAbsent:)``; that services were not told is an error.
+    package func write(_ drafts: [Draft], onlyIfAbsent isOnlyIfAbsent: Bool = false) async throws -> [UInt64?] {
+        let written = try await self.put(drafts, onlyIfAbsent: isOnlyIfAbsent)
+        if let untold = written.untold { throw Self.made(untold) }
+        return written.versions
+    }
+
     /// Writes values over whatever is there.
     ///
     /// Three round trips.
@@ -79,9 +122,9 @@ package actor TierEditor {
     /// - Parameters:
     ///   - drafts: What to write; their keys differ, at most ``CacheLimits/maximumBatch``.
     ///   - isOnlyIfAbsent: Whether to leave alone what a service could still use.
-    /// - Returns: The versions of those that were written, in order; `nil` for those that were left alone.
+    /// - Returns: What was written, and whether services know.
     /// - Throws: ``CacheError``; any of them may then have been written.
-    package func write(_ drafts: [Draft], onlyIfAbsent isOnlyIfAbsent: Bool = false) async throws -> [UInt64?] {
+    package func put(_ drafts: [Draft], onlyIfAbsent isOnlyIfAbsent: Bool = false) async throws -> Written {
         for draft in drafts { try draft.validate(in: self.namespace) }
         // Before anything is looked at: what is invalidated meanwhile is invalid.
         let mark = try await self.tier.read([], in: self.namespace).marks.current
@@ -100,15 +143,15 @@ package actor TierEditor {
             self.outbox.add(.changed(key: draft.key, version: version), in: self.namespace)
             return version
         }
-        try await self.tell()
-        return versions
+        return Written(versions: versions, untold: try await self.publish())
     }
 
     private func write(_ draft: Draft, mark: UInt64, if condition: TierWrite.Condition) -> TierWrite {
         var generator = SystemRandomNumberGenerator()
         let lifetime = Lifetime(draft.options, isNegative: false, now: 0, loadTime: 0, using: &generator)
-        let terms = EntryTerms(lifetime, now: 0, loadTime: 0, entityTag: nil, tags: draft.tags)
+        let terms = EntryTerms(lifetime, now: 0, loadTime: 0, entityTag: nil, tags: [])
         var envelope = terms.envelope(codec: JSONCacheCodec<String>().id, mark: mark)
+        envelope.tags = draft.ownTags
         envelope.payload = draft.value[...]
         return self.write(envelope, at: draft.key, if: condition)
     }
@@ -140,24 +183,33 @@ package actor TierEditor {
         return versions
     }
 
+    /// What became of an entry that was to be stale.
+    package enum Expiry: Sendable, Hashable {
+        /// There was none.
+        case absent
+        /// It is stale.
+        case stale(version: UInt64)
+        /// It is gone, since its writer allowed no stale value.
+        case removed(version: UInt64)
+    }
+
     /// Makes an entry stale: it is loaded anew, and given if that fails and its writer has allowed it.
     ///
     /// Three round trips, and two more for each time that somebody else changes the key meanwhile. What nobody could use
     /// any more is removed.
     ///
     /// - Parameter key: The key.
-    /// - Returns: Whether there was an entry.
+    /// - Returns: What became of it.
     /// - Throws: ``CacheError``, also with code ``CacheError/Code/conflict``.
-    package func expire(_ key: String) async throws -> Bool {
+    package func expire(_ key: String) async throws -> Expiry {
         var pauses = CacheLimits.pausesBetweenAttempts
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<CacheLimits.mostAttempts {
             guard let found = try await self.inspector.inspect([key]).first, var envelope = found.valid else {
-                return false
+                return .absent
             }
             guard let terms = EntryTerms(envelope).expired(at: found.age.nanoseconds) else {
-                try await self.remove([key])
-                return true
+                return .removed(version: try await self.remove([key]).first ?? 0)
             }
             // Nothing else of it changes, whatever an envelope may say.
             (envelope.freshFor, envelope.revalidateFor, envelope.keptFor) =
@@ -166,7 +218,7 @@ package actor TierEditor {
             if case .written(let version)? = try await self.tier.write([write], in: self.namespace).first {
                 self.outbox.add(.refreshed(key: key, version: version), in: self.namespace)
                 try await self.tell()
-                return true
+                return .stale(version: version)
             }
             try await self.clock.sleep(for: pauses.next(using: &generator))
         }
@@ -193,6 +245,22 @@ package actor TierEditor {
     ///
     /// What cannot be told is not told later: its number is missing then, and services notice that with the next one.
     private func tell() async throws {
+        if let failure = try await self.publish() { throw Self.made(failure) }
+    }
+
+    /// The error for a change that is made, and not told.
+    private static func made(_ failure: CacheError) -> CacheError {
+        CacheError(
+            failure.code,
+            "the change is made, but running services were not told of it: \(failure.message)",
+            underlying: failure
+        )
+    }
+
+    /// Sends what there is to tell.
+    ///
+    /// - Returns: Why something of it was not told.
+    private func publish() async throws -> CacheError? {
         var failure: CacheError?
         while let message = self.outbox.next() {
             do {
@@ -201,11 +269,6 @@ package actor TierEditor {
                 failure = error
             }
         }
-        guard let failure else { return }
-        throw CacheError(
-            failure.code,
-            "the change is made, but running services were not told of it: \(failure.message)",
-            underlying: failure
-        )
+        return failure
     }
 }

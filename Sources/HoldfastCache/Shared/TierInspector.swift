@@ -23,9 +23,12 @@ package struct TierInspector: Sendable {
         self.namespace = namespace
     }
 
+    /// How the names of all locks of caches start.
+    package static let resources = "cache/"
+
     /// The lock under which services load a key.
     package static func resource(_ key: String, in namespace: String) -> Resource {
-        Resource(escaping: "cache/\(namespace)/\(key)")
+        Resource(escaping: "\(self.resources)\(namespace)/\(key)")
     }
 
     /// What lies in the tier for a key.
@@ -48,6 +51,9 @@ package struct TierInspector: Sendable {
             package let scope: InvalidationScope
             /// The mark of that, higher than the entry's.
             package let mark: UInt64
+
+            /// Whether the tier could not read its marks: then all is invalid, whatever was invalidated.
+            package var isDamage: Bool { self.mark == TierMarks.unreadable }
         }
 
         /// What may be done with an entry.
@@ -105,9 +111,10 @@ package struct TierInspector: Sendable {
     private func inspectOnce(_ keys: [String]) async throws -> [Inspection] {
         let reading = try await self.tier.read(keys, in: self.namespace)
         let opened = zip(reading.entries, keys).map { self.open($0, $1) }
-        var tags = Set<String>()
-        for case .success(let envelope)? in opened { tags.formUnion(envelope.tags) }
-        let marks = try await self.marks(of: Array(tags))
+        // By bytes, as the tier tells them apart.
+        var tags: [[UInt8]: String] = [:]
+        for case .success(let envelope)? in opened { for tag in envelope.tags { tags[Array(tag.utf8)] = tag } }
+        let marks = try await self.marks(of: Array(tags.values))
         return zip(zip(reading.entries, opened), keys).map { pair, key in
             let (entry, opened) = pair
             let content: Inspection.Content =
@@ -134,11 +141,13 @@ package struct TierInspector: Sendable {
         }
     }
 
-    private func marks(of tags: [String]) async throws -> [String: UInt64] {
-        var marks: [String: UInt64] = [:]
+    private func marks(of tags: [String]) async throws -> [[UInt8]: UInt64] {
+        var marks: [[UInt8]: UInt64] = [:]
         for start in stride(from: 0, to: tags.count, by: CacheLimits.maximumBatch) {
             let some = Array(tags[start..<min(start + CacheLimits.maximumBatch, tags.count)])
-            for (tag, mark) in zip(some, try await self.tier.marks(of: some, in: self.namespace)) { marks[tag] = mark }
+            for (tag, mark) in zip(some, try await self.tier.marks(of: some, in: self.namespace)) {
+                marks[Array(tag.utf8)] = mark
+            }
         }
         return marks
     }
@@ -148,7 +157,7 @@ package struct TierInspector: Sendable {
         of key: String,
         _ envelope: Envelope,
         _ marks: TierMarks,
-        _ tagMarks: [String: UInt64]
+        _ tagMarks: [[UInt8]: UInt64]
     ) -> Inspection.Invalidation? {
         if envelope.mark < marks.all { return Inspection.Invalidation(scope: .all, mark: marks.all) }
         let prefixes = marks.prefixes.filter { envelope.mark < $0.value && key.utf8.starts(with: $0.key.utf8) }
@@ -156,7 +165,7 @@ package struct TierInspector: Sendable {
             return Inspection.Invalidation(scope: .prefix(prefix), mark: mark)
         }
         for tag in envelope.tags {
-            if let mark = tagMarks[tag], envelope.mark < mark {
+            if let mark = tagMarks[Array(tag.utf8)], envelope.mark < mark {
                 return Inspection.Invalidation(scope: .tag(tag), mark: mark)
             }
         }

@@ -154,6 +154,9 @@ public struct TierMarks: Sendable, Hashable {
     /// The marks of prefixes.
     public var prefixes: [String: UInt64]
 
+    /// The mark of what a tier cannot read: everything is older, so that nothing that was invalid is valid again.
+    package static let unreadable = UInt64.max
+
     /// Describes marks.
     public init(current: UInt64 = 0, all: UInt64 = 0, prefixes: [String: UInt64] = [:]) {
         self.current = current

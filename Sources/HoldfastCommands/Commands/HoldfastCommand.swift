@@ -29,9 +29,15 @@ package struct HoldfastCommand: AsyncParsableCommand {
         ]
     )
 
-    /// Whether there is a command of this name.
-    package static func hasSubcommand(_ name: String?) -> Bool {
-        self.configuration.subcommands.contains { $0.configuration.commandName == name }
+    /// The names of the command and its subcommand that arguments begin with, each after a space.
+    package static func path(of arguments: [String]) -> String {
+        var (path, commands) = ("", self.configuration.subcommands)
+        for argument in arguments {
+            guard let command = commands.first(where: { $0.configuration.commandName == argument }) else { break }
+            path += " \(argument)"
+            commands = command.configuration.subcommands
+        }
+        return path
     }
 
     /// Makes the command, for the parser.

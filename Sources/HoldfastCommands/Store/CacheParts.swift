@@ -2,7 +2,7 @@
 
 import HoldfastCache
 import HoldfastCore
-import HoldfastRedis
+package import HoldfastRedis
 package import HoldfastRedisCache
 
 /// What processes share a cache through: the tier with its entries, and the bus.
@@ -19,7 +19,7 @@ package struct CacheParts: Sendable {
     ///
     /// - Parameters:
     ///   - url: One Redis, a Sentinel's master, or a cluster.
-    ///   - patience: How long a call may take, where the URL leaves it at the default; `nil` for the default.
+    ///   - patience: How long a call may take, where the URL does not say; `nil` for the default.
     /// - Returns: The parts; nothing is sent yet.
     /// - Throws: ``CommandFailure`` when the URL names something else.
     package static func make(_ url: StoreURL, patience: Duration? = nil) throws -> CacheParts {
@@ -29,9 +29,14 @@ package struct CacheParts: Sendable {
                 "a shared cache needs one Redis, a Sentinel or a cluster; use --store redis://HOST"
             )
         }
-        var configuration = try RedisConfiguration(url: text)
-        if let patience, configuration.timeout == RedisConfiguration.defaultTimeout { configuration.timeout = patience }
-        let connection = try RedisCacheConnection(configuration: configuration)
+        let connection = try RedisCacheConnection(configuration: try Self.configuration(text, patience))
         return CacheParts(tier: try RedisCacheTier(connection), bus: RedisCacheBus(connection))
+    }
+
+    /// How the servers are reached: as patiently as the URL says, else as an operator.
+    package static func configuration(_ url: String, _ patience: Duration?) throws -> RedisConfiguration {
+        var configuration = try RedisConfiguration(url: url)
+        if let patience, !RedisConfiguration.sets("timeout", in: url) { configuration.timeout = patience }
+        return configuration
     }
 }

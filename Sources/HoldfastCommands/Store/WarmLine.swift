@@ -21,6 +21,9 @@ package enum WarmLine {
     /// - Returns: What to write.
     /// - Throws: ``Problem``.
     package static func draft(_ line: [UInt8], in namespace: String) throws(Problem) -> TierEditor.Draft {
+        guard !JSONCheck.hasMark(line) else {
+            throw Problem(description: "it begins with a byte order mark, which JSON does not have")
+        }
         guard let json = JSONText(line) else { throw Problem(description: "it is not JSON") }
         guard let members = json.members else { throw Problem(description: "it is not an object") }
         var (key, value): (String?, JSONText?) = (nil, nil)
@@ -58,8 +61,8 @@ package enum WarmLine {
         return duration
     }
 
-    private static func tags(_ member: JSONText) throws(Problem) -> Set<String> {
+    private static func tags(_ member: JSONText) throws(Problem) -> [String] {
         guard let tags = member.strings else { throw Problem(description: "its tags are not a list of strings") }
-        return Set(tags)
+        return tags
     }
 }

@@ -11,7 +11,7 @@ package struct JSONText: Sendable, Hashable {
     package init?(_ bytes: some Sequence<UInt8>) {
         let bytes = Self.trimmed(Array(bytes)[...])
         // The parser would also take UTF-16, which others who read the value do not.
-        guard !bytes.contains(0), String(validating: bytes, as: UTF8.self) != nil,
+        guard !bytes.contains(0), String(validating: bytes, as: UTF8.self) != nil, JSONCheck.isValue(bytes),
             (try? JSONSerialization.jsonObject(with: Data(bytes), options: .fragmentsAllowed)) != nil
         else { return nil }
         self.bytes = bytes

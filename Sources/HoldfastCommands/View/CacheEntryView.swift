@@ -46,8 +46,10 @@ package struct CacheEntryView: Sendable {
     /// How long it is fresh from now on, below zero when it is not any more; `nil` for without end, or without an entry.
     package var freshFor: Duration? { self.envelope.flatMap { self.left(of: $0.freshFor) } }
 
-    /// How long it may be used in one way or another.
-    package var keptFor: Duration? { self.envelope.flatMap { self.left(of: $0.keptFor) } }
+    /// How long it may be used in one way or another; no tier keeps anything for longer than it may live.
+    package var keptFor: Duration? {
+        self.envelope.flatMap { self.left(of: min($0.keptFor, CacheLimits.longestLife.nanoseconds)) }
+    }
 
     private func left(of length: Int64) -> Duration? {
         length == .max ? nil : .nanoseconds(length) - self.inspection.age
@@ -121,6 +123,12 @@ package struct CacheEntryView: Sendable {
         case .unreadable(.foreign): "is not an entry that this version can read"
         case .unreadable(.damaged): "is damaged, or was written for another key"
         case .unreadable(.tooLarge): "is larger than any service reads"
+        case .entry(_, .some(let invalidation)) where invalidation.isDamage:
+            switch invalidation.scope {
+            case .tag:
+                "is invalid since the mark of \(Self.words(invalidation.scope)) is damaged, until that is invalidated"
+            case .all, .prefix: "is invalid since the marks of the cache are damaged, until something is invalidated"
+            }
         case .entry(_, let invalidation?): "is invalid since \(Self.words(invalidation.scope)) was invalidated"
         case .entry(let envelope, nil):
             envelope.isNotFound

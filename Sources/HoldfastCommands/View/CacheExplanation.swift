@@ -8,19 +8,29 @@ package import HoldfastRedisCache
 package struct CacheExplanation: Sendable {
     private let view: CacheEntryView
     private let remainder: RedisCacheTier.Remainder
-    private let status: ResourceStatus
+    private let lock: Lock
+
+    /// What is known of the lock under which a key is loaded.
+    package enum Lock: Sendable {
+        /// Its state.
+        case seen(ResourceStatus)
+        /// Nothing, and why.
+        case unknown(String)
+    }
 
     /// Makes an explanation.
     ///
     /// - Parameters:
     ///   - view: What lies in the tier.
     ///   - remainder: How long it stays there.
-    ///   - status: The lock under which the key is loaded.
-    package init(_ view: CacheEntryView, _ remainder: RedisCacheTier.Remainder, _ status: ResourceStatus) {
+    ///   - lock: The lock under which the key is loaded.
+    package init(_ view: CacheEntryView, _ remainder: RedisCacheTier.Remainder, _ lock: Lock) {
         self.view = view
         self.remainder = remainder
-        self.status = status
+        self.lock = lock
     }
+
+    private var status: ResourceStatus? { if case .seen(let status) = self.lock { status } else { nil } }
 
     /// Sentences for people.
     package var lines: [String] {
@@ -43,6 +53,7 @@ package struct CacheExplanation: Sendable {
         case .nothing where self.remainder != .nothing:
             "holds something that is not an entry of a cache, which is left alone until a service writes the key"
         case .tombstone: "\(self.view.absence ?? "")\(self.tombstoneEnd)"
+        case .entry(_, .some(let invalidation)) where invalidation.isDamage: self.view.absence ?? ""
         case .entry(_, let invalidation?):
             "\(self.view.absence ?? "") (mark \(invalidation.mark)) after it was loaded"
         case .entry(_, nil) where self.view.absence == nil: self.life
@@ -56,7 +67,9 @@ package struct CacheExplanation: Sendable {
     }
 
     private var life: String {
-        guard let left = self.view.freshFor else { return "is there, without end" }
+        guard let left = self.view.freshFor else {
+            return "is fresh for as long as it is kept, \(DurationText.short(self.view.keptFor ?? .zero)) more"
+        }
         if left > .zero { return "is fresh for \(DurationText.short(left)) more" }
         var text = "is stale since \(DurationText.short(.zero - left))"
         if let kept = self.view.keptFor { text += " and kept for \(DurationText.short(kept)) more" }
@@ -65,7 +78,11 @@ package struct CacheExplanation: Sendable {
 
     /// What becomes of a service that asks now.
     private var outlook: String {
-        let loads = self.status.holders.isEmpty ? "loads it" : "waits for the load that is under way"
+        let loads =
+            switch self.lock {
+            case .unknown: "loads it, or waits for one that does"
+            case .seen(let status): status.holders.isEmpty ? "loads it" : "waits for the load that is under way"
+            }
         switch self.view.state {
         case "not-found" where self.view.inspection.isGiven:
             return "A service that asks is told that there is nothing, without loading it."
@@ -78,11 +95,18 @@ package struct CacheExplanation: Sendable {
     }
 
     private var loading: [String] {
-        if self.status.holders.isEmpty, let rest = self.status.restingFor {
+        let status: ResourceStatus
+        switch self.lock {
+        case .unknown(let reason):
+            let shown = TerminalText.escaped(reason)
+            return ["Whether somebody loads it is not known, since the lock could not be read: \(shown)."]
+        case .seen(let seen): status = seen
+        }
+        if status.holders.isEmpty, let rest = status.restingFor {
             return ["The lock for loading it rests for \(DurationText.short(rest)) more, since its holder vanished."]
         }
-        let waiters = self.status.waiters.count
-        return self.status.holders.map { holder in
+        let waiters = status.waiters.count
+        return status.holders.map { holder in
             var line = "\(TerminalText.escaped(holder.name)) loads it"
             if let since = holder.heldFor { line += ", for \(DurationText.short(since))" }
             if let left = holder.remaining { line += "; its lease ends in \(DurationText.short(left)) unless renewed" }
@@ -91,12 +115,16 @@ package struct CacheExplanation: Sendable {
         }
     }
 
+    private var lockError: String? { if case .unknown(let reason) = self.lock { reason } else { nil } }
+
     /// The explanation for scripts.
     package var json: JSONValue {
         let invalidation: JSONValue
         if case .entry(_, let cause?) = self.view.inspection.content {
             let (kind, text): (String, String?) =
                 switch cause.scope {
+                case .tag(let tag) where cause.isDamage: ("damage", tag)
+                case _ where cause.isDamage: ("damage", nil)
                 case .all: ("all", nil)
                 case .prefix(let prefix): ("prefix", prefix)
                 case .tag(let tag): ("tag", tag)
@@ -116,7 +144,8 @@ package struct CacheExplanation: Sendable {
             .init("reason", .string(self.situation)),
             .init("invalidated_by", invalidation),
             .init("stays_s", stays),
-            .init("lock", StatusView.json(self.status)),
+            .init("lock", self.status.map { StatusView.json($0) } ?? .null),
+            .init("lock_error", .optional(self.lockError)),
         ])
     }
 }

@@ -48,6 +48,9 @@ package final class CommandConnection: RedisLinkDelegate {
     /// Where the server is.
     var address: RedisAddress { RedisAddress(host: self.configuration.host, port: self.configuration.port) }
 
+    /// Where the master is that Sentinels named last, where they are asked.
+    var found: RedisAddress? { self.link.found }
+
     /// Whether commands can be sent now.
     var isReady: Bool { self.link.channel != nil }
 

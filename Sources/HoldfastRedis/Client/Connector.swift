@@ -33,6 +33,9 @@ package struct Connector: Sendable {
         }
     }
 
+    /// Where the master is that Sentinels named last, where they are asked.
+    var found: RedisAddress? { self.finder?.found }
+
     /// Says what to do when the connections lead to the wrong server, where there may be another.
     func watch(_ onSwitch: @escaping @Sendable () -> Void) { self.finder?.watch(onSwitch) }
 

@@ -112,9 +112,12 @@ public struct RedisConfiguration: Sendable, Hashable {
             else { throw Self.invalid("it names no node of the cluster, or one with a port outside 1 to 65535") }
             guard self.database == 0 else { throw Self.invalid("a cluster has no database but 0") }
         }
+        guard Self.timeouts.contains(self.timeout) else {
+            throw Self.invalid("timeout must be from 10ms to 60s, and is \(self.timeout.brief)")
+        }
         guard (0...100).contains(self.replicas) else { throw Self.invalid("replicas must be from 0 to 100") }
         guard self.replicaTimeout >= .milliseconds(1), self.replicaTimeout <= self.timeout else {
-            throw Self.invalid("replica-timeout must be from 1ms to the timeout of a call, \(self.timeout)")
+            throw Self.invalid("replica-timeout must be from 1ms to the timeout of a call, \(self.timeout.brief)")
         }
         if let tls = self.tls, tls.keyFile != nil, tls.certificateFile == nil {
             throw Self.invalid("it has a key= without a cert=")
@@ -123,9 +126,6 @@ public struct RedisConfiguration: Sendable, Hashable {
         guard (1...65_535).contains(self.port) else { throw Self.invalid("port \(self.port) is outside 1 to 65535") }
         guard (0...65_535).contains(self.database) else {
             throw Self.invalid("the database must be a number from 0, as in redis://host/2")
-        }
-        guard Self.timeouts.contains(self.timeout) else {
-            throw Self.invalid("a timeout of \(self.timeout) is outside \(Self.timeouts)")
         }
         guard !self.prefix.contains(where: { $0 == "{" || $0 == "}" }), self.prefix.utf8.count <= 128 else {
             throw Self.invalid("the prefix has a brace or is longer than 128 bytes")

@@ -46,7 +46,9 @@ package struct RedisErrorLine: Error, Hashable {
         let isWord = first.utf8.count <= 32 && first.utf8.allSatisfy { (0x41...0x5A).contains($0) }
         let kind = isWord ? String(first) : "ERR"
         self.kind = kind
-        let (retry, code, advice) = Self.table[kind] ?? (.never, .storeRefused, Self.said(line))
+        // The word itself is said already.
+        let said = first == kind ? line.dropFirst(kind.count + 1) : line[...]
+        let (retry, code, advice) = Self.table[kind] ?? (.never, .storeRefused, Self.said(said))
         self.retry = retry
         self.code = code
         self.lack = kind == "NOPERM" || line.contains(Self.inScript) ? Self.lack(line) : nil
@@ -116,7 +118,7 @@ package struct RedisErrorLine: Error, Hashable {
         "DENIED": (.never, .storeRefused, "protected mode is on; set a password or bind the server to an address"),
     ]
 
-    private static func said(_ line: String) -> String {
+    private static func said(_ line: Substring) -> String {
         // Unknown lines are shown, cut short and without the arguments that "unknown command" quotes.
         let end = line.firstRange(of: ", with args").map(\.lowerBound) ?? line.endIndex
         var shown = ""

@@ -49,6 +49,8 @@ final class RedisLink: Sendable {
     init(_ connector: Connector) { self.connector = connector }
 
     var loop: any EventLoop { self.connector.loop }
+    /// Where the master is that Sentinels named last, where they are asked.
+    var found: RedisAddress? { self.connector.found }
     private var configuration: RedisConfiguration { self.connector.configuration }
 
     /// Says whom to tell.
@@ -130,7 +132,7 @@ final class RedisLink: Sendable {
         self.connector.connect { try ReplyHandler(link: self, attempt: attempt) }.whenComplete {
             switch $0 {
             case .success(let channel): self.connected(channel, attempt)
-            case .failure(let error): self.ended(.unreachable(String(describing: error)), attempt: attempt)
+            case .failure(let error): self.ended(.unreachable(NetworkFailure.words(error)), attempt: attempt)
             }
         }
         self.loop.scheduleTask(in: limit) { self.checkGreeting(attempt) }

@@ -55,7 +55,17 @@ extension RedisConfiguration {
             if !path.isEmpty { self.database = try Self.database(path) }
         }
         for setting in query.split(separator: "&") { try self.read(setting: setting) }
+        // A short time for a call, or none that will do, is not one for replicas that nobody has set.
+        if !Self.sets("replica-timeout", in: url), self.timeout >= Self.timeouts.lowerBound {
+            self.replicaTimeout = min(self.replicaTimeout, self.timeout)
+        }
         try self.check()
+    }
+
+    /// Whether a URL has a setting, whatever its value.
+    package static func sets(_ name: String, in url: String) -> Bool {
+        guard let mark = url.firstIndex(of: "?") else { return false }
+        return url[url.index(after: mark)...].split(separator: "&").contains { $0.prefix { $0 != "=" } == name }
     }
 
     private static let socketSchemes = ["redis+unix", "unix"]

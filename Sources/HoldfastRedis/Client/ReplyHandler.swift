@@ -40,7 +40,7 @@ final class ReplyHandler: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        self.link.ended(TransportSecurity.failure(error) ?? .failed(String(describing: error)), attempt: self.attempt)
+        self.link.ended(TransportSecurity.failure(error) ?? .failed(NetworkFailure.words(error)), attempt: self.attempt)
         context.close(promise: nil)
     }
 }

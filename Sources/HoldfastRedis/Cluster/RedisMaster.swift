@@ -21,6 +21,11 @@ package final class RedisMaster: Sendable {
     /// Where it is.
     package var address: RedisAddress { RedisAddress(host: self.configuration.host, port: self.configuration.port) }
 
+    /// Where the server is that answers now: behind Sentinel the one that was found last, and of a socket its path.
+    package var place: String {
+        self.configuration.socketPath ?? (self.connection.found ?? self.address).description
+    }
+
     /// Where to send messages to us.
     var channel: String { self.subscription.messages }
 

@@ -70,6 +70,9 @@ final class MasterFinder: Sendable {
     /// Says what to do when the master is not the one that was found last.
     func watch(_ onSwitch: @escaping @Sendable () -> Void) { self.state.withLock { $0.onSwitch = onSwitch } }
 
+    /// Where the master was found last.
+    var found: RedisAddress? { self.state.withLock { $0.current } }
+
     private func startWatching() {
         let isNew = self.state.withLock { state in
             defer { state.isWatching = true }
@@ -90,11 +93,10 @@ final class MasterFinder: Sendable {
     func find() -> EventLoopFuture<RedisAddress> {
         self.startWatching()
         let promise = self.loop.makePromise(of: RedisAddress.self)
-        self.ask { report in
+        self.ask { report, answers in
             guard let report else {
-                let count = self.connections.count
                 return promise.fail(
-                    Unknown(description: "none of \(count) Sentinels knows a master named \(self.sentinels.name)")
+                    Unknown(description: SentinelAnswer.sentence(answers, name: self.sentinels.name))
                 )
             }
             self.state.withLock { $0.current = report.address }
@@ -103,7 +105,7 @@ final class MasterFinder: Sendable {
         return promise.futureResult
     }
 
-    private func ask(_ done: @escaping @Sendable (MasterReport?) -> Void) {
+    private func ask(_ done: @escaping @Sendable (MasterReport?, [SentinelAnswer]) -> Void) {
         let name = self.sentinels.name
         let command = LockCommand<MasterReport?> { encoder, _ in
             encoder.command(["SENTINEL", "MASTER", name])
@@ -114,13 +116,13 @@ final class MasterFinder: Sendable {
         let ballot = Ballot(count: self.connections.count, announced, done)
         let deadline = NIODeadline.now() + .nanoseconds(self.timeout.nanoseconds)
         for (index, connection) in self.connections.enumerated() {
-            connection.run(command, by: deadline) { ballot.put((try? $0.get()) ?? nil, at: index) }
+            connection.run(command, by: deadline) { ballot.put(SentinelAnswer($0), at: index) }
         }
     }
 
     /// Sees whether the master is another by now.
     private func look() {
-        self.ask { report in
+        self.ask { report, _ in
             guard let report else { return }
             let onSwitch = self.state.withLock { state -> (@Sendable () -> Void)? in
                 guard let current = state.current, current != report.address else { return nil }
@@ -147,27 +149,40 @@ final class MasterFinder: Sendable {
         self.look()
     }
 
-    /// Collects reports until they suffice.
+    /// Collects answers until they suffice.
     private final class Ballot: Sendable {
-        private let state: Mutex<(reports: [MasterReport??], done: (@Sendable (MasterReport?) -> Void)?)>
+        typealias Done = @Sendable (MasterReport?, [SentinelAnswer]) -> Void
 
-        private let announced: RedisAddress?
-
-        init(count: Int, _ announced: RedisAddress?, _ done: @escaping @Sendable (MasterReport?) -> Void) {
-            self.announced = announced
-            self.state = Mutex((Array(repeating: nil, count: count), done))
+        private struct Outcome {
+            let choice: MasterReport?
+            let answers: [SentinelAnswer]
+            let done: Done
         }
 
-        func put(_ report: MasterReport?, at index: Int) {
-            let (choice, done) = self.state.withLock { state -> (MasterReport?, (@Sendable (MasterReport?) -> Void)?) in
-                state.reports[index] = .some(report)
-                guard state.done != nil, let choice = MasterReport.choice(state.reports, self.announced) else {
-                    return (nil, nil)
+        private struct State {
+            var answers: [SentinelAnswer?]
+            var done: Done?
+        }
+
+        private let state: Mutex<State>
+        private let announced: RedisAddress?
+
+        init(count: Int, _ announced: RedisAddress?, _ done: @escaping Done) {
+            self.announced = announced
+            self.state = Mutex(State(answers: Array(repeating: nil, count: count), done: done))
+        }
+
+        func put(_ answer: SentinelAnswer, at index: Int) {
+            let outcome = self.state.withLock { state -> Outcome? in
+                state.answers[index] = answer
+                let reports = state.answers.map { answer -> MasterReport?? in answer.map(\.report) }
+                guard let done = state.done, let choice = MasterReport.choice(reports, self.announced) else {
+                    return nil
                 }
-                defer { state.done = nil }
-                return (choice, state.done)
+                state.done = nil
+                return Outcome(choice: choice, answers: state.answers.compactMap(\.self), done: done)
             }
-            done?(choice)
+            if let outcome { outcome.done(outcome.choice, outcome.answers) }
         }
     }
 }

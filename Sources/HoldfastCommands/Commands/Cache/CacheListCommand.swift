@@ -43,6 +43,7 @@ package struct CacheListCommand: AsyncParsableCommand {
             throw CommandFailure(ExitStatus.configuration, "--limit is 0 or more")
         }
         let cache = try self.target.open()
+        try await cache.tier.refuseNode()
         let limit = self.limit ?? (self.output.format == .table ? Self.tableLimit : 0)
         var list = CacheList(format: self.output.format, limit: limit == 0 ? .max : limit)
         var cursor: String?

@@ -62,7 +62,8 @@ package struct CacheInvalidateCommand: AsyncParsableCommand {
 
             Takes one mark, however many entries it concerns: what was loaded before is not given any more, and \
             disappears when its time is over. --expire keeps the entry of a key as a stale one, which services give \
-            while they load it anew, or when that fails, if they are set so.
+            while they load it anew, or when that fails, if they are set so; an entry whose writer allows no stale \
+            value is removed.
             """
     )
 
@@ -75,7 +76,7 @@ package struct CacheInvalidateCommand: AsyncParsableCommand {
     var prefix: String?
     @Flag(name: .long, help: "Everything.")
     var all = false
-    @Flag(name: .long, help: "Keep the entry of the key, as a stale one.")
+    @Flag(name: .long, help: "Keep the entry of the key, as a stale one if it may be that.")
     var expire = false
     @Flag(name: .long, help: "Do not ask before --all.")
     var yes = false
@@ -100,15 +101,18 @@ package struct CacheInvalidateCommand: AsyncParsableCommand {
             let shown = TerminalText.escaped(key)
             if !self.expire {
                 let version = try await cache.editor.remove([key]).first
-                return try self.tell("removed '\(shown)'", version)
+                return try self.tell("removed '\(shown)'", version, as: "removed")
             }
-            guard try await cache.editor.expire(key) else {
+            switch try await cache.editor.expire(key) {
+            case .absent:
                 throw CommandFailure(
                     ExitStatus.failure,
                     "'\(shown)' has no entry that could be made stale (`holdfast cache explain` says why)"
                 )
+            case .stale: return try self.tell("made '\(shown)' stale", nil, as: "stale")
+            case .removed(let version):
+                return try self.tell("removed '\(shown)': its writer allows no stale value", version, as: "removed")
             }
-            return try self.tell("made '\(shown)' stale", nil)
         }
         let scope: InvalidationScope
         if let tag = self.tag {
@@ -120,7 +124,7 @@ package struct CacheInvalidateCommand: AsyncParsableCommand {
             try await self.confirm()
         }
         let mark = try await cache.editor.invalidate(scope)
-        try self.tell("invalidated \(CacheEntryView.words(scope))", mark)
+        try self.tell("invalidated \(CacheEntryView.words(scope))", mark, as: "invalidated")
     }
 
     private func confirm() async throws {
@@ -135,7 +139,7 @@ package struct CacheInvalidateCommand: AsyncParsableCommand {
         else { throw CommandFailure(ExitStatus.failure, "nothing was invalidated") }
     }
 
-    private func tell(_ words: String, _ number: UInt64?) throws {
+    private func tell(_ words: String, _ number: UInt64?, as outcome: String) throws {
         guard self.output.format != .table else { return try Output.line(words) }
         try Output.line(
             JSONValue.object([
@@ -144,6 +148,7 @@ package struct CacheInvalidateCommand: AsyncParsableCommand {
                 .init("prefix", .optional(self.prefix)),
                 .init("all", .bool(self.all)),
                 .init("mark", number.map { .integer(Int64(clamping: $0)) } ?? .null),
+                .init("outcome", .string(outcome)),
             ]).text
         )
     }

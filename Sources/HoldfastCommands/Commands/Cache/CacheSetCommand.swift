@@ -52,7 +52,7 @@ package struct CacheSetCommand: AsyncParsableCommand {
             key: self.key,
             value: value.bytes,
             timeToLive: self.ttl,
-            tags: Set(self.tags)
+            tags: self.tags
         )
         try draft.validate(in: self.target.namespace)
         if value.bytes.count > CacheLimits.defaultMaximumValue {
@@ -90,6 +90,12 @@ package struct CacheSetCommand: AsyncParsableCommand {
                 throw CommandFailure(ExitStatus.dataError, "the value is not UTF-8; nothing was stored")
             }
             return JSONText(string: text)
+        }
+        guard !JSONCheck.hasMark(bytes) else {
+            throw CommandFailure(
+                ExitStatus.dataError,
+                "the value is not JSON: it begins with a byte order mark; nothing was stored"
+            )
         }
         guard let json = JSONText(bytes) else {
             throw CommandFailure(

@@ -33,6 +33,7 @@ package struct CacheStatsCommand: AsyncParsableCommand {
     package func run() async throws {
         let tier = try CacheParts.make(try self.storage.url(), patience: CacheParts.operatorPatience).tier
         if let namespace = self.namespace { _ = try TierInspector(tier, namespace: namespace) }
+        try await tier.refuseNode()
         let counts = try await self.count(tier)
         let servers = try await tier.figures()
         guard self.output.format == .table else { return try Output.line(Self.json(counts, servers).text) }
@@ -43,9 +44,10 @@ package struct CacheStatsCommand: AsyncParsableCommand {
     }
 
     private func count(_ tier: RedisCacheTier) async throws -> [(name: String, census: RedisCacheTier.Census)] {
-        var counts: [String: RedisCacheTier.Census] = [:]
+        // By bytes, as the tier tells names apart.
+        var counts: [[UInt8]: RedisCacheTier.Census] = [:]
         // A cache that has nothing has its row too, when somebody asks for it.
-        if let namespace = self.namespace { counts[namespace] = RedisCacheTier.Census() }
+        if let namespace = self.namespace { counts[Array(namespace.utf8)] = RedisCacheTier.Census() }
         var progress = Progress()
         var cursor: String?
         repeat {
@@ -55,7 +57,8 @@ package struct CacheStatsCommand: AsyncParsableCommand {
             cursor = page.next
         } while cursor != nil
         progress.clear()
-        return counts.map { ($0.key, $0.value) }.sorted { $0.name < $1.name }
+        return counts.sorted { $0.key.lexicographicallyPrecedes($1.key) }
+            .map { (String(decoding: $0.key, as: UTF8.self), $0.value) }
     }
 
     private static func table(_ counts: [(name: String, census: RedisCacheTier.Census)]) -> TextTable {

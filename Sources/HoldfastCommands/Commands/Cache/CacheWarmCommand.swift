@@ -42,11 +42,18 @@ package struct CacheWarmCommand: AsyncParsableCommand {
             try self.tell(work.tally)
             throw CommandFailure(ExitStatus.signalled(inbox.received ?? SIGINT), work.tally.stop)
         } catch let error as CacheError {
+            try self.tell(work.tally)
             let failure = CommandFailure(error)
             throw CommandFailure(failure.status, "\(work.tally.stop): \(failure.message ?? error.message)")
         }
         try self.tell(work.tally)
         let bad = work.tally.bad
+        if let untold = work.tally.untold {
+            let failure = CommandFailure(untold)
+            let words = "running services were not told of what is loaded: \(failure.message ?? untold.message)"
+            guard bad > 0 else { throw CommandFailure(failure.status, words) }
+            Output.note(words)
+        }
         if bad > 0 { throw CommandFailure(ExitStatus.dataError) }
     }
 
@@ -79,6 +86,8 @@ final class CacheWarming: Sendable {
         var bad: Int64 = 0
         /// Up to which line of the file all is done.
         var done: Int64 = 0
+        /// Why services were not told of some values, though these are written.
+        var untold: CacheError?
 
         /// What is said when it ends early.
         var stop: String { "stopped after line \(self.done); \(self.loaded) values are loaded" }
@@ -158,11 +167,21 @@ final class CacheWarming: Sendable {
 
     private func write(_ batch: [TierEditor.Draft], upTo number: Int64) async throws {
         if !batch.isEmpty {
-            let versions = try await self.editor.write(batch, onlyIfAbsent: self.isOnlyIfAbsent)
-            let written = Int64(versions.count { $0 != nil })
+            let written = try await self.editor.put(batch, onlyIfAbsent: self.isOnlyIfAbsent)
+            let count = Int64(written.versions.count { $0 != nil })
             self.state.withLock { tally in
-                tally.loaded += written
-                tally.kept += Int64(batch.count) - written
+                tally.loaded += count
+                tally.kept += Int64(batch.count) - count
+                tally.done = number
+                tally.untold = tally.untold ?? written.untold
+            }
+            // What the server refuses, it refuses each time, and services can do without; else it may be gone.
+            if let untold = written.untold, untold.code != .tierRefused {
+                throw CacheError(
+                    untold.code,
+                    "running services were not told of the last of them: \(untold.message)",
+                    underlying: untold
+                )
             }
         }
         self.state.withLock { $0.done = number }
