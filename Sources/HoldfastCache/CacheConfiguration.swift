@@ -69,7 +69,7 @@ public struct CacheConfiguration<Key: Hashable & Sendable, Value: Sendable>: Sen
     /// The most parts, however many cores there are.
     private static var mostShards: Int { 64 }
     /// How many parts there are for each core: then two threads rarely meet.
-    private static var shardsOfCore: Int { 16 }
+    private static var shardsOfCore: Int { 32 }
     /// How many entries a part should have at least: with fewer, chance fills some parts sooner than others.
     private static var smallestShard: Int { 1024 }
     /// How much weight a part should have at least, when entries are weighed: no entry may be heavier than a part.

@@ -90,14 +90,15 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     private func lookOnce(_ texts: [String]) async throws -> [Finding] {
         let reading = try await self.ask(.read) { try await $0.read(texts, in: self.namespace) }
         let opened = zip(reading.entries, texts).map { self.open($0, $1) }
-        var tags = Set<String>()
-        for case .envelope(let envelope) in opened { tags.formUnion(envelope.tags) }
-        var tagMarks: [String: UInt64] = [:]
-        let all = Array(tags)
+        // By their bytes, as the tier has them: two texts may look alike.
+        var tags: [[UInt8]: String] = [:]
+        for case .envelope(let envelope) in opened { for tag in envelope.tags { tags[Array(tag.utf8)] = tag } }
+        var tagMarks: [[UInt8]: UInt64] = [:]
+        let all = Array(tags.values)
         for start in stride(from: 0, to: all.count, by: CacheLimits.maximumBatch) {
             let some = Array(all[start..<min(start + CacheLimits.maximumBatch, all.count)])
             let marks = try await self.ask(.read) { try await $0.marks(of: some, in: self.namespace) }
-            for (tag, mark) in zip(some, marks) { tagMarks[tag] = mark }
+            for (tag, mark) in zip(some, marks) { tagMarks[Array(tag.utf8)] = mark }
         }
         return zip(zip(reading.entries, opened), texts).map { pair, text in
             let place = TierPlace(version: pair.0.version, mark: reading.marks.current)
@@ -105,7 +106,7 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
                 return Finding(look: .nothing(place), isUnreadable: pair.1 == .unreadable)
             }
             guard reading.marks.admits(text, since: envelope.mark),
-                envelope.tags.allSatisfy({ tagMarks[$0] ?? 0 <= envelope.mark })
+                envelope.tags.allSatisfy({ tagMarks[Array($0.utf8)] ?? 0 <= envelope.mark })
             else { return Finding(look: .nothing(place)) }
             guard let content = try? self.content(envelope) else {
                 return Finding(look: .nothing(place), isUnreadable: true)
