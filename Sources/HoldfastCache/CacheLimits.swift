@@ -46,6 +46,9 @@ public enum CacheLimits {
     /// Of those who change a key at the same time one gets through each time, but a thread that had to sleep for a lock may
     /// find others faster for long. Ten milliseconds or so in all.
     static let mostSwaps = 10_000
+    /// The highest version that changes of a source may begin at, or a journal bring: above it there would be too little room
+    /// to count up, and no fencing token is there.
+    static let highestVersion: UInt64 = 1 << 62
     /// The pauses between attempts in a tier: longer than one change takes, and no longer than people notice.
     static let pausesBetweenAttempts = RetrySchedule(base: .milliseconds(1), cap: .milliseconds(20))
     /// The longest time that one load may take.

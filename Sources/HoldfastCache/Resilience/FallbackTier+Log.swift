@@ -211,12 +211,3 @@ extension CacheError {
     /// Whether the tier works, and does not do what it is asked for.
     fileprivate var isRefusal: Bool { self.code == .invalidArgument || self.code == .tierRefused }
 }
-
-extension Array {
-    /// What goes in one call of a tier, one after the other.
-    fileprivate var batches: [[Element]] {
-        stride(from: 0, to: self.count, by: CacheLimits.maximumBatch).map {
-            Array(self[$0..<Swift.min($0 + CacheLimits.maximumBatch, self.count)])
-        }
-    }
-}

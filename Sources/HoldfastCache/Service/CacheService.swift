@@ -158,8 +158,7 @@ public final class CacheService: Sendable {
                         do {
                             try await forget(keys)
                         } catch {
-                            cache.counts.withLock { $0.invalidationFailures &+= UInt64(keys.count) }
-                            self.observe(.invalidationFailed(cache: name, error: error))
+                            cache.invalidationFailed(error, count: keys.count)
                         }
                     }
                 } catch {

@@ -193,8 +193,7 @@ extension Cache {
             else { continue }
             writes.append((place, write))
         }
-        for start in stride(from: 0, to: writes.count, by: CacheLimits.maximumBatch) {
-            let some = writes[start..<min(start + CacheLimits.maximumBatch, writes.count)]
+        for some in writes.batches {
             do {
                 let replies = try await link.ask(.write) {
                     try await $0.write(some.map(\.write), in: link.namespace)

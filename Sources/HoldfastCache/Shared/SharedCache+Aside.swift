@@ -189,8 +189,7 @@ extension SharedCache {
         let keepFor = max(self.options.hardDeadline * 2, Self.shortestTombstone)
         // The tier first: who reads it meanwhile would bring the old value back into memory.
         defer { for key in keys { self.memory.remove(key) } }
-        for start in stride(from: 0, to: keys.count, by: CacheLimits.maximumBatch) {
-            let some = keys[start..<min(start + CacheLimits.maximumBatch, keys.count)]
+        for some in keys.batches {
             let texts = some.map(self.link.text)
             let versions = try await self.link.ask(.removal) {
                 try await $0.remove(texts, in: self.name, keepFor: keepFor)

@@ -78,8 +78,7 @@ extension SharedCache {
             do {
                 return try await action(self)
             } catch let error where service.clock.now >= end {
-                self.memory.counts.withLock { $0.invalidationFailures &+= 1 }
-                return service.observe(.invalidationFailed(cache: self.name, error: error))
+                return self.memory.invalidationFailed(error)
             } catch {
                 try? await service.clock.sleeper.sleep(for: pauses.next(using: &generator))
             }

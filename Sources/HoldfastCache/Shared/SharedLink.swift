@@ -76,8 +76,7 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// - Returns: What there is for each, in order.
     func look(_ texts: [String]) async -> [Finding] {
         var findings: [Finding] = []
-        for start in stride(from: 0, to: texts.count, by: CacheLimits.maximumBatch) {
-            let some = Array(texts[start..<min(start + CacheLimits.maximumBatch, texts.count)])
+        for some in texts.batches {
             do {
                 findings += try await self.tier.tier.steadily { try await self.lookOnce(some) }
             } catch {
@@ -90,15 +89,9 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     private func lookOnce(_ texts: [String]) async throws -> [Finding] {
         let reading = try await self.ask(.read) { try await $0.read(texts, in: self.namespace) }
         let opened = zip(reading.entries, texts).map { self.open($0, $1) }
-        // By their bytes, as the tier has them: two texts may look alike.
-        var tags: [[UInt8]: String] = [:]
-        for case .envelope(let envelope) in opened { for tag in envelope.tags { tags[Array(tag.utf8)] = tag } }
-        var tagMarks: [[UInt8]: UInt64] = [:]
-        let all = Array(tags.values)
-        for start in stride(from: 0, to: all.count, by: CacheLimits.maximumBatch) {
-            let some = Array(all[start..<min(start + CacheLimits.maximumBatch, all.count)])
-            let marks = try await self.ask(.read) { try await $0.marks(of: some, in: self.namespace) }
-            for (tag, mark) in zip(some, marks) { tagMarks[Array(tag.utf8)] = mark }
+        let envelopes = opened.compactMap { if case .envelope(let envelope) = $0 { envelope } else { nil } }
+        let tagMarks = try await TagMarks(of: envelopes) { tags in
+            try await self.ask(.read) { try await $0.marks(of: tags, in: self.namespace) }
         }
         return zip(zip(reading.entries, opened), texts).map { pair, text in
             let place = TierPlace(version: pair.0.version, mark: reading.marks.current)
@@ -106,7 +99,7 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
                 return Finding(look: .nothing(place), isUnreadable: pair.1 == .unreadable)
             }
             guard reading.marks.admits(text, since: envelope.mark),
-                envelope.tags.allSatisfy({ tagMarks[Array($0.utf8)] ?? 0 <= envelope.mark })
+                envelope.tags.allSatisfy({ tagMarks[$0] ?? 0 <= envelope.mark })
             else { return Finding(look: .nothing(place)) }
             guard let content = try? self.content(envelope) else {
                 return Finding(look: .nothing(place), isUnreadable: true)

@@ -111,10 +111,8 @@ package struct TierInspector: Sendable {
     private func inspectOnce(_ keys: [String]) async throws -> [Inspection] {
         let reading = try await self.tier.read(keys, in: self.namespace)
         let opened = zip(reading.entries, keys).map { self.open($0, $1) }
-        // By bytes, as the tier tells them apart.
-        var tags: [[UInt8]: String] = [:]
-        for case .success(let envelope)? in opened { for tag in envelope.tags { tags[Array(tag.utf8)] = tag } }
-        let marks = try await self.marks(of: Array(tags.values))
+        let envelopes = opened.compactMap { try? $0?.get() }
+        let marks = try await TagMarks(of: envelopes) { try await self.tier.marks(of: $0, in: self.namespace) }
         return zip(zip(reading.entries, opened), keys).map { pair, key in
             let (entry, opened) = pair
             let content: Inspection.Content =
@@ -141,23 +139,12 @@ package struct TierInspector: Sendable {
         }
     }
 
-    private func marks(of tags: [String]) async throws -> [[UInt8]: UInt64] {
-        var marks: [[UInt8]: UInt64] = [:]
-        for start in stride(from: 0, to: tags.count, by: CacheLimits.maximumBatch) {
-            let some = Array(tags[start..<min(start + CacheLimits.maximumBatch, tags.count)])
-            for (tag, mark) in zip(some, try await self.tier.marks(of: some, in: self.namespace)) {
-                marks[Array(tag.utf8)] = mark
-            }
-        }
-        return marks
-    }
-
     /// What has made an entry invalid: everything first, then the longest prefix, then a tag.
     private static func invalidation(
         of key: String,
         _ envelope: Envelope,
         _ marks: TierMarks,
-        _ tagMarks: [[UInt8]: UInt64]
+        _ tagMarks: TagMarks
     ) -> Inspection.Invalidation? {
         if envelope.mark < marks.all { return Inspection.Invalidation(scope: .all, mark: marks.all) }
         let prefixes = marks.prefixes.filter { envelope.mark < $0.value && key.utf8.starts(with: $0.key.utf8) }
@@ -165,7 +152,7 @@ package struct TierInspector: Sendable {
             return Inspection.Invalidation(scope: .prefix(prefix), mark: mark)
         }
         for tag in envelope.tags {
-            if let mark = tagMarks[Array(tag.utf8)], envelope.mark < mark {
+            if let mark = tagMarks[tag], envelope.mark < mark {
                 return Inspection.Invalidation(scope: .tag(tag), mark: mark)
             }
         }

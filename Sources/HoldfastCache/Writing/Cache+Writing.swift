@@ -112,8 +112,7 @@ extension Cache {
                 do {
                     try await forget()
                 } catch {
-                    self.counts.withLock { $0.invalidationFailures &+= 1 }
-                    self.service.observe(.invalidationFailed(cache: self.name, error: error))
+                    self.invalidationFailed(error)
                 }
                 await lease?.release()
                 throw (error as? PartialWriteFailure<Key>)?.failures[key] ?? error
@@ -130,6 +129,12 @@ extension Cache {
             }
             await lease?.release()
         }
+    }
+
+    /// Counts and tells that keys could not be forgotten everywhere.
+    func invalidationFailed(_ error: any Error, count: Int = 1) {
+        self.counts.withLock { $0.invalidationFailures &+= UInt64(count) }
+        self.service.observe(.invalidationFailed(cache: self.name, error: error))
     }
 
     /// What is to be written for a key, as what a load of it gives.

@@ -84,14 +84,11 @@ public struct CacheWriting<Key: Hashable & Sendable, Value: Sendable>: Sendable 
         self.behind(writer, journal: journal, codec: JSONCacheCodec<Value>(), configure: configure)
     }
 
-    /// Above it there would be too little room to count up.
-    private static var highestFirstVersion: UInt64 { 1 << 62 }
-
     /// Checks the numbers.
     ///
     /// - Throws: ``CacheError`` with code ``CacheError/Code/invalidArgument``.
     func validate() throws(CacheError) {
-        guard (1...Self.highestFirstVersion).contains(self.firstVersion) else {
+        guard (1...CacheLimits.highestVersion).contains(self.firstVersion) else {
             throw CacheError(.invalidArgument, "firstVersion must be from 1 to 2^62")
         }
         if case .behind(let options, _) = self.mode { try options.validate() }

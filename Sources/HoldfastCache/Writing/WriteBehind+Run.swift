@@ -57,7 +57,7 @@ extension WriteBehind {
     /// - Returns: The keys that were in it.
     private func start() async throws -> [Key] {
         let contents = try await self.link?.journal.open() ?? JournalContents()
-        guard contents.highestVersion <= Self.highestVersion else {
+        guard contents.highestVersion <= CacheLimits.highestVersion else {
             throw CacheError(.storage, "the journal of \(self.name) has a version that no program gave")
         }
         let now = self.service.clock.now
@@ -85,9 +85,6 @@ extension WriteBehind {
         if unreadable > 0 { self.service.observe(.journalUnreadable(cache: self.name, count: unreadable)) }
         return changes.compactMap { $0.1?.key }
     }
-
-    /// Far above all that can be counted up to, or be a fencing token.
-    private static var highestVersion: UInt64 { 1 << 62 }
 
     /// Writes without waiting for more to come, and takes nothing any more.
     func beginDrain() {

@@ -32,10 +32,7 @@ package struct CacheRemoveCommand: AsyncParsableCommand {
         // By bytes, as the tier tells them apart.
         let keys = self.keys.filter { seen.insert(Array($0.utf8)).inserted }
         var versions: [UInt64] = []
-        for start in stride(from: 0, to: keys.count, by: CacheLimits.maximumBatch) {
-            let some = Array(keys[start..<min(start + CacheLimits.maximumBatch, keys.count)])
-            versions += try await cache.editor.remove(some)
-        }
+        for some in keys.batches { versions += try await cache.editor.remove(some) }
         switch self.output.format {
         case .table: try Output.line("removed \(keys.count) \(keys.count == 1 ? "key" : "keys")")
         case .json, .jsonl:
