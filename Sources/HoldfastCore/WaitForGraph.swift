@@ -33,7 +33,6 @@ public struct WaitForGraph: Sendable {
     public let nodes: [Node]
     private let needs: [WaitNeed]
     private let stuck: [Bool]
-    private let ignoresAges: Bool
 
     /// Makes the graph of what some resources say.
     ///
@@ -42,11 +41,8 @@ public struct WaitForGraph: Sendable {
 
     /// Makes the graph of what the resources of several stores say, where one name may mean several locks.
     ///
-    /// - Parameters:
-    ///   - stores: The resources of each store.
-    ///   - ignoresAges: Whether to choose who gives up by priority and reference alone, which is the same for all who
-    ///     look; ages are not where they were read on several clocks, or at several moments.
-    package init(stores: [[ResourceStatus]], ignoringAges ignoresAges: Bool = false) {
+    /// - Parameter stores: The resources of each store.
+    package init(stores: [[ResourceStatus]]) {
         var statuses: [ResourceStatus] = []
         for resources in stores {
             var byName: [Resource: ResourceStatus] = [:]
@@ -70,7 +66,6 @@ public struct WaitForGraph: Sendable {
             }
         }
         self.nodes = nodes
-        self.ignoresAges = ignoresAges
         self.stuck = WaitNeed.stuck(among: needs)
         self.needs = needs
     }
@@ -90,10 +85,19 @@ public struct WaitForGraph: Sendable {
     ///
     /// - Parameter reference: The request.
     /// - Returns: The deadlock, or `nil`. The same for every request that is in it.
-    public func deadlock(of reference: String) -> Deadlock? {
+    public func deadlock(of reference: String) -> Deadlock? { self.deadlock(of: reference, ignoringAges: false) }
+
+    /// The same.
+    ///
+    /// - Parameters:
+    ///   - reference: The request.
+    ///   - ignoresAges: Whether to choose who gives up by priority and reference alone, which is the same for all who
+    ///     look; ages are not where they were read on several clocks, or at several moments.
+    /// - Returns: The deadlock, or `nil`.
+    package func deadlock(of reference: String, ignoringAges ignoresAges: Bool) -> Deadlock? {
         for start in self.nodes.indices where self.nodes[start].waiter.reference == reference {
             let members = self.component(of: start)
-            if !members.isEmpty { return self.deadlock(among: members) }
+            if !members.isEmpty { return self.deadlock(among: members, ignoringAges: ignoresAges) }
         }
         return nil
     }
@@ -136,21 +140,21 @@ public struct WaitForGraph: Sendable {
         return found
     }
 
-    private func deadlock(among members: Set<Int>) -> Deadlock? {
+    private func deadlock(among members: Set<Int>, ignoringAges ignoresAges: Bool = false) -> Deadlock? {
         // Only one who keeps a grant that another member waits for can end the deadlock by giving up.
         let keepers = Set(
             members.flatMap { self.stuckEdges(of: $0) }.filter { $0.grant != nil && members.contains($0.node) }.map(
                 \.node
             )
         )
-        guard let victim = keepers.min(by: { self.givesUpSooner($0, $1) }) else { return nil }
+        guard let victim = keepers.min(by: { self.givesUpSooner($0, $1, ignoresAges) }) else { return nil }
         return Deadlock(cycle: self.cycle(from: victim, within: members))
     }
 
     /// Lower priority before higher, younger before older; ties by reference, so that everybody chooses alike.
-    private func givesUpSooner(_ left: Int, _ right: Int) -> Bool {
+    private func givesUpSooner(_ left: Int, _ right: Int, _ ignoresAges: Bool) -> Bool {
         let (left, right) = (self.nodes[left].waiter, self.nodes[right].waiter)
-        if self.ignoresAges { return (left.priority, left.reference) < (right.priority, right.reference) }
+        if ignoresAges { return (left.priority, left.reference) < (right.priority, right.reference) }
         let (leftAge, rightAge) = (left.waitingFor ?? .zero, right.waitingFor ?? .zero)
         return (left.priority, leftAge, left.reference) < (right.priority, rightAge, right.reference)
     }

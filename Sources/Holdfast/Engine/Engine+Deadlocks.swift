@@ -14,11 +14,11 @@ extension Engine {
     func look(for suspect: Suspect, _ watch: inout DeadlockWatch) async -> Deadlock? {
         watch.begin(suspect, of: self)
         // A store that does not answer shows no deadlock; the next look may.
-        guard let stores = try? await self.gather(for: suspect) else { return nil }
-        let isOld = watch.sees(WaitForGraph(stores: stores, ignoringAges: true).deadlock(of: suspect.reference))
-        guard let first = Self.deadlock(of: suspect, among: stores, ignoringAges: isOld),
-            let again = try? await self.gather(for: suspect),
-            first.isConfirmed(by: Self.deadlock(of: suspect, among: again, ignoringAges: isOld))
+        guard let graph = try? await self.graph(for: suspect) else { return nil }
+        let isOld = watch.sees(graph.deadlock(of: suspect.reference, ignoringAges: true))
+        guard let first = Self.deadlock(of: suspect, in: graph, ignoringAges: isOld),
+            let again = try? await self.graph(for: suspect),
+            first.isConfirmed(by: Self.deadlock(of: suspect, in: again, ignoringAges: isOld))
         else { return nil }
         switch self.configuration.deadlocks {
         case .off: return nil
@@ -35,11 +35,10 @@ extension Engine {
     /// The deadlock in which a request has to give up, by what was read.
     private static func deadlock(
         of suspect: Suspect,
-        among stores: [[ResourceStatus]],
+        in graph: WaitForGraph,
         ignoringAges: Bool
     ) -> Deadlock? {
-        let graph = WaitForGraph(stores: stores, ignoringAges: ignoringAges)
-        guard let found = graph.deadlock(of: suspect.reference) else { return nil }
+        guard let found = graph.deadlock(of: suspect.reference, ignoringAges: ignoringAges) else { return nil }
         return found.victim.waiter.reference == suspect.reference ? found : nil
     }
 
@@ -47,7 +46,7 @@ extension Engine {
     private static let maximumCrossings = 16
 
     /// Reads what a request hangs on, in this store and wherever services of this process go on from there.
-    private func gather(for suspect: Suspect) async throws -> [[ResourceStatus]] {
+    private func graph(for suspect: Suspect) async throws -> WaitForGraph {
         var stores: [ObjectIdentifier: [ResourceStatus]] = [:]
         var asked: [ObjectIdentifier: Set<OwnerID>] = [:]
         var next = [(engine: self, owner: suspect.owner, resource: suspect.resource)]
@@ -65,7 +64,7 @@ extension Engine {
                 }
             }
         }
-        return Array(stores.values)
+        return WaitForGraph(stores: Array(stores.values))
     }
 
     func deadlockError(_ deadlock: Deadlock, _ resource: Resource) -> LockError {

@@ -125,8 +125,9 @@ extension ContractBench {
         // The first round makes the waits known where a store has to be told.
         for (request, client) in [one, other, one, other] {
             let statuses = try await client.store.waits(of: request.owner, for: request.resource)
-            let graph = WaitForGraph(stores: [statuses], ignoringAges: !self.subject.agreesOnAges)
-            victims.append(graph.deadlock(of: request.id.reference)?.victim.waiter.reference)
+            let ignoresAges = !self.subject.agreesOnAges
+            let found = WaitForGraph(statuses).deadlock(of: request.id.reference, ignoringAges: ignoresAges)
+            victims.append(found?.victim.waiter.reference)
         }
         if let expected, self.subject.agreesOnAges { try self.equal(victims[2], expected.id.reference, line: line) }
         try self.equal(victims[3], victims[2], line: line)
