@@ -87,15 +87,14 @@ extension Cache {
         let now = self.now
         self.change(hash) { shard, removed in
             shard.supersede(key)
-            let arrival = Shard.Arrival(
-                content: .value(value),
+            let terms = MemoryBooks.Terms(
                 weight: weight,
-                lifetime: shard.lifetime(rule, isNegative: false, now: now, loadTime: 0),
-                stamp: stamp,
                 version: shard.nextVersion(),
+                lifetime: rule.isEndless
+                    ? Lifetime() : shard.lifetime(rule, isNegative: false, now: now, loadTime: 0),
                 tags: tags
             )
-            shard.store(key, hash, arrival, now: now, removed: &removed)
+            shard.store(key, hash, .value(value), stamp: stamp, on: terms, now: now, removed: &removed)
         }
     }
 
@@ -184,15 +183,13 @@ extension Cache {
                     shard.remove(key, hash, .removed, at: now, removed: &removed)
                     return true
                 }
-                let arrival = Shard.Arrival(
-                    content: .value(new),
+                let terms = MemoryBooks.Terms(
                     weight: weight,
-                    lifetime: shard.lifetime(rule, isNegative: false, now: now, loadTime: 0),
-                    stamp: stamp,
                     version: shard.nextVersion(),
+                    lifetime: shard.lifetime(rule, isNegative: false, now: now, loadTime: 0),
                     tags: tags
                 )
-                shard.store(key, hash, arrival, now: now, removed: &removed)
+                shard.store(key, hash, .value(new), stamp: stamp, on: terms, now: now, removed: &removed)
                 return true
             }
             if isDone { return new }

@@ -96,11 +96,11 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         self.mask = UInt64(count - 1)
         // The rest of the division goes to the first parts.
         let (each, rest) = configuration.capacity.limit.quotientAndRemainder(dividingBy: count)
-        self.parts = (0..<count).map { number in
-            let policy = configuration.eviction.policy(capacity: each + (number < rest ? 1 : 0), seed: service.random())
-            return Part(
+        let capacities = (0..<count).map { each + ($0 < rest ? 1 : 0) }
+        self.parts = configuration.eviction.policies(capacities, seed: { service.random() }).map {
+            Part(
                 Shard(
-                    policy,
+                    $0,
                     now: service.clock.now,
                     seed: service.random(),
                     tellsRemovals: configuration.onRemoval != nil,

@@ -118,18 +118,32 @@ struct CacheBenchTests {
             #expect(result.output.contains(#""workload":"\#(workload) t2","ops_per_s":"#))
             #expect(result.output.contains(#""hit_ratio":1.0000"#))
         }
-        let peer = try await self.run(
-            directory,
-            "--workload",
-            "through",
-            "--peer",
-            "mutex-lru",
-            "--seconds",
-            "0.2",
-            "--keys",
-            path
-        )
-        #expect(peer.status == 0)
-        #expect(peer.output.contains(#""peer":"mutex-lru""#) && peer.output.contains(#""hit_ratio":1.0000"#))
+        for name in ["mutex-lru", "mutex-lru-flat"] {
+            let peer = try await self.run(
+                directory,
+                "--workload",
+                "through",
+                "--peer",
+                name,
+                "--seconds",
+                "0.2",
+                "--keys",
+                path
+            )
+            #expect(peer.status == 0)
+            #expect(peer.output.contains(#""peer":"\#(name)""#) && peer.output.contains(#""hit_ratio":1.0000"#))
+        }
+    }
+
+    @Test(arguments: [NodeLRU<Int, Int>(capacity: 3) as any BenchedMemory, FlatLRU(capacity: 3)])
+    func thePeersForgetWhatWasUsedLongestAgo(memory: any BenchedMemory) {
+        for key in 1...3 { memory.put(key, for: key) }
+        #expect(memory.cached(1) == 1)
+        memory.put(4, for: 4)
+        #expect([1, 2, 3, 4].map { memory.cached($0) } == [1, nil, 3, 4])
+        memory.put(30, for: 3)
+        memory.put(5, for: 5)
+        memory.put(6, for: 6)
+        #expect([1, 3, 4, 5, 6].map { memory.cached($0) } == [nil, 30, nil, 5, 6])
     }
 }

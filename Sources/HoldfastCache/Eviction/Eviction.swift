@@ -4,7 +4,7 @@
 public struct Eviction: Sendable {
     /// What people call it: `adaptive`.
     public let name: String
-    private let makePolicy: @Sendable (_ capacity: Int, _ seed: UInt64) -> any EvictionPolicy
+    private let makePolicies: @Sendable (_ capacities: [Int], _ seed: () -> UInt64) -> [any EvictionPolicy]
 
     /// A rule of one's own.
     ///
@@ -16,11 +16,19 @@ public struct Eviction: Sendable {
         makePolicy: @escaping @Sendable (_ capacity: Int, _ seed: UInt64) -> any EvictionPolicy
     ) {
         self.name = name
-        self.makePolicy = makePolicy
+        self.makePolicies = { capacities, seed in capacities.map { makePolicy($0, seed()) } }
+    }
+
+    private init(
+        name: String,
+        makePolicies: @escaping @Sendable (_ capacities: [Int], _ seed: () -> UInt64) -> [any EvictionPolicy]
+    ) {
+        self.name = name
+        self.makePolicies = makePolicies
     }
 
     /// W-TinyLFU with a window that adapts: good wherever it was measured, and the default.
-    public static let adaptive = Eviction(name: "adaptive") { TinyLFUPolicy(capacity: $0, seed: $1) }
+    public static let adaptive = Eviction(name: "adaptive", makePolicies: TinyLFUPolicy.parts)
     /// Least recently used.
     public static let lru = Eviction(name: "lru") { LRUPolicy(capacity: $0, seed: $1) }
     /// Least frequently used, with frequencies that age.
@@ -39,6 +47,13 @@ public struct Eviction: Sendable {
     /// All that come with the library.
     public static let all: [Eviction] = [.adaptive, .lru, .lfu, .fifo, .sieve, .s3fifo, .expiry, .sizeAware]
 
-    /// Makes a policy.
-    func policy(capacity: Int, seed: UInt64) -> any EvictionPolicy { self.makePolicy(capacity, seed) }
+    /// Makes the policies of the parts of one memory.
+    ///
+    /// - Parameters:
+    ///   - capacities: What fits into each.
+    ///   - seed: Gives a seed for each.
+    /// - Returns: The policies, in the same order.
+    func policies(_ capacities: [Int], seed: () -> UInt64) -> [any EvictionPolicy] {
+        self.makePolicies(capacities, seed)
+    }
 }

@@ -45,7 +45,8 @@ struct ShapeJudge: Sendable {
     private static let distrustTime = 50
 
     private let capacity: Int
-    private let shapes: [TinyLFUCore.Shape]
+    /// Which of the shapes there are models of.
+    private let numbers: [Int]
     private var models: ContiguousArray<ShadowCache>
     /// The evidence of late, which sees a change of the traffic, and that of a longer time, which sees a small difference.
     private var recent: ShapeLedger
@@ -78,32 +79,34 @@ struct ShapeJudge: Sendable {
     init(capacity: Int, seed: UInt64) {
         self.capacity = capacity
         // Of shapes that come to the same in a tiny cache one is enough.
-        var shapes: [TinyLFUCore.Shape] = []
+        var numbers: [Int] = []
         var current = 0
         for (number, shape) in Self.shapes.enumerated() {
-            let isSame = shapes.last.map {
+            let isSame = numbers.last.map { Self.shapes[$0] }.map {
                 $0.readmits == shape.readmits
                     && TinyLFUCore.windowCapacity(capacity, $0) == TinyLFUCore.windowCapacity(capacity, shape)
             }
-            if isSame != true { shapes.append(shape) }
-            if number == Self.first { current = shapes.count - 1 }
+            if isSame != true { numbers.append(number) }
+            if number == Self.first { current = numbers.count - 1 }
         }
-        self.shapes = shapes
+        self.numbers = numbers
         self.current = current
         self.models = []
-        for shape in shapes { self.models.append(ShadowCache(capacity: capacity, shape: shape, seed: seed)) }
-        self.recent = ShapeLedger(shapes: shapes.count)
+        for number in numbers {
+            self.models.append(ShadowCache(capacity: capacity, shape: Self.shapes[number], seed: seed))
+        }
+        self.recent = ShapeLedger(shapes: numbers.count)
         self.lasting = self.recent
-        self.distrust = ContiguousArray(repeating: 0, count: shapes.count)
+        self.distrust = ContiguousArray(repeating: 0, count: numbers.count)
         self.failures = self.distrust
-        self.all = UInt8(truncatingIfNeeded: 1 << shapes.count - 1)
+        self.all = UInt8(truncatingIfNeeded: 1 << numbers.count - 1)
         self.setRound(entries: 0)
         self.trialBegin = self.round * Self.patience
         self.nextChoice = self.round * Self.pause
     }
 
-    /// The current shape.
-    var shape: TinyLFUCore.Shape { self.shapes[self.current] }
+    /// Which of the shapes is the current one.
+    var number: Int { self.numbers[self.current] }
 
     /// Whether the hash is one that the models see.
     func samples(_ hash: UInt32) -> Bool { Self.isIn(hash, self.shift) }

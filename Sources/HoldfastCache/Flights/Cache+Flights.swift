@@ -185,17 +185,15 @@ extension Cache {
                     now: now,
                     loadTime: now - flight.startedAt
                 )
-            let arrival = Shard.Arrival(
-                content: content,
+            let terms = MemoryBooks.Terms(
                 weight: weight,
-                lifetime: lifetime,
-                stamp: flight.stamp,
                 version: version,
+                lifetime: lifetime,
                 tags: tags,
                 entityTag: settings.entityTag,
                 origin: landing.source == .tier ? .tier : .loader
             )
-            shard.store(key, hash, arrival, now: now, removed: &removed)
+            shard.store(key, hash, content, stamp: flight.stamp, on: terms, now: now, removed: &removed)
             return (wasAbandoned, false)
         }
         if isSuperseded {

@@ -15,6 +15,9 @@ package struct LifetimeRule: Sendable {
     let revalidates: Int64
     let keeps: Int64
     let refreshAhead: CacheOptions.RefreshAhead
+    /// Whether a value never expires.
+    @usableFromInline
+    let isEndless: Bool
 
     /// Takes the times out of options.
     @usableFromInline
@@ -26,5 +29,6 @@ package struct LifetimeRule: Sendable {
         self.revalidates = options.staleWhileRevalidate.nanoseconds
         self.keeps = max(options.staleWhileRevalidate, options.staleIfError).nanoseconds
         self.refreshAhead = options.refreshAhead
+        self.isEndless = self.life == nil && self.idle == .max
     }
 }

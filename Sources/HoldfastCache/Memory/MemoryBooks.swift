@@ -30,8 +30,8 @@ struct MemoryBooks: Sendable {
             version: UInt64,
             lifetime: Lifetime,
             tags: TagSet?,
-            entityTag: String?,
-            origin: ValueOrigin
+            entityTag: String? = nil,
+            origin: ValueOrigin = .set
         ) {
             self.weight = weight
             self.version = version
@@ -199,19 +199,25 @@ struct MemoryBooks: Sendable {
     }
 
     /// Takes note of another value of an entry; some leave for it if it is heavier, itself among them when it is too heavy.
+    ///
+    /// - Returns: Whether any can have left.
     @usableFromInline
-    mutating func replace(_ slot: Int32, _ hash: UInt64, _ terms: Terms, now: Int64) {
+    mutating func replace(_ slot: Int32, _ hash: UInt64, _ terms: Terms, now: Int64) -> Bool {
         let oldWeight = self.marks[Int(slot)].weight
         self.marks[Int(slot)].weight = terms.weight
         self.marks[Int(slot)].version = terms.version
         self.marks[Int(slot)].storedAt = now
         self.marks[Int(slot)].origin = terms.origin
         let deadline = self.live(slot, terms, now: now)
-        guard oldWeight != terms.weight || self.heedsDeadlines else { return self.touch(slot) }
+        guard oldWeight != terms.weight || self.heedsDeadlines else {
+            self.touch(slot)
+            return false
+        }
         self.tellReads()
         self.policy.hit(slot)
         let entry = EvictionEntry(slot: slot, hash: hash, weight: terms.weight, deadline: deadline)
         self.policy.update(entry, evicted: &self.victims)
+        return true
     }
 
     /// Notes how an entry lives.

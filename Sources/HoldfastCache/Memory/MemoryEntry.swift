@@ -111,6 +111,7 @@ package struct Lifetime: Sendable, Hashable {
     private static let longestDraw = 20.7
 
     /// An entry that never expires.
+    @usableFromInline
     package init() {}
 
     /// The life of an entry that is stored now.

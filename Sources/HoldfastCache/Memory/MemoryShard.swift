@@ -51,41 +51,6 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         }
     }
 
-    /// A value to store.
-    @usableFromInline
-    struct Arrival: Sendable {
-        @usableFromInline
-        var content: Content<Value>
-        /// Against which invalidations it is known to be valid.
-        @usableFromInline
-        var stamp: UInt64
-        @usableFromInline
-        var terms: MemoryBooks.Terms
-
-        @inlinable
-        init(
-            content: Content<Value>,
-            weight: Int,
-            lifetime: Lifetime,
-            stamp: UInt64,
-            version: UInt64,
-            tags: TagSet?,
-            entityTag: String? = nil,
-            origin: ValueOrigin = .set
-        ) {
-            self.content = content
-            self.stamp = stamp
-            self.terms = MemoryBooks.Terms(
-                weight: weight,
-                version: version,
-                lifetime: lifetime,
-                tags: tags,
-                entityTag: entityTag,
-                origin: origin
-            )
-        }
-    }
-
     /// How many failures are remembered.
     private static var mostFailures: Int { 4096 }
 
@@ -313,21 +278,32 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
     // MARK: - Writing
 
     /// Stores a value in the place of what was there.
+    ///
+    /// - Parameters:
+    ///   - key: The key.
+    ///   - hash: Its hash.
+    ///   - content: The value.
+    ///   - stamp: Against which invalidations it is known to be valid.
+    ///   - terms: How it lives.
+    ///   - now: The time.
+    ///   - removed: What leaves for it, if anybody wants to hear of that.
     @inlinable
     mutating func store(
         _ key: Key,
         _ hash: UInt64,
-        _ arrival: Arrival,
+        _ content: Content<Value>,
+        stamp: UInt64,
+        on terms: MemoryBooks.Terms,
         now: Int64,
         removed: inout [Removal]
     ) {
         if !self.failures.isEmpty { self.failures[key] = nil }
         let entry = MemoryEntry(
             key: key,
-            content: arrival.content,
-            nextLook: self.looksAlways ? 0 : arrival.terms.lifetime.nextLook,
-            stamp: arrival.stamp,
-            isTagged: arrival.terms.tags != nil
+            content: content,
+            nextLook: self.looksAlways ? 0 : terms.lifetime.nextLook,
+            stamp: stamp,
+            isTagged: terms.tags != nil
         )
         var slot = self.slot(of: key, hash)
         if slot >= 0 {
@@ -335,9 +311,9 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
                 removed.append(Removal(key: old.key, content: old.content, cause: .replaced))
             }
             self.entries[Int(slot)] = entry
-            self.books.replace(slot, hash, arrival.terms, now: now)
+            guard self.books.replace(slot, hash, terms, now: now) else { return }
         } else {
-            slot = self.books.admit(hash, arrival.terms, now: now)
+            slot = self.books.admit(hash, terms, now: now)
             if Int(slot) == self.entries.count { self.entries.append(entry) } else { self.entries[Int(slot)] = entry }
         }
         while let victim = self.books.nextVictim() { self.clear(victim, .evicted, at: now, &removed) }

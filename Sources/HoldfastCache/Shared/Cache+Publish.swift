@@ -43,17 +43,16 @@ extension Cache {
             guard watch.admits(publication.version, hasSides: hasSides), publication.lifetime.keptUntil > now,
                 self.generations.admits(publication.stamp, keyText: text, tags: tags)
             else { return }
-            let arrival = Shard.Arrival(
-                content: publication.content,
+            let terms = MemoryBooks.Terms(
                 weight: weight,
-                lifetime: publication.lifetime,
-                stamp: publication.stamp,
                 version: publication.version,
+                lifetime: publication.lifetime,
                 tags: tags,
                 entityTag: publication.entityTag,
                 origin: publication.origin
             )
-            shard.store(key, hash, arrival, now: now, removed: &removed)
+            let (content, stamp) = (publication.content, publication.stamp)
+            shard.store(key, hash, content, stamp: stamp, on: terms, now: now, removed: &removed)
         }
     }
 }

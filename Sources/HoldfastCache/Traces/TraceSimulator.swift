@@ -28,7 +28,11 @@ public struct TraceSimulator<Policy: EvictionPolicy>: Sendable {
 
     /// Makes a simulator of an empty cache.
     public init(_ policy: Policy.Type, capacity: Int, unit: Unit = .entries, seed: UInt64 = 42) {
-        self.policy = Policy(capacity: capacity, seed: seed)
+        self.init(Policy(capacity: capacity, seed: seed), unit: unit, seed: seed)
+    }
+
+    init(_ policy: Policy, unit: Unit = .entries, seed: UInt64 = 42) {
+        self.policy = policy
         self.unit = unit
         self.seed = seed
     }

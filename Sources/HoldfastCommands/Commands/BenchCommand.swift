@@ -51,7 +51,10 @@ package struct BenchCommand: AsyncParsableCommand {
     var executor = BenchExecutor.pool
     @Option(name: .long, help: ArgumentHelp("Of the cache: by how many threads.", valueName: "n"))
     var threads = 2
-    @Option(name: .long, help: "Of the cache: whose memory, holdfast's or mutex-lru's, a dictionary behind one lock.")
+    @Option(
+        name: .long,
+        help: "Of the cache: whose memory; mutex-lru is a dictionary behind one lock, -flat a faster one."
+    )
     var peer = CachePeer.holdfast
     @Option(
         name: .long,

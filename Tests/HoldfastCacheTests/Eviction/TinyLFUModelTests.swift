@@ -66,6 +66,33 @@ struct TinyLFUModelTests {
         }
     }
 
+    @Test
+    func thePartsOfAMemoryTakeTheShapeThatOneOfThemFindsBest() throws {
+        var seed: UInt64 = 0
+        let capacities = [Int](repeating: 512, count: 16)
+        let made = TinyLFUPolicy.parts(capacities) {
+            seed += 1
+            return seed
+        }
+        let policies = try made.map { try #require($0 as? TinyLFUPolicy) }
+        #expect(policies.map(\.judges) == (0..<16).map { $0 % 8 == 0 })
+        #expect(policies.allSatisfy { $0.capacity == 512 && $0.number == ShapeJudge.first })
+        // A loop that is longer than the cache: nothing but frequency helps.
+        let loop = (0..<100_000).map { TraceRequest(key: UInt64($0 % 800), size: 1) }
+        var parts = policies.map { TraceSimulator($0) }
+        for part in [0, 1, 7, 8] { for request in loop { parts[part].access(request) } }
+        let number = parts[0].policy.number
+        #expect(number < ShapeJudge.first)
+        #expect(parts[1].policy.number == number && parts[7].policy.number == number)
+        #expect(parts[1].hits > loop.count / 3)
+        // Those of the other judge have not seen it.
+        for request in loop.prefix(1000) { parts[9].access(request) }
+        #expect(parts[9].policy.number == parts[8].policy.number)
+        // Nor does an only part follow anybody.
+        let only = try #require(TinyLFUPolicy.parts([512]) { 1 }.first as? TinyLFUPolicy)
+        #expect(only.judges)
+    }
+
     @Test(arguments: [10, 100, 2000])
     func theSameSeedMakesTheSameChoicesAndACopyIsIndependent(capacity: Int) {
         let requests = MadeTrace.shiftingZipf(20_000, keys: 5000, every: 5000, seed: 1)

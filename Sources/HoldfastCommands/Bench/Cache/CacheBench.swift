@@ -62,7 +62,8 @@ package struct CacheBench: Sendable {
                 $0.capacity = .entries(capacity)
             }
             return await self.measure(HoldfastMemory(cache: cache), version: version)
-        case .mutexLRU: return await self.measure(MutexLRU(capacity: self.capacity), version: version)
+        case .nodeLRU: return await self.measure(NodeLRU<Int, Int>(capacity: self.capacity), version: version)
+        case .flatLRU: return await self.measure(FlatLRU(capacity: self.capacity), version: version)
         }
     }
 
@@ -115,13 +116,14 @@ package struct CacheBench: Sendable {
         let before = counter?.ofThread ?? 0
         var place = thread * self.trace.count / self.threads
         var random = UInt32(truncatingIfNeeded: thread * 7919 + 1)
+        var began = ContinuousClock.now
         while !stop.isSet {
             for call in 0..<Self.sampling {
                 let key = Int(self.trace[place])
                 place += 1
                 if place == self.trace.count { place = 0 }
                 let isSampled = call == 0 && log.samples.count < 1 << 16
-                let began = isSampled ? ContinuousClock.now : nil
+                if isSampled { began = .now }
                 random = random &* 1_664_525 &+ 1_013_904_223
                 if self.workload == .r75w25, random >> 30 == 0 {
                     memory.put(key, for: key)
@@ -133,7 +135,7 @@ package struct CacheBench: Sendable {
                         memory.put(key, for: key)
                     }
                 }
-                if let began {
+                if isSampled {
                     let time = began.duration(to: .now) / .nanoseconds(1)
                     log.samples.append(UInt32(min(time, 4e9)))
                 }

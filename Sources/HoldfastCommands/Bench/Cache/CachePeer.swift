@@ -7,12 +7,14 @@ import HoldfastCache
 package enum CachePeer: String, Sendable, CaseIterable, ExpressibleByArgument {
     /// Ours.
     case holdfast
-    /// A dictionary with a list for the order of use, behind one lock: what one writes without a library.
-    case mutexLRU = "mutex-lru"
+    /// A dictionary of linked objects behind one lock: what one writes without a library.
+    case nodeLRU = "mutex-lru"
+    /// The same with its links as numbers in an array: as fast as one lock gets.
+    case flatLRU = "mutex-lru-flat"
 }
 
 /// A memory that can be measured.
-protocol BenchedMemory: Sendable {
+package protocol BenchedMemory: Sendable {
     /// The value of a key, if it is there; a use of it.
     func cached(_ key: Int) -> Int?
     /// Stores a value.

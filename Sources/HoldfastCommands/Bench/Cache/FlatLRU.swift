@@ -2,10 +2,9 @@
 
 import Synchronization
 
-/// A dictionary and a list for the order of use behind one lock: the measure of what a cache library is worth.
-///
-/// As fast as that gets: the links are numbers in an array, so that a use allocates nothing and counts no references.
-final class MutexLRU: BenchedMemory {
+/// A dictionary and a list for the order of use behind one lock, as fast as that gets: the links are numbers in an array, so
+/// that a use allocates nothing and counts no references, and keys and values are numbers too.
+package final class FlatLRU: BenchedMemory {
     private struct Node {
         var key: Int
         var value: Int
@@ -71,9 +70,9 @@ final class MutexLRU: BenchedMemory {
 
     private let state: Mutex<State>
 
-    init(capacity: Int) { self.state = Mutex(State(capacity: capacity)) }
+    package init(capacity: Int) { self.state = Mutex(State(capacity: capacity)) }
 
-    func cached(_ key: Int) -> Int? { self.state.withLock { $0.cached(key) } }
+    package func cached(_ key: Int) -> Int? { self.state.withLock { $0.cached(key) } }
 
-    func put(_ value: Int, for key: Int) { self.state.withLock { $0.put(value, for: key) } }
+    package func put(_ value: Int, for key: Int) { self.state.withLock { $0.put(value, for: key) } }
 }
