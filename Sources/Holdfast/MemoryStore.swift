@@ -45,8 +45,16 @@ public final class MemoryStore: LockStore {
     /// - Returns: How it stands.
     /// - Throws: ``LockError`` when the request asks for too much or the queue is full; nothing is held then.
     public func acquire(_ request: LockRequest) async throws -> AcquireReply {
+        try self.take(request)
+    }
+
+    /// Outside of what is asynchronous, where a request would be copied for each step.
+    @inline(never)
+    private func take(_ request: LockRequest) throws(LockError) -> AcquireReply {
         try self.capabilities.check(request)
-        return try self.apply { table, now, signals in try table.acquire(request, at: now, signals: &signals) }
+        return try self.apply { table, now, signals throws(LockError) in
+            try table.acquire(request, at: now, signals: &signals)
+        }
     }
 
     /// See ``LockStore/renew(_:)``.
@@ -177,6 +185,7 @@ public final class MemoryStore: LockStore {
     private func now() -> Timestamp { Timestamp.zero.advanced(by: self.origin.duration(to: self.clock.now)) }
 
     /// Runs a command under the lock and delivers its signals after it.
+    @inline(__always)
     private func apply<Reply, Failure: Error>(
         _ command: (inout LockTable, Timestamp, inout [StoreSignal]) throws(Failure) -> Reply
     ) throws(Failure) -> Reply {
@@ -188,12 +197,14 @@ public final class MemoryStore: LockStore {
                 return .failure(error)
             }
         }
-        if !signals.isEmpty {
-            let handlers = self.handlers.withLock { Array($0.active.values) }
-            for signal in signals {
-                for handler in handlers { handler(signal) }
-            }
-        }
+        if !signals.isEmpty { self.deliver(signals) }
         return try reply.get()
+    }
+
+    private func deliver(_ signals: [StoreSignal]) {
+        let handlers = self.handlers.withLock { Array($0.active.values) }
+        for signal in signals {
+            for handler in handlers { handler(signal) }
+        }
     }
 }

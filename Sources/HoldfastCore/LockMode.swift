@@ -51,17 +51,21 @@ public enum LockMode: Sendable, Hashable, Codable {
         /// See ``LockMode/permit(of:)``.
         case permit
 
-        /// Hashes the case and not its name: each request is checked against what its store can do.
-        public func hash(into hasher: inout Hasher) {
-            let number: UInt8 =
-                switch self {
-                case .shared: 0
-                case .update: 1
-                case .exclusive: 2
-                case .permit: 3
-                }
-            hasher.combine(number)
+        /// What is hashed: the case and not its name, since each request is checked against what its store can do.
+        private var number: Int {
+            switch self {
+            case .shared: 0
+            case .update: 1
+            case .exclusive: 2
+            case .permit: 3
+            }
         }
+
+        /// Hashes the case.
+        public func hash(into hasher: inout Hasher) { hasher.combine(self.number) }
+
+        /// What sets ask for: nobody outside chooses what is in them.
+        public func _rawHashValue(seed: Int) -> Int { self.number ^ seed }
     }
 }
 

@@ -50,4 +50,21 @@ struct DeadlineWheelTests {
         #expect(wheel.due(at: origin.advanced(by: .milliseconds(50))) == ["a"])
         #expect(wheel.isEmpty && wheel.next == nil)
     }
+
+    @Test("Deadlines that are cleared long before their time cost no memory, and what is left is due in time")
+    func forgetsStrays() {
+        let origin = ContinuousClock().now
+        var wheel = DeadlineWheel<Int>(origin: origin)
+        let late = origin.advanced(by: .seconds(10))
+        for key in 0..<100_000 {
+            wheel.set(key, at: late)
+            if key % 1000 > 0 { wheel.clear(key) }
+        }
+        #expect(wheel.count == 100 && wheel.noted < 3000)
+        // Set and cleared and set again in the same millisecond, it is due once.
+        wheel.clear(1000)
+        wheel.set(1000, at: late)
+        #expect(wheel.due(at: late).sorted() == (0..<100).map { $0 * 1000 })
+        #expect(wheel.isEmpty && wheel.noted == 0 && wheel.next == nil)
+    }
 }

@@ -14,24 +14,35 @@ package struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
     private static var width: Int64 { 1_000_000 }
 
     private let origin: Instant
-    private var slots: [Int64: Set<Key>] = [:]
+    /// What was set for each slot.
+    ///
+    /// What was cleared or moved since is in there still, until its time comes or there is much of it: most deadlines of a
+    /// lock are cleared long before, so that has to be cheap.
+    private var slots: [Int64: [Key]] = [:]
     private var places: [Key: Int64] = [:]
-    /// Not later than the first slot in use; found anew when that slot is emptied.
+    /// How much is in the slots that has no place there any more.
+    private var strays = 0
+    /// Not later than the first slot in use; found anew when its time comes.
     private var earliest: Int64 = .max
+
+    /// So many strays are kept at least before they are looked for.
+    private static var mostStrays: Int { 1024 }
 
     package init(origin: Instant) { self.origin = origin }
 
     package var isEmpty: Bool { self.places.isEmpty }
     package var count: Int { self.places.count }
+    /// How many notes it keeps for that.
+    package var noted: Int { self.slots.values.reduce(0) { $0 + $1.count } }
 
     /// Sets a deadline, in place of the one that the key had.
     package mutating func set(_ key: Key, at instant: Instant) {
         let slot = self.slot(of: instant)
         if let old = self.places.updateValue(slot, forKey: key) {
             if old == slot { return }
-            self.remove(key, from: old)
+            self.stray()
         }
-        self.slots[slot, default: []].insert(key)
+        self.slots[slot, default: []].append(key)
         if slot < self.earliest { self.earliest = slot }
     }
 
@@ -43,7 +54,7 @@ package struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
 
     /// Forgets a deadline.
     package mutating func clear(_ key: Key) {
-        if let slot = self.places.removeValue(forKey: key) { self.remove(key, from: slot) }
+        if self.places.removeValue(forKey: key) != nil { self.stray() }
     }
 
     /// Takes out everything that is due.
@@ -52,9 +63,16 @@ package struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
         guard self.earliest <= current else { return [] }
         var due: [Key] = []
         for slot in self.slots.keys.filter({ $0 <= current }).sorted() {
-            due.append(contentsOf: self.slots.removeValue(forKey: slot) ?? [])
+            for key in self.slots.removeValue(forKey: slot) ?? [] {
+                // Cleared and set again, it can be there twice; the first one counts.
+                if self.places[key] == slot {
+                    self.places[key] = nil
+                    due.append(key)
+                } else {
+                    self.strays -= 1
+                }
+            }
         }
-        for key in due { self.places[key] = nil }
         self.earliest = self.slots.keys.min() ?? .max
         return due
     }
@@ -64,10 +82,14 @@ package struct DeadlineWheel<Key: Hashable & Sendable>: Sendable {
         self.earliest == .max ? nil : self.origin.advanced(by: .nanoseconds(self.earliest * Self.width))
     }
 
-    private mutating func remove(_ key: Key, from slot: Int64) {
-        self.slots[slot]?.remove(key)
-        // An empty slot costs a few bytes and one early look; `earliest` is put right when that look comes.
-        if self.slots[slot]?.isEmpty == true, slot != self.earliest { self.slots[slot] = nil }
+    /// Notes that something in a slot has no place there any more, and when there is more of that than of the rest, takes
+    /// it all out: a few steps for each.
+    private mutating func stray() {
+        self.strays += 1
+        guard self.strays >= Self.mostStrays, self.strays > self.places.count else { return }
+        self.strays = 0
+        self.slots = [:]
+        for (key, slot) in self.places { self.slots[slot, default: []].append(key) }
     }
 
     private func slot(of instant: Instant) -> Int64 {

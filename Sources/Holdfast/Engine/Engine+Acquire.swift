@@ -72,17 +72,25 @@ extension Engine {
         let deadline = try Self.deadline(of: options.waitingAtMost, from: started)
         if let core = try self.reenter(options, context) { return (core, .reentered) }
         try Task.checkCancellation()
-        if !self.isRunning { try await self.ensureRunning(request.id, until: deadline) }
+        var now = started
         var hasWaited = false
-        switch try self.enterGate(request, from: started, until: deadline) {
+        var turn = try self.enterGate(request, from: started, until: deadline)
+        if case .early = turn {
+            try await self.ensureRunning(request.id, until: deadline)
+            now = self.now
+            turn = try self.enterGate(request, from: now, until: deadline)
+        }
+        switch turn {
         case .admitted: break
         case .refused: return (nil, .free)
+        case .early: throw Self.stoppedError
         case .queued(let slot):
             try await self.awaitTurn(request, slot, until: deadline)
             hasWaited = true
+            now = self.now
         }
         do {
-            let (core, path) = try await self.obtain(request, until: deadline)
+            let (core, path) = try await self.obtain(request, at: now, until: deadline)
             if core == nil { self.leaveGate(request.key) }
             return (core, hasWaited ? .waited : path)
         } catch {
@@ -94,11 +102,12 @@ extension Engine {
     private func makeRequest(_ options: AcquireOptions, _ context: OwnerContext?) -> LockRequest {
         let inherited = options.inherited ?? self.configuration.inherited
         let owner = options.inherited?.owner ?? context?.owner ?? inherited?.owner
+        let (id, serial) = self.identifiers.requestID(withSerial: owner == nil)
         return LockRequest(
-            id: self.identifiers.requestID(),
+            id: id,
             resource: options.resource,
             mode: options.mode,
-            owner: owner ?? OwnerID(process: self.identity, serial: self.identifiers.serial(), label: options.label),
+            owner: owner ?? OwnerID(process: self.identity, serial: serial, label: options.label),
             lease: self.leaseToBelieve(options.lease ?? self.configuration.lease),
             contention: options.contention,
             waitLimit: options.waitingAtMost,
@@ -191,12 +200,15 @@ extension Engine {
         case admitted
         case refused
         case queued(WakeSlot)
+        /// Nowhere: the service is not running.
+        case early
     }
 
     /// Takes this process' turn, or a place in its queue.
     func enterGate(_ request: LockRequest, from now: Instant, until deadline: Instant?) throws -> Turn {
         var mustNudge = false
         let turn = self.state.withLock { state -> Turn? in
+            guard state.phase == .running else { return .early }
             switch state.gate.enter(request, at: self.timestamp(now)) {
             case .admitted: return .admitted
             case .refused: return .refused
@@ -204,7 +216,6 @@ extension Engine {
             case .queued:
                 let slot = WakeSlot()
                 state.waiting[request.id] = Waiting(slot: slot, deadline: deadline)
-                if state.phase == .stopped { slot.wake(.stopped) }
                 if let deadline { mustNudge = Self.setTimer(.wait(request.id), at: deadline, &state) }
                 return .queued(slot)
             }

@@ -62,7 +62,7 @@ extension Engine {
     /// Lets a lock go on without this process: it is renewed no more, and its turn in this process is over.
     ///
     /// Until the store agreed the lock is held and renewed as before.
-    func detach(_ core: LeaseCore, _ hold: HoldFlag) async throws -> Grant {
+    func detach(_ core: LeaseCore, _ hold: borrowing HoldFlag) async throws -> Grant {
         try self.checkDetaching()
         guard core.isValid(at: self.now) else { throw self.lossError(of: core) }
         guard core.isHeldOnce, !hold.hasEnded else {

@@ -22,17 +22,24 @@ extension Engine {
     /// Gets the lock from the store.
     ///
     /// A free lock is had here, with little besides the store's own work; all else takes longer than that anyway.
+    ///
+    /// - Parameters:
+    ///   - request: The request.
+    ///   - now: The time, or a little before.
+    ///   - deadline: When the caller's patience ends.
+    /// - Returns: The lease, `nil` when it is taken and the request does not wait; and how it was had.
+    /// - Throws: What ended the wait; nothing is held then.
     func obtain(
         _ request: LockRequest,
+        at now: Instant,
         until deadline: Instant?
     ) async throws -> (LeaseCore?, LockEvent.Acquisition.Path) {
-        let first = await self.send(request)
+        let first = await self.send(request, at: now)
         if let core = self.take(first, of: request) { return (core, .free) }
         return try await self.obtain(request, until: deadline, after: first)
     }
 
-    private func send(_ request: LockRequest) async -> Answer {
-        let sentAt = self.now
+    private func send(_ request: LockRequest, at sentAt: Instant) async -> Answer {
         do {
             return Answer(sentAt: sentAt, reply: .success(try await self.store.acquire(request)))
         } catch {
@@ -163,7 +170,7 @@ extension Engine {
         var firstAsked: Instant?
         while true {
             let answer: Answer
-            if let first { answer = first } else { answer = await self.send(request) }
+            if let first { answer = first } else { answer = await self.send(request, at: self.now) }
             first = nil
             let sentAt = answer.sentAt
             let outageBegan = firstAsked ?? sentAt

@@ -16,14 +16,16 @@ final class IdentifierSource: Sendable {
         self.state = Mutex(State(generator: generator))
     }
 
-    func requestID() -> RequestID {
-        self.state.withLock { RequestID(high: $0.generator.next(), low: $0.generator.next()) }
-    }
+    func requestID() -> RequestID { self.requestID(withSerial: false).id }
 
-    func serial() -> UInt64 {
+    /// A number for an owner.
+    func serial() -> UInt64 { self.requestID(withSerial: true).serial }
+
+    /// - Returns: An id, and if asked for the number of a new owner.
+    func requestID(withSerial: Bool) -> (id: RequestID, serial: UInt64) {
         self.state.withLock { state in
-            state.serial += 1
-            return state.serial
+            if withSerial { state.serial += 1 }
+            return (RequestID(high: state.generator.next(), low: state.generator.next()), state.serial)
         }
     }
 

@@ -8,8 +8,54 @@ package import HoldfastCore
 /// Two callers of one process exclude each other here, before anything is sent, by the same rule of modes that the
 /// store has; so a process stands in a store's queue once per resource, however many tasks wait.
 package struct LocalGate: Sendable {
+    private struct Insider {
+        let id: RequestID
+        var mode: LockMode
+    }
+
+    /// Who is inside: mostly one, and then it costs no memory of its own.
+    private struct Insiders {
+        private var first: Insider?
+        private var others: [Insider] = []
+
+        init(_ first: Insider? = nil) { self.first = first }
+
+        var isEmpty: Bool { self.first == nil }
+
+        /// Whether this one is inside, and nobody else.
+        func isOnly(_ id: RequestID) -> Bool { self.first?.id == id && self.others.isEmpty }
+
+        var modes: [LockMode] { (self.first.map { [$0.mode] } ?? []) + self.others.map(\.mode) }
+
+        mutating func append(_ insider: Insider) {
+            if self.first == nil { self.first = insider } else { self.others.append(insider) }
+        }
+
+        /// - Returns: Whether it was inside.
+        mutating func remove(_ id: RequestID) -> Bool {
+            if self.first?.id == id {
+                self.first = self.others.isEmpty ? nil : self.others.removeFirst()
+                return true
+            }
+            guard let index = self.others.firstIndex(where: { $0.id == id }) else { return false }
+            self.others.remove(at: index)
+            return true
+        }
+
+        /// - Returns: Whether it is inside.
+        mutating func change(_ id: RequestID, to mode: LockMode) -> Bool {
+            if self.first?.id == id {
+                self.first?.mode = mode
+                return true
+            }
+            guard let index = self.others.firstIndex(where: { $0.id == id }) else { return false }
+            self.others[index].mode = mode
+            return true
+        }
+    }
+
     private struct Entry {
-        var inside: [(id: RequestID, mode: LockMode)] = []
+        var inside = Insiders()
         var queue: Deque<Queued> = []
     }
 
@@ -43,14 +89,14 @@ package struct LocalGate: Sendable {
     /// - Returns: Whether it may go on, has to wait for ``leave(_:_:)`` to name it, or may not come in.
     package mutating func enter(_ request: LockRequest, at now: Timestamp) -> Entrance {
         guard var entry = self.entries.removeValue(forKey: request.resource) else {
-            self.entries[request.resource] = Entry(inside: [(request.id, request.mode)])
+            self.entries[request.resource] = Entry(inside: Insiders(Insider(id: request.id, mode: request.mode)))
             return .admitted
         }
         defer { self.entries[request.resource] = entry }
         let rank = now.nanoseconds - Limits.priorityHeadStart.nanoseconds * Int64(request.priority)
         let position = entry.queue.lastIndex { $0.rank <= rank }.map { $0 + 1 } ?? 0
-        if position == 0, request.mode.isCompatible(with: entry.inside.map(\.mode)) {
-            entry.inside.append((request.id, request.mode))
+        if position == 0, request.mode.isCompatible(with: entry.inside.modes) {
+            entry.inside.append(Insider(id: request.id, mode: request.mode))
             return .admitted
         }
         guard request.contention == .queue else { return .refused }
@@ -66,7 +112,7 @@ package struct LocalGate: Sendable {
     ///   - mode: Its mode.
     ///   - resource: What it is for.
     package mutating func admit(_ id: RequestID, _ mode: LockMode, _ resource: Resource) {
-        self.entries[resource, default: Entry()].inside.append((id, mode))
+        self.entries[resource, default: Entry()].inside.append(Insider(id: id, mode: mode))
     }
 
     /// Lets somebody in out of the queue, whoever is inside.
@@ -78,7 +124,7 @@ package struct LocalGate: Sendable {
         guard var entry = self.entries[resource], let index = entry.queue.firstIndex(where: { $0.id == id }) else {
             return
         }
-        entry.inside.append((id, entry.queue.remove(at: index).mode))
+        entry.inside.append(Insider(id: id, mode: entry.queue.remove(at: index).mode))
         self.entries[resource] = entry
     }
 
@@ -90,10 +136,7 @@ package struct LocalGate: Sendable {
     ///   - resource: What it is for.
     /// - Returns: Who is let through because of it.
     package mutating func change(_ id: RequestID, to mode: LockMode, _ resource: Resource) -> [RequestID] {
-        guard var entry = self.entries[resource], let index = entry.inside.firstIndex(where: { $0.id == id }) else {
-            return []
-        }
-        entry.inside[index].mode = mode
+        guard var entry = self.entries[resource], entry.inside.change(id, to: mode) else { return [] }
         defer { self.entries[resource] = entry }
         return Self.admit(&entry)
     }
@@ -106,10 +149,8 @@ package struct LocalGate: Sendable {
     /// - Returns: Who is let through because of it.
     package mutating func leave(_ id: RequestID, _ resource: Resource) -> [RequestID] {
         guard var entry = self.entries.removeValue(forKey: resource) else { return [] }
-        if entry.queue.isEmpty, entry.inside.count == 1, entry.inside[0].id == id { return [] }
-        if let index = entry.inside.firstIndex(where: { $0.id == id }) {
-            entry.inside.remove(at: index)
-        } else if let index = entry.queue.firstIndex(where: { $0.id == id }) {
+        if entry.queue.isEmpty, entry.inside.isOnly(id) { return [] }
+        if !entry.inside.remove(id), let index = entry.queue.firstIndex(where: { $0.id == id }) {
             entry.queue.remove(at: index)
         }
         let admitted = Self.admit(&entry)
@@ -119,9 +160,9 @@ package struct LocalGate: Sendable {
 
     private static func admit(_ entry: inout Entry) -> [RequestID] {
         var admitted: [RequestID] = []
-        while let first = entry.queue.first, first.mode.isCompatible(with: entry.inside.map(\.mode)) {
+        while let first = entry.queue.first, first.mode.isCompatible(with: entry.inside.modes) {
             entry.queue.removeFirst()
-            entry.inside.append((first.id, first.mode))
+            entry.inside.append(Insider(id: first.id, mode: first.mode))
             admitted.append(first.id)
         }
         return admitted

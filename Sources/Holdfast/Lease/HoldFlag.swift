@@ -3,7 +3,7 @@
 import Synchronization
 
 /// Says once that a hold has ended.
-final class HoldFlag: Sendable {
+struct HoldFlag: ~Copyable, Sendable {
     private let ended = Atomic(false)
 
     /// Whether the hold has ended.

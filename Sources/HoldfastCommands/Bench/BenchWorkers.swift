@@ -10,6 +10,9 @@ package struct BenchWorkers: Sendable {
     private let run: String
     private let workers: [Int]
 
+    /// How many cycles there are between looks whether it is to stop: a look costs as much as a clock's.
+    private static let calm = 64
+
     /// Makes workers.
     ///
     /// - Parameters:
@@ -77,17 +80,20 @@ package struct BenchWorkers: Sendable {
         guard let resource = try? self.workload.resource(of: worker, run: self.run) else { return log }
         var asked = BootTime.now
         var cycle = 0
-        while asked < end, !Task.isCancelled {
+        while asked < end, cycle % Self.calm != 0 || !Task.isCancelled {
             do {
-                let mode = self.workload.mode(of: worker, cycle: cycle)
+                var mode = self.workload.mode(of: worker, cycle: cycle)
                 cycle += 1
                 let lease = try await service.acquire(resource, mode: mode)
-                if self.workload == .upgrade { try await lease.upgrade() }
+                if self.workload == .upgrade {
+                    try await lease.upgrade()
+                    mode = lease.mode
+                }
                 let entered = BootTime.now
-                let left = BootTime.now
+                let left = self.workload.isContended ? BootTime.now : entered
                 _ = await lease.release()
                 let ended = BootTime.now
-                log.add(asked: asked, entered: entered, left: left, ended: ended, mode: lease.mode)
+                log.add(asked: asked, entered: entered, left: left, ended: ended, mode: mode)
                 asked = ended
                 // Where permits are left nobody ever waits: let all workers have a thread now and then.
                 if self.workload == .sem16 { await Task.yield() }
