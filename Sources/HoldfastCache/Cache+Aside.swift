@@ -145,7 +145,7 @@ extension Cache {
         let now = self.service.clock.now
         self.changeAll { shard, removed in
             shard.supersedeAll()
-            shard.removeAll(.all, at: now, removed: &removed) { _, _ in true }
+            shard.removeAll(.all, at: now, removed: &removed)
         }
     }
 
@@ -222,16 +222,17 @@ extension Cache where Key: CacheKey {
 }
 
 extension Cache {
-    /// Forgets all keys whose text starts so.
+    /// Forgets all keys whose text starts so; the texts are made outside of all locks.
     func invalidate(prefix: String, _ text: (Key) -> String) {
-        self.generations.invalidate(prefix: prefix)
+        let mark = self.generations.invalidate(prefix: prefix)
         let now = self.service.clock.now
-        self.changeAll { shard, removed in
-            for key in Array(shard.flights.keys) where text(key).utf8.starts(with: prefix.utf8) {
-                shard.supersede(key)
-            }
-            shard.removeAll(.prefix, at: now, detail: prefix, removed: &removed) { key, _ in
-                text(key).utf8.starts(with: prefix.utf8)
+        for part in self.parts {
+            for key in part.withLock({ $0.keys }) where text(key).utf8.starts(with: prefix.utf8) {
+                let hash = Self.hash(key)
+                self.change(hash) { shard, removed in
+                    if let flight = shard.flights[key], flight.stamp < mark { shard.supersede(key) }
+                    shard.remove(key, hash, olderThan: mark, .prefix, at: now, detail: prefix, removed: &removed)
+                }
             }
         }
     }

@@ -58,6 +58,7 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     let plans = InvalidationPlans<Key>()
     @usableFromInline
     let weigher: (@Sendable (Key, Value) -> Int)?
+    @usableFromInline
     let onRemoval: (@Sendable (Key, Value, RemovalCause) -> Void)?
     /// What is counted by groups of keys, if anybody wants that.
     @usableFromInline
@@ -103,7 +104,6 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
                     $0,
                     now: service.clock.now,
                     seed: service.random(),
-                    tellsRemovals: configuration.onRemoval != nil,
                     looksAlways: configuration.group != nil,
                     isShared: count > 1
                 )
@@ -143,33 +143,24 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     @usableFromInline
     var now: Int64 { self.service.clock.now }
 
-    /// Tells of what left, outside of all locks.
-    @usableFromInline
-    func announce(_ removed: [Shard.Removal]) {
-        guard let onRemoval = self.onRemoval else { return }
-        for removal in removed {
-            if case .value(let value) = removal.content { onRemoval(removal.key, value, removal.cause) }
-        }
-    }
-
-    /// Changes the part of a key, and tells afterwards of what left.
+    /// Changes the part of a key; tells of what left, and lets go of it, when the lock is free again.
     @inlinable
     func change<Result: Sendable>(
         _ hash: UInt64,
-        _ body: (inout Shard, inout [Shard.Removal]) -> Result
+        _ body: (inout Shard, inout Removals<Key, Value>) -> Result
     ) -> Result {
-        var removed: [Shard.Removal] = []
+        var removed = Removals<Key, Value>()
         let result = self.locked(hash) { body(&$0, &removed) }
-        if !removed.isEmpty { self.announce(removed) }
+        withExtendedLifetime(removed) { if let onRemoval = self.onRemoval { removed.announce(to: onRemoval) } }
         return result
     }
 
     /// Changes all parts, one after the other.
-    func changeAll(_ body: (inout Shard, inout [Shard.Removal]) -> Void) {
+    func changeAll(_ body: (inout Shard, inout Removals<Key, Value>) -> Void) {
         for part in self.parts {
-            var removed: [Shard.Removal] = []
+            var removed = Removals<Key, Value>()
             part.withLock { body(&$0, &removed) }
-            self.announce(removed)
+            withExtendedLifetime(removed) { if let onRemoval = self.onRemoval { removed.announce(to: onRemoval) } }
         }
     }
 }

@@ -56,13 +56,17 @@ final class Generations: Sendable {
     }
 
     /// Has loads under way not store what starts so.
-    func invalidate(prefix: String) {
+    ///
+    /// - Returns: What is older than this is not valid any more.
+    func invalidate(prefix: String) -> UInt64 {
         self.state.withLock { state in
             let mark = self.next()
             state.prefixes.removeAll { $0.prefix == prefix }
             state.prefixes.append((prefix, mark))
-            guard state.prefixes.count > CacheLimits.maximumPrefixes else { return }
-            state.forgotten = max(state.forgotten, state.prefixes.removeFirst().mark)
+            if state.prefixes.count > CacheLimits.maximumPrefixes {
+                state.forgotten = max(state.forgotten, state.prefixes.removeFirst().mark)
+            }
+            return mark
         }
     }
 

@@ -33,24 +33,6 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         case suspect
     }
 
-    /// What came out, for whoever wants to hear of it.
-    @usableFromInline
-    struct Removal: Sendable {
-        @usableFromInline
-        let key: Key
-        @usableFromInline
-        let content: Content<Value>
-        @usableFromInline
-        let cause: RemovalCause
-
-        @inlinable
-        init(key: Key, content: Content<Value>, cause: RemovalCause) {
-            self.key = key
-            self.content = content
-            self.cause = cause
-        }
-    }
-
     /// How many failures are remembered.
     private static var mostFailures: Int { 4096 }
 
@@ -64,9 +46,6 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
     /// Loads that were given up and still run.
     @usableFromInline
     private(set) var abandoned: [Key: [Flight<Value>]] = [:]
-    /// Whether anybody wants to hear of what leaves.
-    @usableFromInline
-    let tellsRemovals: Bool
     /// Whether each read is looked at closely: it is counted by its group, which a quick look cannot do.
     @usableFromInline
     let looksAlways: Bool
@@ -86,19 +65,16 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
     ///   - policy: What leaves when it is full.
     ///   - now: The time.
     ///   - seed: For chance.
-    ///   - tellsRemovals: Whether anybody wants to hear of what leaves.
     ///   - looksAlways: Whether each read is looked at closely.
     ///   - isShared: Whether readers on different processors look at it at the same time.
     init(
         _ policy: any EvictionPolicy,
         now: Int64,
         seed: UInt64,
-        tellsRemovals: Bool,
         looksAlways: Bool = false,
         isShared: Bool = false
     ) {
         self.looksAlways = looksAlways
-        self.tellsRemovals = tellsRemovals
         self.books = MemoryBooks(policy, now: now, seed: seed, isShared: isShared)
     }
 
@@ -164,7 +140,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         _ hash: UInt64,
         now: Int64,
         suspectBelow: UInt64,
-        removed: inout [Removal]
+        removed: inout Removals<Key, Value>
     ) -> Found? {
         let slot = self.slot(of: key, hash)
         guard slot >= 0, let entry = self.entries[Int(slot)] else { return nil }
@@ -286,7 +262,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
     ///   - stamp: Against which invalidations it is known to be valid.
     ///   - terms: How it lives.
     ///   - now: The time.
-    ///   - removed: What leaves for it, if anybody wants to hear of that.
+    ///   - removed: What leaves for it.
     @inlinable
     mutating func store(
         _ key: Key,
@@ -295,7 +271,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         stamp: UInt64,
         on terms: MemoryBooks.Terms,
         now: Int64,
-        removed: inout [Removal]
+        removed: inout Removals<Key, Value>
     ) {
         if !self.failures.isEmpty { self.failures[key] = nil }
         let entry = MemoryEntry(
@@ -307,9 +283,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         )
         var slot = self.slot(of: key, hash)
         if slot >= 0 {
-            if self.tellsRemovals, let old = self.entries[Int(slot)] {
-                removed.append(Removal(key: old.key, content: old.content, cause: .replaced))
-            }
+            removed.append(self.entries[Int(slot)].take(), .replaced)
             self.entries[Int(slot)] = entry
             guard self.books.replace(slot, hash, terms, now: now) else { return }
         } else {
@@ -345,28 +319,39 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         _ hash: UInt64,
         _ cause: KeyHistory.Cause,
         at now: Int64,
-        removed: inout [Removal]
+        removed: inout Removals<Key, Value>
     ) {
         let slot = self.slot(of: key, hash)
         if slot >= 0 { self.take(slot, cause, at: now, &removed) }
     }
 
-    /// Removes the entries that a rule names.
-    mutating func removeAll(
+    /// Removes the entry of a key if it is not valid against an invalidation.
+    mutating func remove(
+        _ key: Key,
+        _ hash: UInt64,
+        olderThan mark: UInt64,
         _ cause: KeyHistory.Cause,
         at now: Int64,
-        detail: String? = nil,
-        removed: inout [Removal],
-        where matches: (Key, UInt64) -> Bool
+        detail: String?,
+        removed: inout Removals<Key, Value>
     ) {
-        for slot in self.entries.indices {
-            guard let entry = self.entries[slot], matches(entry.key, entry.stamp) else { continue }
-            self.take(Int32(slot), cause, at: now, detail: detail, &removed)
+        let slot = self.slot(of: key, hash)
+        guard slot >= 0, let entry = self.entries[Int(slot)], entry.stamp < mark else { return }
+        self.take(slot, cause, at: now, detail: detail, &removed)
+    }
+
+    /// The keys of the entries and of the loads under way, in no order; some may be there twice.
+    var keys: [Key] { self.entries.compactMap { $0?.key } + self.flights.keys }
+
+    /// Removes all entries.
+    mutating func removeAll(_ cause: KeyHistory.Cause, at now: Int64, removed: inout Removals<Key, Value>) {
+        for slot in self.entries.indices where self.entries[slot] != nil {
+            self.take(Int32(slot), cause, at: now, &removed)
         }
     }
 
     /// Removes what has expired.
-    mutating func expire(now: Int64, removed: inout [Removal]) {
+    mutating func expire(now: Int64, removed: inout Removals<Key, Value>) {
         if !self.failures.isEmpty { self.failures = self.failures.filter { $0.value.until > now } }
         self.books.expire(now: now)
         while let victim = self.books.nextVictim() {
@@ -387,7 +372,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         _ cause: KeyHistory.Cause,
         at now: Int64,
         detail: String? = nil,
-        _ removed: inout [Removal]
+        _ removed: inout Removals<Key, Value>
     ) {
         self.books.remove(slot)
         self.clear(slot, cause, at: now, detail: detail, &removed)
@@ -400,12 +385,9 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         _ cause: KeyHistory.Cause,
         at now: Int64,
         detail: String? = nil,
-        _ removed: inout [Removal]
+        _ removed: inout Removals<Key, Value>
     ) {
-        if self.tellsRemovals, let entry = self.entries[Int(slot)] {
-            removed.append(Removal(key: entry.key, content: entry.content, cause: cause.removal))
-        }
-        self.entries[Int(slot)] = nil
+        removed.append(self.entries[Int(slot)].take(), cause.removal)
         self.books.clear(slot, cause, at: now, detail: detail)
     }
 }
