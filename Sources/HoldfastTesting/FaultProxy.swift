@@ -27,10 +27,30 @@ package final class FaultProxy: Sendable {
     package var port: UInt16 { self.loop.port }
 
     /// Passes everything on, also what waited.
-    package func pass() { self.loop.change { $0.behaviour = .pass } }
+    package func pass() {
+        self.loop.change { orders in
+            orders.behaviour = .pass
+            orders.pace = nil
+            orders.news.append(.free)
+        }
+    }
 
     /// Passes nothing on, either way; what comes waits.
     package func hold() { self.loop.change { $0.behaviour = .hold } }
+
+    /// Passes nothing on of the connections that there are, until ``pass()``, whatever becomes of their clients; new
+    /// ones work.
+    package func holdPresent() { self.loop.change { $0.news.append(.hold) } }
+
+    /// Lets what comes through late, in its order; for servers without frames.
+    ///
+    /// - Parameters:
+    ///   - delay: How late each piece is, one way.
+    ///   - loss: The chance that a piece is lost; it is then sent again after 200 ms, and each time after twice as long,
+    ///     as TCP does.
+    package func slow(by delay: ClosedRange<Duration>, losing loss: Double = 0) {
+        self.loop.change { $0.pace = ProxyPace(delay: delay, loss: loss) }
+    }
 
     /// Passes requests on, and throws answers away.
     package func dropReplies() { self.loop.change { $0.behaviour = .dropReplies } }
@@ -39,12 +59,31 @@ package final class FaultProxy: Sendable {
     package func refuse() { self.loop.change { $0.behaviour = .refuse } }
 
     /// Closes all connections now.
-    package func cut() { self.loop.change { $0.mustCut = true } }
+    package func cut() { self.loop.change { $0.news.append(.cut) } }
 
     /// Passes this many more requests on, and closes the connection before the last of them is answered.
     ///
     /// - Parameter requests: How many; the greeting of a session and pings are none. With 0 the next is not passed on.
     package func cut(afterRequests requests: Int) { self.loop.change { $0.requestsLeft = requests } }
+}
+
+/// How slow a way is.
+struct ProxyPace: Sendable {
+    let delay: ClosedRange<Duration>
+    let loss: Double
+
+    /// When a piece arrives that is sent now, behind another.
+    func next(after other: ContinuousClock.Instant?) -> ContinuousClock.Instant {
+        let span = (self.delay.upperBound - self.delay.lowerBound).nanoseconds
+        var late = self.delay.lowerBound + .nanoseconds(Int64.random(in: 0...span))
+        var again = Duration.milliseconds(200)
+        while Double.random(in: 0..<1) < self.loss {
+            late += again
+            again *= 2
+        }
+        let due = ContinuousClock.now.advanced(by: late)
+        return other.map { max($0, due) } ?? due
+    }
 }
 
 /// The proxy's thread.
@@ -56,9 +95,17 @@ private final class ProxyLoop: Sendable {
         case refuse
     }
 
+    /// What is done once.
+    enum News: Sendable {
+        case cut
+        case hold
+        case free
+    }
+
     struct Orders: Sendable {
         var behaviour = Behaviour.pass
-        var mustCut = false
+        var pace: ProxyPace?
+        var news: [News] = []
         var requestsLeft: Int?
         var isOver = false
     }
@@ -70,6 +117,28 @@ private final class ProxyLoop: Sendable {
         var toServer: [UInt8] = []
         var toClient: [UInt8] = []
         var hasBegun = false
+        var isHeld = false
+        /// One of the ends is closed; what is late still arrives.
+        var isOver = false
+        var late: [Late] = []
+
+        /// When the next late piece is due.
+        var due: ContinuousClock.Instant? { self.late.map(\.due).min() }
+
+        /// Keeps a piece for later, if the way is slow or others before it are late.
+        mutating func postpone(_ bytes: [UInt8], isRequest: Bool, _ pace: ProxyPace?) -> Bool {
+            let last = self.late.last { $0.isRequest == isRequest }?.due
+            guard let due = pace?.next(after: last) ?? last else { return false }
+            self.late.append(Late(due: due, isRequest: isRequest, bytes: bytes))
+            return true
+        }
+    }
+
+    /// A piece that arrives later.
+    private struct Late {
+        let due: ContinuousClock.Instant
+        let isRequest: Bool
+        let bytes: [UInt8]
     }
 
     private let orders = Mutex(Orders())
@@ -107,10 +176,13 @@ private final class ProxyLoop: Sendable {
         var pairs: [Pair] = []
         while true {
             let orders = self.orders.withLock { orders in
-                defer { orders.mustCut = false }
+                defer { orders.news = [] }
                 return orders
             }
-            if orders.isOver || orders.mustCut || orders.behaviour == .refuse {
+            for news in orders.news where news != .cut {
+                for index in pairs.indices { pairs[index].isHeld = news == .hold }
+            }
+            if orders.isOver || orders.news.contains(.cut) || orders.behaviour == .refuse {
                 for pair in pairs { Self.end(pair) }
                 pairs = []
             }
@@ -120,11 +192,13 @@ private final class ProxyLoop: Sendable {
                 pollfd(fd: self.bell.read, events: Int16(POLLIN), revents: 0),
                 pollfd(fd: self.listener, events: Int16(POLLIN), revents: 0),
             ]
-            for pair in pairs where reads {
-                polls.append(pollfd(fd: pair.client, events: Int16(POLLIN), revents: 0))
-                polls.append(pollfd(fd: pair.server, events: Int16(POLLIN), revents: 0))
+            let watched = pairs.indices.filter { reads && !pairs[$0].isHeld && !pairs[$0].isOver }
+            for index in watched {
+                polls.append(pollfd(fd: pairs[index].client, events: Int16(POLLIN), revents: 0))
+                polls.append(pollfd(fd: pairs[index].server, events: Int16(POLLIN), revents: 0))
             }
-            guard poll(&polls, nfds_t(polls.count), -1) > 0 else { continue }
+            let due = reads ? pairs.filter { !$0.isHeld }.compactMap(\.due).min() : nil
+            guard poll(&polls, nfds_t(polls.count), Self.patience(until: due)) >= 0 else { continue }
             if polls[0].revents != 0 {
                 var bytes = [UInt8](repeating: 0, count: 64)
                 _ = read(self.bell.read, &bytes, bytes.count)
@@ -132,15 +206,24 @@ private final class ProxyLoop: Sendable {
             }
             if polls[1].revents != 0 { self.accept(&pairs, orders.behaviour) }
             guard reads else { continue }
-            let known = (polls.count - 2) / 2
             var ended: Set<Int> = []
-            for index in 0..<known {
-                let fromClient = polls[2 + 2 * index].revents != 0
-                let fromServer = polls[3 + 2 * index].revents != 0
-                if !self.pump(&pairs[index], fromClient, fromServer, orders.behaviour) { ended.insert(index) }
+            for (place, index) in watched.enumerated() {
+                let fromClient = polls[2 + 2 * place].revents != 0
+                let fromServer = polls[3 + 2 * place].revents != 0
+                if !self.pump(&pairs[index], fromClient, fromServer, orders) { pairs[index].isOver = true }
+            }
+            for index in pairs.indices where !pairs[index].isHeld {
+                let isWhole = Self.deliver(&pairs[index])
+                if !isWhole || (pairs[index].isOver && pairs[index].late.isEmpty) { ended.insert(index) }
             }
             for index in ended.sorted(by: >) { Self.end(pairs.remove(at: index)) }
         }
+    }
+
+    /// How long to wait for something to happen.
+    private static func patience(until due: ContinuousClock.Instant?) -> Int32 {
+        guard let due else { return -1 }
+        return Int32(clamping: max(.zero, ContinuousClock.now.duration(to: due)).millisecondsRoundedUp)
     }
 
     private func accept(_ pairs: inout [Pair], _ behaviour: Behaviour) {
@@ -156,21 +239,31 @@ private final class ProxyLoop: Sendable {
     /// Passes on what came.
     ///
     /// - Returns: Whether the connection goes on.
-    private func pump(_ pair: inout Pair, _ fromClient: Bool, _ fromServer: Bool, _ behaviour: Behaviour) -> Bool {
+    private func pump(_ pair: inout Pair, _ fromClient: Bool, _ fromServer: Bool, _ orders: Orders) -> Bool {
         if fromClient {
             guard let bytes = Self.receive(pair.client) else { return false }
             if self.isFramed {
                 pair.toServer += bytes
                 guard self.passRequests(&pair) else { return false }
-            } else if !Self.send(bytes, pair.server) {
+            } else if !pair.postpone(bytes, isRequest: true, orders.pace), !Self.send(bytes, pair.server) {
                 return false
             }
         }
         if fromServer {
             guard let bytes = Self.receive(pair.server) else { return false }
-            if behaviour != .dropReplies, !Self.send(bytes, pair.client) { return false }
+            if orders.behaviour == .dropReplies { return true }
+            if !pair.postpone(bytes, isRequest: false, orders.pace), !Self.send(bytes, pair.client) { return false }
         }
         return true
+    }
+
+    /// Passes on what is due.
+    private static func deliver(_ pair: inout Pair) -> Bool {
+        let now = ContinuousClock.now
+        let due = pair.late.filter { $0.due <= now }
+        guard !due.isEmpty else { return true }
+        pair.late.removeAll { $0.due <= now }
+        return due.allSatisfy { Self.send($0.bytes, $0.isRequest ? pair.server : pair.client) }
     }
 
     /// Passes whole frames on, counted where they are.

@@ -2,7 +2,9 @@
 
 import HoldfastCore
 import HoldfastRedis
+import HoldfastTesting
 import Synchronization
+import Testing
 
 /// Requests with ids and owners of their own.
 enum Make {
@@ -86,5 +88,58 @@ extension AcquireReply {
 
     var isBusy: Bool {
         if case .busy = self { true } else { false }
+    }
+}
+
+/// Waits until something holds.
+func eventually(_ what: Comment, within limit: Duration = .seconds(10), _ holds: () async throws -> Bool) async throws {
+    let end = ContinuousClock.now.advanced(by: limit)
+    while ContinuousClock.now < end {
+        if try await holds() { return }
+        try await Task.sleep(for: .milliseconds(5))
+    }
+    Issue.record(what)
+}
+
+/// A counter that is read, and written later: only mutual exclusion keeps it right. Refuses tokens that do not rise.
+final class Tally: Sendable {
+    private struct State {
+        var value = 0
+        var last = FencingToken.zero
+        var refused = 0
+        var inside = 0
+        var overlaps = 0
+        var isOver = false
+    }
+
+    private let state = Mutex(State())
+
+    var value: Int { self.state.withLock { $0.value } }
+    var refused: Int { self.state.withLock { $0.refused } }
+    var overlaps: Int { self.state.withLock { $0.overlaps } }
+
+    var isOver: Bool {
+        get { self.state.withLock { $0.isOver } }
+        set { self.state.withLock { $0.isOver = newValue } }
+    }
+
+    func enter() -> Int {
+        self.state.withLock { state in
+            state.inside += 1
+            if state.inside > 1 { state.overlaps += 1 }
+            return state.value
+        }
+    }
+
+    func leave(writing value: Int, _ token: FencingToken) {
+        self.state.withLock { state in
+            state.inside -= 1
+            guard token > state.last else {
+                state.refused += 1
+                return
+            }
+            state.value = value
+            state.last = token
+        }
     }
 }

@@ -37,13 +37,13 @@ struct LockCommands: Sendable {
     ///   - request: The request.
     ///   - queues: Whether to take a place in the queue.
     ///   - channel: Where to send messages; empty for nowhere.
-    ///   - floor: What the token must reach, on one of several masters; `nil` on a single one.
+    ///   - floor: What the token must reach where other masters may have given some too; `nil` on a single one.
     /// - Returns: The command.
     func acquire(
         _ request: LockRequest,
         queues: Bool,
         channel: String,
-        floor: Int64? = nil
+        floor: SeenTokens.Floor? = nil
     ) -> LockCommand<Acquisition> {
         let script = floor == nil ? LockScripts.acquire : LockScripts.acquireOnNode
         return self.ask(script, request, queues: queues, channel, floor) { answer throws(LockError) in
@@ -63,7 +63,7 @@ struct LockCommands: Sendable {
         _ request: LockRequest,
         queues: Bool,
         _ channel: String,
-        _ floor: Int64?,
+        _ floor: SeenTokens.Floor?,
         _ read: @escaping @Sendable (RedisClient.Answer) throws(LockError) -> Reply
     ) -> LockCommand<Reply> {
         let keys = self.keys(of: request.resource)
@@ -79,18 +79,20 @@ struct LockCommands: Sendable {
                 encoder.part(lease)
                 encoder.part("|\(lease)|\(request.lockDelay.millisecondsRoundedUp)|", channel, "|", owner)
                 encoder.part(manner)
-                if let floor { encoder.part(floor) }
+                guard let floor else { return }
+                encoder.part(floor.new)
+                encoder.part(floor.accepted)
             },
             read: read
         )
     }
 
     /// Gives up a request wherever it is.
-    func withdraw(_ request: GrantKey) -> LockCommand<WithdrawReply> {
-        let keys = self.keys(of: request.resource)
-        return LockCommand(place: .lock(keys)) { encoder, isKnown in
-            LockScripts.withdraw.begin(&encoder, isKnown: isKnown, isCluster: keys.isCluster)
-            keys.encode(&encoder)
+    ///
+    /// Here and below, the floor is what the token must reach of whoever gets the lock then, where another master may have
+    /// given tokens that this one does not know.
+    func withdraw(_ request: GrantKey, floor: Int64? = nil) -> LockCommand<WithdrawReply> {
+        self.single(LockScripts.withdraw, request.resource, floor) { encoder in
             encoder.part(request.id)
         } read: { answer throws(LockError) in
             switch try ScriptReplies.number(answer.reply) {
@@ -104,14 +106,21 @@ struct LockCommands: Sendable {
     // MARK: - Grants
 
     /// Renews grants; on a cluster, of one slot.
-    func renew(_ renewals: [Renewal]) -> LockCommand<[RenewReply]> {
+    func renew(_ renewals: [Renewal], floor: Int64? = nil) -> LockCommand<[RenewReply]> {
         LockCommand(place: self.place(of: renewals.first?.key.resource)) { [self] encoder, isKnown in
-            LockScripts.renew.begin(&encoder, locks: renewals.count, isKnown: isKnown, isCluster: self.isCluster)
+            LockScripts.renew.begin(
+                &encoder,
+                locks: renewals.count,
+                isKnown: isKnown,
+                isCluster: self.isCluster,
+                extra: floor == nil ? 0 : 1
+            )
             for renewal in renewals { self.keys(of: renewal.key.resource).encode(&encoder) }
             for renewal in renewals {
                 encoder.part(renewal.key.id)
                 encoder.part(max(1, renewal.lease.millisecondsRoundedUp))
             }
+            if let floor { encoder.part(floor) }
         } read: { answer throws(LockError) in
             try ScriptReplies.elements(answer.reply, atLeast: renewals.count).map { reply in
                 switch reply.number {
@@ -125,8 +134,8 @@ struct LockCommands: Sendable {
     }
 
     /// Gives a lock back.
-    func release(_ grant: GrantKey) -> LockCommand<ReleaseReply> {
-        self.single(LockScripts.release, grant.resource) { encoder in
+    func release(_ grant: GrantKey, floor: Int64? = nil) -> LockCommand<ReleaseReply> {
+        self.single(LockScripts.release, grant.resource, floor) { encoder in
             encoder.part(grant.id)
         } read: { answer throws(LockError) in
             switch try ScriptReplies.number(answer.reply) {
@@ -159,8 +168,12 @@ struct LockCommands: Sendable {
     }
 
     /// Changes the mode of a grant.
-    func convert(_ conversion: Conversion, _ patience: Patience) -> LockCommand<ConvertReply> {
-        self.single(LockScripts.convert, conversion.key.resource) { encoder in
+    func convert(
+        _ conversion: Conversion,
+        _ patience: Patience,
+        floor: Int64? = nil
+    ) -> LockCommand<ConvertReply> {
+        self.single(LockScripts.convert, conversion.key.resource, floor) { encoder in
             encoder.part(conversion.key.id)
             encoder.part(LockModeText.text(of: conversion.mode))
             encoder.part(patience.rawValue)
@@ -182,8 +195,8 @@ struct LockCommands: Sendable {
     }
 
     /// Takes a lock from its holders.
-    func force(_ resource: Resource) -> LockCommand<[Holder]> {
-        var command = self.single(LockScripts.force, resource) { answer throws(LockError) in
+    func force(_ resource: Resource, floor: Int64? = nil) -> LockCommand<[Holder]> {
+        var command = self.single(LockScripts.force, resource, floor) { answer throws(LockError) in
             try ScriptReplies.holders(try ScriptReplies.elements(answer.reply)[...])
         }
         // Sent twice it could throw out the next holder as well.
@@ -260,10 +273,11 @@ struct LockCommands: Sendable {
         resource.map { .lock(self.keys(of: $0)) } ?? .any
     }
 
-    /// A script for one resource.
+    /// A script for one resource, whose last argument is the floor if there is one.
     private func single<Reply>(
         _ script: LockScript,
         _ resource: Resource,
+        _ floor: Int64? = nil,
         _ encode: @escaping @Sendable (inout CommandEncoder) -> Void = { _ in },
         read: @escaping @Sendable (RedisClient.Answer) throws(LockError) -> Reply
     ) -> LockCommand<Reply> {
@@ -271,9 +285,10 @@ struct LockCommands: Sendable {
         return LockCommand(
             place: .lock(keys),
             encode: { encoder, isKnown in
-                script.begin(&encoder, isKnown: isKnown, isCluster: keys.isCluster)
+                script.begin(&encoder, isKnown: isKnown, isCluster: keys.isCluster, extra: floor == nil ? 0 : 1)
                 keys.encode(&encoder)
                 encode(&encoder)
+                if let floor { encoder.part(floor) }
             },
             read: read
         )

@@ -26,13 +26,14 @@ package struct LockScript: Sendable {
     ///   - locks: How many locks the command is for.
     ///   - isKnown: Whether the server is believed to know the script; if not, its text is sent along.
     ///   - isCluster: Whether the server is a node of a cluster.
-    func begin(_ encoder: inout CommandEncoder, locks: Int = 1, isKnown: Bool, isCluster: Bool) {
-        if isKnown, locks == 1, !isCluster {
+    ///   - extra: How many arguments follow that are not always given.
+    func begin(_ encoder: inout CommandEncoder, locks: Int = 1, isKnown: Bool, isCluster: Bool, extra: Int = 0) {
+        if isKnown, locks == 1, !isCluster, extra == 0 {
             encoder.raw(self.header)
         } else {
             let script = isKnown ? ["EVALSHA", self.hash] : ["EVAL", self.source]
             let keys = locks * LockKeys.count(isCluster: isCluster)
-            encoder.raw(Self.start(script, keys: keys, arguments: locks * self.arguments))
+            encoder.raw(Self.start(script, keys: keys, arguments: locks * self.arguments + extra))
         }
     }
 

@@ -30,10 +30,12 @@ extension LockScripts {
 
     /// KEYS: lock, record.
     ///
+    /// ARGV: what the next token must reach, as for ``release``, or nothing.
+    ///
     /// Answers the holders that were thrown out, or nothing.
     package static let force = LockScript(
         arguments: 0,
-        start + prelude + #"""
+        start(floor: "(ARGV[1] or 0) + 0") + prelude + #"""
             lock.load(call('GET', lock.H))
             local value = lock.settle()
             local reply = lock.describe({}, value, 0)

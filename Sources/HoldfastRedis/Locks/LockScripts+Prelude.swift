@@ -148,10 +148,17 @@ extension LockScripts {
           end
         end
         -- A holder beside others is alive: its lease counts anew.
-        function lock.touch(who, record, lasts)
+        function lock.touch(who, record, lasts, least)
           local m, tok, from, rests, ok, asked, prio, ch, own = string.match(record, lock.HOLD)
           if not m then return 0, 0 end
-          if ok == '0' then lock.put(who, m, tok, from, rests, 1, asked, prio, ch, own) end
+          if ok == '0' then
+            -- Who handed it over may know less than who accepts it.
+            if least and least > tok + 0 then
+              lock.raise()
+              tok = lock.token
+            end
+            lock.put(who, m, tok, from, rests, 1, asked, prio, ch, own)
+          end
           call('ZADD', lock.E, lock.ms + lasts, who)
           lock.stale = true
           return tok + 0, asked + 0

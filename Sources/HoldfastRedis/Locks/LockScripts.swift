@@ -34,12 +34,21 @@ import HoldfastCore
 /// Of several holders, a command touches those that it is for and those whose leases are over. Replies to requesters
 /// name 100 holders at most; only `status`, `waits`, `revoke` and `force` read every one.
 package enum LockScripts {
-    static let start = """
+    static let start = start(floor: "0")
+
+    /// What a script begins with.
+    ///
+    /// - Parameter floor: What a token that it gives must reach, in Lua: an argument that is given where another server
+    ///   may have given tokens that this one does not know.
+    /// - Returns: Its first lines.
+    static func start(floor: String) -> String {
+        """
         local call = redis.call
         local clock
-        local floor = 0
+        local floor = \(floor)
 
         """
+    }
 
     /// The most holders that a reply to a requester names: about 0.4 ms of the server's time.
     ///
@@ -59,8 +68,9 @@ package enum LockScripts {
     /// Answers the token; 0 finished; -1 queue full; or `{1 waiting | 2 busy, position, check after, holder…}`.
     package static let acquire = acquire(floor: "")
 
-    /// The same where others may have given tokens too: its token is not below ARGV 5.
-    package static let acquireOnNode = acquire(floor: "floor = ARGV[5] + 0", arguments: 5)
+    /// The same where others may have given tokens too: its token is not below ARGV 5, nor, if it was handed over and is
+    /// now accepted, below ARGV 6.
+    package static let acquireOnNode = acquire(floor: "floor, least = ARGV[5] + 0, ARGV[6] + 0", arguments: 6)
 
     private static func acquire(floor: String, arguments: Int = 4) -> LockScript {
         LockScript(
@@ -69,7 +79,7 @@ package enum LockScripts {
             local call = redis.call
             local me = ARGV[1]
             local clock
-            local floor = 0
+            local floor, least = 0, 0
             \#(floor)
             local record = call('GETRANGE', KEYS[2], 0, 170)
             local form = string.byte(record)
@@ -100,14 +110,16 @@ package enum LockScripts {
               end
             elseif form == 71 and call('GET', KEYS[1]) == me then
               -- It was handed over, and only has to be accepted.
-              local head, id, since, delay, tail =
-                string.match(call('GET', KEYS[2]), '^(G%d+)|([^|]*)|(%d+)|%d+|%d+|(%d+)|%d|(.*)$')
+              local token, id, since, delay, ok, tail =
+                string.match(call('GET', KEYS[2]), '^G(%d+)|([^|]*)|(%d+)|%d+|%d+|(%d+)|(%d)|(.*)$')
               if id == me then
                 clock = call('TIME')
                 call('PEXPIRE', KEYS[1], ARGV[2])
                 local ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
-                local token = string.sub(head, 2) + 0
-                call('SET', KEYS[2], string.format('%s|%s|%s|%.0f|%s|%s|1|%s', head, me, since, ms + ARGV[2], ARGV[2],
+                token = token + 0
+                -- Who handed it over may know less than who accepts it.
+                if ok == '0' and least > token then token = floor end
+                call('SET', KEYS[2], string.format('G%.0f|%s|%s|%.0f|%s|%s|1|%s', token, me, since, ms + ARGV[2], ARGV[2],
                   delay, tail), 'PX', string.format('%.0f', 172800000 + math.max(0, math.ceil(token / 1000) - ms)))
                 return token
               end
@@ -124,13 +136,14 @@ package enum LockScripts {
                 local value = lock.settle()
                 local mine = lock.kind ~= '' and call('HGET', lock.S, me)
                 if mine then
-                  local held = lock.touch(me, mine, ARGV[2])
+                  local held = lock.touch(me, mine, ARGV[2], least)
                   lock.save()
                   return held
                 end
                 if value == me then
                   if lock.id == me then
                     call('PEXPIRE', lock.K, ARGV[2])
+                    if lock.accepted == 0 and least > lock.token then lock.token = floor end
                     lock.accepted, lock.expires, lock.lease = 1, lock.ms + ARGV[2], ARGV[2] + 0
                   else
                     take()
@@ -215,13 +228,14 @@ package enum LockScripts {
 
     /// KEYS: lock, record.
     ///
-    /// ARGV: id. Answers 1 released, 0 not held, 2 it had ended before.
+    /// ARGV: id, and where another server may have given tokens, what the next one must reach.
+    ///
+    /// Answers 1 released, 0 not held, 2 it had ended before.
     package static let release = LockScript(
         arguments: 1,
         #"""
         local call = redis.call
         local clock
-        local floor = 0
         local me = ARGV[1]
         local value = call('GET', KEYS[1])
         if value == me and call('GETRANGE', KEYS[2], 0, 0) == 'H' then
@@ -229,6 +243,7 @@ package enum LockScripts {
           call('SETRANGE', KEYS[2], 0, 'R')
           return 1
         end
+        local floor = (ARGV[2] or 0) + 0
 
         """# + prelude + #"""
             lock.load(call('GET', lock.H))
@@ -262,12 +277,12 @@ package enum LockScripts {
 
     /// KEYS: lock, record.
     ///
-    /// ARGV: id.
+    /// ARGV: id, and what the next token must reach, as for ``release``.
     ///
     /// Answers 2 released, 1 left the queue, 0 not known.
     package static let withdraw = LockScript(
         arguments: 1,
-        start + prelude + #"""
+        start(floor: "(ARGV[2] or 0) + 0") + prelude + #"""
             local me = ARGV[1]
             lock.load(call('GET', lock.H))
             -- First a write that a server without memory lets pass, and with it the others.
@@ -296,12 +311,12 @@ package enum LockScripts {
 
     /// KEYS: lock, record for each grant.
     ///
-    /// ARGV: id, lease for each.
+    /// ARGV: id, lease for each; then what the next token must reach, as for ``release``.
     ///
     /// Answers for each 0 lost, 1 renewed, 2 renewed and asked to let go.
     package static let renew = LockScript(
         arguments: 2,
-        start + prelude + #"""
+        start(floor: "#ARGV % 2 == 1 and ARGV[#ARGV] + 0 or 0") + prelude + #"""
             local answers = {}
             for i = 1, #KEYS / lock.STEP do
               lock.name(KEYS[lock.STEP * (i - 1) + 1], KEYS[lock.STEP * (i - 1) + 2])
@@ -353,12 +368,13 @@ package enum LockScripts {
 
     /// KEYS: lock, record.
     ///
-    /// ARGV: id, mode, `f` (do not wait), `q` (wait) or `p` (wait, without messages), references of what is kept.
+    /// ARGV: id, mode, `f` (do not wait), `q` (wait) or `p` (wait, without messages), references of what is kept; then
+    /// what the next token must reach, as for ``release``.
     ///
     /// Answers the token; 0 lost; or `{1 waiting | 2 busy, 0, check after, holder…}`.
     package static let convert = LockScript(
         arguments: 4,
-        start + prelude + #"""
+        start(floor: "(ARGV[5] or 0) + 0") + prelude + #"""
             local me, mode = ARGV[1], ARGV[2]
             lock.load(call('GET', lock.H))
             local value = lock.settle()

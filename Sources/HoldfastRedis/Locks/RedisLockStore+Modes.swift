@@ -15,23 +15,27 @@ extension RedisLockStore {
         if case .permit(of: let count) = conversion.mode, count < 1 {
             throw LockError(.invalidArgument, "a semaphore needs at least 1 permit, not \(count)")
         }
-        guard conversion.contention == .queue else {
-            return try await self.client.run(self.commands.convert(conversion, .none))
-        }
+        guard conversion.contention == .queue else { return try await self.convert(conversion, .none) }
         if let master = self.knownMaster(of: conversion.key.resource), master.subscription.settled == nil {
             master.subscription.start()
-            let reply = try await self.client.run(self.commands.convert(conversion, .none))
+            let reply = try await self.convert(conversion, .none)
             guard case .busy = reply else { return reply }
         }
         switch await self.standing(try await self.master(of: conversion.key.resource)) {
-        case .listening: return try await self.client.run(self.commands.convert(conversion, .listening))
-        case .forbidden: return try await self.client.run(self.commands.convert(conversion, .polling))
+        case .listening: return try await self.convert(conversion, .listening)
+        case .forbidden: return try await self.convert(conversion, .polling)
         case .late, .refused:
             throw LockError(
                 .storeUnavailable,
                 "no connection for messages to \(self.configuration) yet, so the mode was not changed; try again"
             )
         }
+    }
+
+    private func convert(_ conversion: Conversion, _ patience: LockCommands.Patience) async throws -> ConvertReply {
+        let reply = try await self.client.run(self.commands.convert(conversion, patience, floor: self.floor))
+        if case .converted(let token) = reply { self.saw(token) }
+        return reply
     }
 
     /// See ``LockStore/waits(of:for:)``.

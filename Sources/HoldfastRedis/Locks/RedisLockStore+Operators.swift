@@ -22,7 +22,7 @@ extension RedisLockStore {
     /// - Returns: Who held it.
     /// - Throws: ``LockError``; whether it took effect is then unknown.
     public func forceRelease(_ resource: Resource) async throws -> [Holder] {
-        try await self.client.run(self.commands.force(resource))
+        try await self.client.run(self.commands.force(resource, floor: self.floor))
     }
 
     /// See ``LockStore/status(of:)``.

@@ -33,9 +33,8 @@ public final class RedisLockStore: LockStore {
     let handlers: SignalHandlers
     /// Who waits for foreign holders of which keys.
     let foreign = Mutex<[String: Set<RequestID>]>([:])
-    /// The highest token that was seen, in µs.
-    private let highest = Mutex<Int64>(0)
-    /// Requests that were sent twice and may have been granted.
+    private let seen = Mutex(SeenTokens())
+    /// Requests that were sent twice or not answered: a copy may still arrive.
     private let repeated = Mutex<Set<RequestID>>([])
 
     /// Makes a store from a URL; nothing is sent yet.
@@ -163,29 +162,38 @@ public final class RedisLockStore: LockStore {
     }
 
     private func acquire(_ request: LockRequest, queues: Bool, channel: String) async throws -> AcquireReply {
-        let floor = self.floor
+        let floor = self.isAlone ? nil : self.seen.withLock { $0.floor(of: request.id) }
         let command = self.commands.acquire(request, queues: queues, channel: channel, floor: floor)
-        let answer = try await self.client.send(
-            to: command.place,
-            isRepeatable: true,
-            confirmations: self.configuration.replicas > 0 ? self.configuration : nil,
-            command.encode
-        )
+        let answer: RedisClient.Answer
+        do throws(LockError) {
+            answer = try await self.client.send(
+                to: command.place,
+                isRepeatable: true,
+                confirmations: self.configuration.replicas > 0 ? self.configuration : nil,
+                command.encode
+            )
+        } catch {
+            // It may arrive when all is over.
+            if error.code == .storeUnavailable { self.remember(request.id) }
+            throw error
+        }
         let reply = try command.read(answer).reply
         if answer.isRepeat { self.remember(request.id) }
-        if case .granted(let token) = reply {
+        if let floor { self.seen.withLock { $0.saw(reply, to: request.id, floor) } }
+        if case .granted = reply {
             self.forgetForeign(request.key)
             try await self.confirm(request, answer)
-            if floor != nil { self.highest.withLock { $0 = max($0, Int64(clamping: token.rawValue)) } }
         }
         return reply
     }
 
     /// Where a master may take over that lost what the last one gave, tokens go on from the highest that was seen here.
-    private var floor: Int64? {
-        let isAlone = self.configuration.sentinels == nil && self.configuration.cluster == nil
-        return isAlone ? nil : self.highest.withLock { $0 } + 1
-    }
+    var floor: Int64? { self.isAlone ? nil : self.seen.withLock { $0.floor } }
+
+    private var isAlone: Bool { self.configuration.sentinels == nil && self.configuration.cluster == nil }
+
+    /// Takes note of a token: those that are given from now on are above it.
+    func saw(_ token: FencingToken) { if !self.isAlone { self.seen.withLock { $0.saw(token) } } }
 
     /// Makes sure that replicas have a grant; gives it back if they have not.
     private func confirm(_ request: LockRequest, _ answer: RedisClient.Answer) async throws {
@@ -201,7 +209,7 @@ public final class RedisLockStore: LockStore {
         )
     }
 
-    /// Remembers a request that was sent twice: a copy of it may still be under way on a lost connection.
+    /// Remembers a request of which a copy may still be under way on a lost connection.
     private func remember(_ id: RequestID) {
         self.repeated.withLock { repeated in
             // What is never released here must not grow for ever; the copies of old ones have long arrived.
@@ -223,20 +231,22 @@ public final class RedisLockStore: LockStore {
             throw LockError(.invalidArgument, "at most \(Limits.maximumRenewalBatch) grants can be renewed at once")
         }
         let client = self.renewals?.client ?? self.client
+        let floor = self.floor
         return try await self.perSlot(renewals, \.key.resource, orElse: .unknown, by: client) {
-            self.commands.renew($0)
+            self.commands.renew($0, floor: floor)
         }
     }
 
     /// See ``LockStore/release(_:)``.
     ///
-    /// One round trip; two when the acquire had to be sent twice, so that a late copy of it takes nothing.
+    /// One round trip; two when the acquire had to be sent twice, or was not answered at first, so that a late copy of it
+    /// takes nothing.
     ///
     /// - Parameter grant: The grant.
     /// - Returns: What became of it.
     /// - Throws: ``LockError``; the lease then ends by itself unless the release took effect.
     public func release(_ grant: GrantKey) async throws -> ReleaseReply {
-        let reply = try await self.client.run(self.commands.release(grant))
+        let reply = try await self.client.run(self.commands.release(grant, floor: self.floor))
         if self.repeated.withLock({ $0.remove(grant.id) }) != nil { _ = try? await self.withdraw(grant) }
         return reply
     }
@@ -250,7 +260,10 @@ public final class RedisLockStore: LockStore {
     /// - Throws: ``LockError``; the place in the queue then ends at its wait limit or its acceptance time.
     public func withdraw(_ request: GrantKey) async throws -> WithdrawReply {
         self.forgetForeign(request)
-        return try await self.client.run(self.commands.withdraw(request))
+        let reply = try await self.client.run(self.commands.withdraw(request, floor: self.floor))
+        _ = self.repeated.withLock { $0.remove(request.id) }
+        if !self.isAlone { self.seen.withLock { $0.forget(request.id) } }
+        return reply
     }
 
     /// See ``LockStore/subscribe(_:)``.

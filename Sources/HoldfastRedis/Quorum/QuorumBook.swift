@@ -29,6 +29,8 @@ package struct QuorumBook: Sendable {
     private var ended: Set<RequestID> = []
     /// How many tries of a request were split between several.
     private var splits: [RequestID: Int] = [:]
+    /// Where a copy of a request that was not answered may still arrive.
+    private var doubts: [RequestID: Set<Int>] = [:]
     /// Which servers told of what.
     private var told: [Word: Set<Int>] = [:]
 
@@ -48,7 +50,8 @@ package struct QuorumBook: Sendable {
 
     /// How many grants are known, and how much else is remembered.
     package var count: (grants: Int, rest: Int) {
-        (self.entries.count, self.undoing.count + self.ended.count + self.splits.count + self.told.count)
+        let tries = self.undoing.count + self.ended.count + self.splits.count + self.doubts.count
+        return (self.entries.count, tries + self.told.count)
     }
 
     // MARK: - Requests
@@ -70,6 +73,17 @@ package struct QuorumBook: Sendable {
         self.ended.remove(id)
     }
 
+    /// Notes that a server did not answer a request: a copy of it may still arrive there, when another has been granted
+    /// and released.
+    package mutating func doubt(_ id: RequestID, on node: Int) {
+        let isOpen = self.entries[id] != nil || self.undoing[id]?.contains(node) == true
+        guard isOpen, !self.ended.contains(id) else { return }
+        self.doubts[id, default: []].insert(node)
+    }
+
+    /// The servers where a copy of a request may still arrive.
+    package func doubted(_ id: RequestID) -> Set<Int> { self.doubts[id] ?? [] }
+
     /// Whether a try that is being given up belongs to a request that ended meanwhile: it must not wait there again.
     package func isOver(_ id: RequestID) -> Bool { self.ended.contains(id) }
 
@@ -86,6 +100,7 @@ package struct QuorumBook: Sendable {
         if self.undoing[id] != nil { self.ended.insert(id) }
         self.entries[id] = nil
         self.splits[id] = nil
+        self.doubts[id] = nil
         self.told[Word(id: id, isLoss: false)] = nil
     }
 

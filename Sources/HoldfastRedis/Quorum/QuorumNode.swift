@@ -88,6 +88,8 @@ final class QuorumNode: Sendable {
         _ done: @escaping @Sendable (Result<AcquireReply, LockError>) -> Void
     ) {
         let channel = queues ? self.waitingChannel : self.channel
+        // Nothing is handed over here.
+        let floor = SeenTokens.Floor(new: floor, accepted: 0)
         let command = self.commands.acquire(request, queues: queues, channel: channel, floor: floor)
         self.run(command) { done($0.map(\.reply)) }
     }

@@ -100,6 +100,7 @@ extension RedisQuorumLockStore {
             let open = AcquireTally.mayHold(votes, unasked: undoing)
             self.book.withLock { $0.undo(request.id, on: open) }
         } afterwards: { number, vote, outcome in
+            if case .silent = vote { self.book.withLock { $0.doubt(request.id, on: number) } }
             if outcome.isGranted {
                 // Late, but another server that stands for the grant.
                 guard case .granted = vote else { return }

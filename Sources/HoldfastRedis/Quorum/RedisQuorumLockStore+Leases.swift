@@ -56,16 +56,18 @@ extension RedisQuorumLockStore {
     /// - Returns: What became of it.
     /// - Throws: ``LockError`` when no majority answers; the rest ends with its lease unless the release reaches it.
     public func release(_ grant: GrantKey) async throws -> ReleaseReply {
-        let entry = self.book.withLock { $0.remove(grant.id) }
+        let (doubted, entry) = self.book.withLock { ($0.doubted(grant.id), $0.remove(grant.id)) }
         let total = self.nodes.count
         let (needed, waitsForAll) = (self.needed, self.configuration.waitsForAll)
         let time = entry?.request.lease ?? Self.debtTime
         let outcome = await Canvass.run(total) { number, done in
             let node = self.nodes[number]
-            let isSure = entry?.nodes.contains(number) ?? true
+            let isKnown = entry?.nodes.contains(number) ?? true
             node.release(grant, within: time) { outcome in
-                // It may wait there, or an acquire that was sent again may come after this.
-                if !isSure, case .success(.alreadyLost) = outcome { node.withdraw(grant, within: time) }
+                // It may wait there, or a copy of the acquire may come after this.
+                if case .success(let reply) = outcome, doubted.contains(number) || (!isKnown && reply == .alreadyLost) {
+                    node.withdraw(grant, within: time)
+                }
                 done(outcome)
             }
         } decide: { (answers: [Result<ReleaseReply, LockError>?]) -> Result<ReleaseReply, LockError>? in
