@@ -82,4 +82,52 @@ struct LateRequestTests {
         }
         #expect(asked.duration(to: .now) < .seconds(4))
     }
+
+    @Test
+    func `a change of mode that arrives after a later one changes nothing, so that no reader gets in beside a writer`()
+        async throws
+    {
+        let way = try await ProxiedServers(1)
+        let store = try await self.warm(way)
+        let writer = Make.request("x", lease: .seconds(40))
+        let first = try #require(await store.acquire(writer).token)
+        way.proxies[0].holdPresent()
+        await #expect(throws: LockError.self) { try await store.convert(Conversion(writer.key, to: .update)) }
+        try await eventually("it cannot be changed again") {
+            guard case .converted? = try? await store.convert(Conversion(writer.key, to: .update)) else { return false }
+            return true
+        }
+        guard case .converted(let token) = try await store.convert(Conversion(writer.key, to: .exclusive)) else {
+            Issue.record("the upgrade failed")
+            return
+        }
+        #expect(token > first)
+        try await way.letArrive()
+        let other = try way.direct()
+        let reader = Make.request("x", mode: .shared, contention: .fail)
+        #expect(try await other.acquire(reader).token == nil, "a reader got in beside a writer")
+        #expect(try await other.status(of: "x").holders.map(\.mode) == [.exclusive])
+        // Another process that takes the grant up counts from the start, and is told.
+        #expect(try await other.convert(Conversion(writer.key, to: .shared)) == .converted(token))
+        #expect(try await other.acquire(reader).token != nil)
+    }
+
+    @Test
+    func `a try that is given up late takes nothing from the next try, on one of several servers`() async throws {
+        let server = try await RedisServer()
+        let id = String(repeating: "a", count: 32)
+        func ask(_ script: LockScript, _ more: String...) throws -> String {
+            let parts = ["EVAL", script.source, "2", "x", "hf:{x}:h", id, "30000", "|30000|0||own", "q0|5000|0|bx:"]
+            return try server.execute(parts + more)
+        }
+        #expect(try Int(ask(LockScripts.acquireOnNode, "0", "0", "1")) ?? 0 > 1)
+        #expect(try ask(LockScripts.yield, "1") == "1")
+        #expect(try server.execute("EXISTS", "x") == "0")
+        #expect(try Int(ask(LockScripts.acquireOnNode, "0", "0", "2")) ?? 0 > 1)
+        // A copy of what was sent for the first try.
+        #expect(try ask(LockScripts.yield, "1") == "0")
+        #expect(try server.execute("GET", "x") == id)
+        #expect(try ask(LockScripts.yield, "2") == "1")
+        #expect(try server.execute("EXISTS", "x") == "0")
+    }
 }

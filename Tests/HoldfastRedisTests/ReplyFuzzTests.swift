@@ -50,6 +50,15 @@ struct ReplyFuzzTests {
         }
     }
 
+    @Test
+    func `a server that answers more than it was asked is believed in what it was asked`() throws {
+        let reader = try ReplyReader()
+        var replies: [RedisReply] = []
+        try Array("*3\r\n:1\r\n:0\r\n:7\r\n*0\r\n".utf8).withUnsafeBytes { try reader.read($0, into: &replies) }
+        #expect(try ScriptReplies.renewals(replies[0], count: 1) == [.renewed(revokeRequested: false)])
+        #expect(throws: LockError.self) { try ScriptReplies.renewals(replies[1], count: 1) }
+    }
+
     @Test(arguments: 0..<blocks)
     func `a hundred and thirty thousand damaged streams`(block: Int) throws {
         var generator = SeededGenerator(seed: UInt64(block))

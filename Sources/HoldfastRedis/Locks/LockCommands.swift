@@ -38,22 +38,25 @@ struct LockCommands: Sendable {
     ///   - queues: Whether to take a place in the queue.
     ///   - channel: Where to send messages; empty for nowhere.
     ///   - floor: What the token must reach where other masters may have given some too; `nil` on a single one.
+    ///   - number: How often this is tried, from 1, on one of several masters.
     /// - Returns: The command.
     func acquire(
         _ request: LockRequest,
         queues: Bool,
         channel: String,
-        floor: SeenTokens.Floor? = nil
+        floor: SeenTokens.Floor? = nil,
+        try number: Int = 1
     ) -> LockCommand<Acquisition> {
         let script = floor == nil ? LockScripts.acquire : LockScripts.acquireOnNode
-        return self.ask(script, request, queues: queues, channel, floor) { answer throws(LockError) in
+        let number = floor == nil ? nil : number
+        return self.ask(script, request, queues: queues, channel, floor, number) { answer throws(LockError) in
             (try ScriptReplies.acquire(answer.reply, resource: request.resource), answer.isRepeat)
         }
     }
 
-    /// Gives up what a request holds on a server, and puts it into the queue.
-    func yield(_ request: LockRequest, channel: String) -> LockCommand<Bool> {
-        self.ask(LockScripts.yield, request, queues: true, channel, nil) { answer throws(LockError) in
+    /// Gives up what a try of a request holds on a server, and puts it into the queue.
+    func yield(_ request: LockRequest, try number: Int, channel: String) -> LockCommand<Bool> {
+        self.ask(LockScripts.yield, request, queues: true, channel, nil, number) { answer throws(LockError) in
             try ScriptReplies.number(answer.reply) == 1
         }
     }
@@ -64,6 +67,7 @@ struct LockCommands: Sendable {
         queues: Bool,
         _ channel: String,
         _ floor: SeenTokens.Floor?,
+        _ number: Int?,
         _ read: @escaping @Sendable (RedisClient.Answer) throws(LockError) -> Reply
     ) -> LockCommand<Reply> {
         let keys = self.keys(of: request.resource)
@@ -79,9 +83,11 @@ struct LockCommands: Sendable {
                 encoder.part(lease)
                 encoder.part("|\(lease)|\(request.lockDelay.millisecondsRoundedUp)|", channel, "|", owner)
                 encoder.part(manner)
-                guard let floor else { return }
-                encoder.part(floor.new)
-                encoder.part(floor.accepted)
+                if let floor {
+                    encoder.part(floor.new)
+                    encoder.part(floor.accepted)
+                }
+                if let number { encoder.part(Int64(number)) }
             },
             read: read
         )
@@ -122,14 +128,7 @@ struct LockCommands: Sendable {
             }
             if let floor { encoder.part(floor) }
         } read: { answer throws(LockError) in
-            try ScriptReplies.elements(answer.reply, atLeast: renewals.count).map { reply in
-                switch reply.number {
-                case 0: .lost(.expired)
-                case 1: .renewed(revokeRequested: false)
-                case 2: .renewed(revokeRequested: true)
-                default: .unknown
-                }
-            }
+            try ScriptReplies.renewals(answer.reply, count: renewals.count)
         }
     }
 
@@ -167,19 +166,36 @@ struct LockCommands: Sendable {
         case polling = "p"
     }
 
+    /// What came of asking for another mode.
+    enum Converted: Sendable {
+        case reply(ConvertReply)
+        /// Nothing: it was asked for something else since, under a higher number.
+        case outdated(by: Int64)
+    }
+
     /// Changes the mode of a grant.
+    ///
+    /// - Parameters:
+    ///   - conversion: The grant and its new mode.
+    ///   - number: Higher than that of each change of this grant before: a copy that is late must not undo a later one.
+    ///   - patience: How it treats others in the way.
+    ///   - floor: What a token must reach.
+    /// - Returns: The command.
     func convert(
         _ conversion: Conversion,
+        number: Int64,
         _ patience: Patience,
         floor: Int64? = nil
-    ) -> LockCommand<ConvertReply> {
+    ) -> LockCommand<Converted> {
         self.single(LockScripts.convert, conversion.key.resource, floor) { encoder in
             encoder.part(conversion.key.id)
             encoder.part(LockModeText.text(of: conversion.mode))
             encoder.part(patience.rawValue)
             encoder.part(LockModeText.text(of: conversion.holding))
+            encoder.part(number)
         } read: { answer throws(LockError) in
-            try ScriptReplies.convert(answer.reply)
+            if case .integer(let number) = answer.reply, number < 0 { return .outdated(by: -max(number, -.max)) }
+            return .reply(try ScriptReplies.convert(answer.reply))
         }
     }
 

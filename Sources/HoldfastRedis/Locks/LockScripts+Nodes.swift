@@ -6,16 +6,18 @@ import HoldfastCore
 extension LockScripts {
     /// KEYS: lock, record.
     ///
-    /// ARGV: as those of ``acquire``.
+    /// ARGV: as those of ``acquire``, and which try of the request it was.
     ///
     /// Gives up what a request holds, which was no majority, and puts it into the queue; whoever waits is told. The request
-    /// is not over: it may be granted later.
+    /// is not over: it may be granted later, and a copy of this that comes only then must not take that away.
     ///
-    /// Answers 1 it held something, 0 it did not, or is over.
+    /// Answers 1 it held something, 0 it did not, is over, or was tried again within the last minute.
     package static let yield = LockScript(
-        arguments: 4,
+        arguments: 5,
         start + prelude + #"""
             local me = ARGV[1]
+            local tries = call('GET', lock.T .. me .. ':y')
+            if tries and tries + 0 > ARGV[5] + 0 then return 0 end
             lock.load(call('GET', lock.H))
             if lock.isFinished(me) or (lock.tomb > lock.ms and call('EXISTS', lock.T .. me) == 1) then return 0 end
             \#(wish)

@@ -69,8 +69,16 @@ package enum LockScripts {
     package static let acquire = acquire(floor: "")
 
     /// The same where others may have given tokens too: its token is not below ARGV 5, nor, if it was handed over and is
-    /// now accepted, below ARGV 6.
-    package static let acquireOnNode = acquire(floor: "floor, least = ARGV[5] + 0, ARGV[6] + 0", arguments: 6)
+    /// now accepted, below ARGV 6. ARGV 7 is how often it was tried here, from 1; see ``yield``.
+    package static let acquireOnNode = acquire(
+        floor: #"""
+            floor, least = ARGV[5] + 0, ARGV[6] + 0
+            if ARGV[7] + 0 > 1 then
+              call('SET', string.sub(KEYS[2], 1, -2) .. 't:' .. me .. ':y', ARGV[7], 'PX', 60000)
+            end
+            """#,
+        arguments: 7
+    )
 
     private static func acquire(floor: String, arguments: Int = 4) -> LockScript {
         LockScript(
@@ -368,15 +376,21 @@ package enum LockScripts {
 
     /// KEYS: lock, record.
     ///
-    /// ARGV: id, mode, `f` (do not wait), `q` (wait) or `p` (wait, without messages), references of what is kept; then
-    /// what the next token must reach, as for ``release``.
+    /// ARGV: id, mode, `f` (do not wait), `q` (wait) or `p` (wait, without messages), references of what is kept, the
+    /// number of this change; then what the next token must reach, as for ``release``.
     ///
-    /// Answers the token; 0 lost; or `{1 waiting | 2 busy, 0, check after, holder…}`.
+    /// Answers the token; 0 lost; less than 0 for a copy that came after a change with a higher number, which this is, made
+    /// within the last minute; or `{1 waiting | 2 busy, 0, check after, holder…}`.
     package static let convert = LockScript(
-        arguments: 4,
-        start(floor: "(ARGV[5] or 0) + 0") + prelude + #"""
+        arguments: 5,
+        start(floor: "(ARGV[6] or 0) + 0") + prelude + #"""
             local me, mode = ARGV[1], ARGV[2]
             lock.load(call('GET', lock.H))
+            local last = call('GET', lock.T .. me .. ':c')
+            if last and last + 0 > ARGV[5] + 0 then return -last end
+            -- First a write that a server without memory lets pass, and with it the others.
+            if mode ~= 'x' then call('PEXPIRE', lock.H, lock.life(lock.token)) end
+            call('SET', lock.T .. me .. ':c', ARGV[5], 'PX', 60000)
             local value = lock.settle()
             if value == me and lock.id ~= me then lock.hold(me, 'x', call('PTTL', lock.K), 0, 0, 1, 0, '', '') end
             local mine = lock.kind ~= '' and call('HGET', lock.S, me)

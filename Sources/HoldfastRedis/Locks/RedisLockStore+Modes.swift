@@ -33,9 +33,17 @@ extension RedisLockStore {
     }
 
     private func convert(_ conversion: Conversion, _ patience: LockCommands.Patience) async throws -> ConvertReply {
-        let reply = try await self.client.run(self.commands.convert(conversion, patience, floor: self.floor))
-        if case .converted(let token) = reply { self.saw(token) }
-        return reply
+        for _ in 0..<ConversionCount.mostAttempts {
+            let number = self.conversions.next()
+            let command = self.commands.convert(conversion, number: number, patience, floor: self.floor)
+            switch try await self.client.run(command) {
+            case .reply(let reply):
+                if case .converted(let token) = reply { self.saw(token) }
+                return reply
+            case .outdated(let last): self.conversions.raise(to: last)
+            }
+        }
+        throw ConversionCount.conflict(conversion.key.resource)
     }
 
     /// See ``LockStore/waits(of:for:)``.

@@ -28,6 +28,7 @@ public final class RedisLockStore: LockStore {
     private let renewals: RedisAccess?
     private let loopExecutor: LoopExecutor?
     let commands: LockCommands
+    let conversions = ConversionCount()
     /// Where messages come, whatever the server.
     let channel: String
     let handlers: SignalHandlers

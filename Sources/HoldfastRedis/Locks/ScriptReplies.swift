@@ -92,6 +92,18 @@ package enum ScriptReplies {
         return isWaiting ? .waiting(place) : .busy(blockers: place.blockers)
     }
 
+    /// Reads the answers to renewals, one for each; what a server says beyond them is about nothing.
+    package static func renewals(_ reply: RedisReply, count: Int) throws(LockError) -> [RenewReply] {
+        try Self.elements(reply, atLeast: count).prefix(count).map { reply in
+            switch reply.number {
+            case 0: .lost(.expired)
+            case 1: .renewed(revokeRequested: false)
+            case 2: .renewed(revokeRequested: true)
+            default: .unknown
+            }
+        }
+    }
+
     /// The place in `{1 waiting | 2 busy, position, check after, holder…}`, and whether it is one.
     private static func place(_ reply: RedisReply) throws(LockError) -> (Bool, AcquireReply.Waiting) {
         let parts = try Self.elements(reply, atLeast: 3)

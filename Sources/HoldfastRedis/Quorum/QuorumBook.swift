@@ -27,6 +27,8 @@ package struct QuorumBook: Sendable {
     private var undoing: [RequestID: Set<Int>] = [:]
     /// Requests that ended while a try of them is still being given up somewhere.
     private var ended: Set<RequestID> = []
+    /// How often a request that waits was tried.
+    private var tries: [RequestID: Int] = [:]
     /// How many tries of a request were split between several.
     private var splits: [RequestID: Int] = [:]
     /// Where a copy of a request that was not answered may still arrive.
@@ -50,7 +52,7 @@ package struct QuorumBook: Sendable {
 
     /// How many grants are known, and how much else is remembered.
     package var count: (grants: Int, rest: Int) {
-        let tries = self.undoing.count + self.ended.count + self.splits.count + self.doubts.count
+        let tries = self.undoing.count + self.ended.count + self.tries.count + self.splits.count + self.doubts.count
         return (self.entries.count, tries + self.told.count)
     }
 
@@ -58,6 +60,19 @@ package struct QuorumBook: Sendable {
 
     /// The servers whose word does not count for a try that begins now.
     package func unready(_ id: RequestID) -> Set<Int> { self.undoing[id] ?? [] }
+
+    /// Counts a try of a request.
+    ///
+    /// - Returns: Which one it is, from 1.
+    package mutating func next(_ request: LockRequest) -> Int {
+        // One that does not wait is over after the first.
+        guard request.contention == .queue else { return 1 }
+        self.tries[request.id, default: 0] += 1
+        return self.tries[request.id, default: 1]
+    }
+
+    /// Which try of a request was the last one.
+    package func attempt(of id: RequestID) -> Int { self.tries[id] ?? 1 }
 
     /// Notes that a try is being given up on some servers.
     package mutating func undo(_ id: RequestID, on nodes: Set<Int>) {
@@ -99,6 +114,7 @@ package struct QuorumBook: Sendable {
     package mutating func forget(_ id: RequestID) {
         if self.undoing[id] != nil { self.ended.insert(id) }
         self.entries[id] = nil
+        self.tries[id] = nil
         self.splits[id] = nil
         self.doubts[id] = nil
         self.told[Word(id: id, isLoss: false)] = nil

@@ -67,22 +67,24 @@ final class QuorumNode: Sendable {
     /// them. Where none will come, the request waits without.
     func acquire(
         _ request: LockRequest,
+        try number: Int = 1,
         floor: Int64,
         _ done: @escaping @Sendable (Result<AcquireReply, LockError>) -> Void
     ) {
         guard request.contention == .queue, self.subscription.settled == nil else {
-            return self.acquire(request, queues: request.contention == .queue, floor, done)
+            return self.acquire(request, number, queues: request.contention == .queue, floor, done)
         }
         self.subscription.start()
         let deadline = self.client.deadline
-        self.acquire(request, queues: false, floor) { outcome in
+        self.acquire(request, number, queues: false, floor) { outcome in
             guard case .success(.busy) = outcome else { return done(outcome) }
-            self.subscription.standing(by: deadline) { _ in self.acquire(request, queues: true, floor, done) }
+            self.subscription.standing(by: deadline) { _ in self.acquire(request, number, queues: true, floor, done) }
         }
     }
 
     private func acquire(
         _ request: LockRequest,
+        _ number: Int,
         queues: Bool,
         _ floor: Int64,
         _ done: @escaping @Sendable (Result<AcquireReply, LockError>) -> Void
@@ -90,13 +92,15 @@ final class QuorumNode: Sendable {
         let channel = queues ? self.waitingChannel : self.channel
         // Nothing is handed over here.
         let floor = SeenTokens.Floor(new: floor, accepted: 0)
-        let command = self.commands.acquire(request, queues: queues, channel: channel, floor: floor)
+        let command = self.commands.acquire(request, queues: queues, channel: channel, floor: floor, try: number)
         self.run(command) { done($0.map(\.reply)) }
     }
 
-    /// Gives up what a request holds here; it waits again.
-    func yield(_ request: LockRequest, _ done: @escaping @Sendable () -> Void) {
-        self.run(self.commands.yield(request, channel: self.waitingChannel)) { _ in done() }
+    /// Gives up what a try of a request holds here; it waits again.
+    ///
+    /// Done also when the server did not answer: should this arrive there later, it is told by its number from the next try.
+    func yield(_ request: LockRequest, try number: Int, _ done: @escaping @Sendable () -> Void) {
+        self.run(self.commands.yield(request, try: number, channel: self.waitingChannel)) { _ in done() }
     }
 
     /// Gives up a request wherever it is; if the server cannot be reached, then when it is back.
@@ -152,11 +156,12 @@ final class QuorumNode: Sendable {
     /// Changes the mode of a grant.
     func convert(
         _ conversion: Conversion,
-        _ done: @escaping @Sendable (Result<ConvertReply, LockError>) -> Void
+        _ number: Int64,
+        _ done: @escaping @Sendable (Result<LockCommands.Converted, LockError>) -> Void
     ) {
         let patience: LockCommands.Patience =
             conversion.contention == .fail ? .none : self.waitingChannel.isEmpty ? .polling : .listening
-        self.run(self.commands.convert(conversion, patience), done)
+        self.run(self.commands.convert(conversion, number: number, patience), done)
     }
 
     /// Where the server sends messages to those who wait; empty while none would come, so that nobody relies on any.

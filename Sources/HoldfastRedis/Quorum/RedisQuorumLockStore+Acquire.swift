@@ -87,10 +87,10 @@ extension RedisQuorumLockStore {
     ) async -> AcquireTally.Outcome {
         let waitsForAll = self.configuration.waitsForAll
         // As it is before anybody is asked: answers may decide, and mark others, while the rest is still to be asked.
-        let undoing = self.book.withLock { $0.unready(request.id) }
+        let (undoing, attempt) = self.book.withLock { ($0.unready(request.id), $0.next(request)) }
         return await Canvass.run(self.nodes.count) { (number, done: @escaping @Sendable (AcquireTally.Vote) -> Void) in
             guard !undoing.contains(number) else { return done(.undoing) }
-            self.vote(request, on: number, floor: floor, done)
+            self.vote(request, attempt, on: number, floor: floor, done)
         } decide: { votes -> AcquireTally.Outcome? in
             if waitsForAll, votes.contains(where: { $0 == nil }) { return nil }
             return AcquireTally.outcome(of: votes)
@@ -107,7 +107,7 @@ extension RedisQuorumLockStore {
                 self.book.withLock { $0.update(request.id) { $0.nodes.insert(number) } }
             } else if known == nil {
                 switch vote {
-                case .granted, .silent: self.giveUp(request, on: number)
+                case .granted, .silent: self.giveUp(request, attempt, on: number)
                 // It was marked if it had not answered yet.
                 case .blocked, .finished: self.book.withLock { $0.undone(request.id, on: number) }
                 // The try before this one says when it is done.
@@ -119,13 +119,14 @@ extension RedisQuorumLockStore {
 
     private func vote(
         _ request: LockRequest,
+        _ attempt: Int,
         on number: Int,
         floor: Int64,
         _ done: @escaping @Sendable (AcquireTally.Vote) -> Void
     ) {
         let node = self.nodes[number]
         let time = self.configuration.restartGuard
-        node.acquire(request, floor: floor) { outcome in
+        node.acquire(request, try: attempt, floor: floor) { outcome in
             switch outcome {
             case .success(.granted(let token)): done(.granted(token, counts: node.hasBeenUp(for: time)))
             case .success(.waiting(let place)): done(.blocked(place))
@@ -138,11 +139,11 @@ extension RedisQuorumLockStore {
     }
 
     /// Gives up what a try may have won on one server; a place in its queue stays unless the request is over.
-    private func giveUp(_ request: LockRequest, on number: Int) {
+    private func giveUp(_ request: LockRequest, _ attempt: Int, on number: Int) {
         let node = self.nodes[number]
         let done = { @Sendable in self.book.withLock { $0.undone(request.id, on: number) } }
         if request.contention == .queue, !self.book.withLock({ $0.isOver(request.id) }) {
-            node.yield(request, done)
+            node.yield(request, try: attempt, done)
         } else {
             node.withdraw(request.key, within: request.lease) { _ in done() }
         }
@@ -162,8 +163,11 @@ extension RedisQuorumLockStore {
         let isKnown = await self.lift(request.key, to: token, on: behind, knowing: given.count - behind.count)
         guard !isKnown, !isHeld else { return token }
         // Also where the answer is still on its way: what it gives is given up behind it.
-        self.book.withLock { $0.undo(request.id, on: Set(self.nodes.indices)) }
-        for number in self.nodes.indices { self.giveUp(request, on: number) }
+        let attempt = self.book.withLock { book in
+            book.undo(request.id, on: Set(self.nodes.indices))
+            return book.attempt(of: request.id)
+        }
+        for number in self.nodes.indices { self.giveUp(request, attempt, on: number) }
         throw LockError(
             .storeUnavailable,
             "a majority of the Redis servers gave the lock, and stopped answering before they knew its token"

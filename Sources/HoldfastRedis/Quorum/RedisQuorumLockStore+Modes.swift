@@ -9,6 +9,8 @@ extension RedisQuorumLockStore {
         case converted(FencingToken, counts: Bool)
         case blocked(AcquireReply.Waiting, waits: Bool)
         case lost
+        /// It was asked for another change since.
+        case outdated
         case silent(LockError)
     }
 
@@ -16,6 +18,7 @@ extension RedisQuorumLockStore {
         case converted([Int: FencingToken])
         case blocked(AcquireReply.Waiting, waits: Bool)
         case lost
+        case outdated
         case failed(LockError)
     }
 
@@ -30,13 +33,18 @@ extension RedisQuorumLockStore {
     /// - Throws: ``LockError``; the mode is then unknown unless the message says otherwise.
     public func convert(_ conversion: Conversion) async throws -> ConvertReply {
         if conversion.mode.isPermit { throw Self.noPermits }
-        let outcome = await self.ask(conversion)
+        var outcome = await self.ask(conversion)
+        for _ in 1..<ConversionCount.mostAttempts {
+            guard case .outdated = outcome else { break }
+            outcome = await self.ask(conversion)
+        }
         let id = conversion.key.id
         switch outcome {
         case .lost:
             _ = self.book.withLock { $0.remove(id) }
             return .lost
         case .failed(let error): throw error
+        case .outdated: throw ConversionCount.conflict(conversion.key.resource)
         case .blocked(let place, waits: true): return .waiting(place)
         case .blocked(let place, waits: false): return .busy(blockers: place.blockers)
         case .converted(let given):
@@ -64,8 +72,9 @@ extension RedisQuorumLockStore {
     private func ask(_ conversion: Conversion) async -> Outcome {
         let (total, needed, waitsForAll) = (self.nodes.count, self.needed, self.configuration.waitsForAll)
         let before = self.book.withLock { $0[conversion.key.id] }?.request.mode
+        let change = self.conversions.next()
         return await Canvass.run(total) { number, done in
-            self.vote(conversion, on: number, done)
+            self.vote(conversion, change, on: number, done)
         } decide: { votes -> Outcome? in
             if waitsForAll, votes.contains(where: { $0 == nil }) { return nil }
             return Self.outcome(of: votes, needed: needed)
@@ -74,23 +83,32 @@ extension RedisQuorumLockStore {
             case (.converted, .lost): self.heal(conversion.key.id, on: number)
             case (.blocked(_, waits: false), .converted), (.blocked(_, waits: false), .silent):
                 guard let before else { return }
-                self.nodes[number].convert(Conversion(conversion.key, to: before)) { _ in }
+                self.nodes[number].convert(Conversion(conversion.key, to: before), self.conversions.next()) { _ in }
             default: break
             }
         }
     }
 
-    private func vote(_ conversion: Conversion, on number: Int, _ done: @escaping @Sendable (Vote) -> Void) {
+    private func vote(
+        _ conversion: Conversion,
+        _ change: Int64,
+        on number: Int,
+        _ done: @escaping @Sendable (Vote) -> Void
+    ) {
         let node = self.nodes[number]
         let time = self.configuration.restartGuard
-        node.convert(conversion) { outcome in
+        node.convert(conversion, change) { outcome in
             switch outcome {
-            case .success(.converted(let token)): done(.converted(token, counts: node.hasBeenUp(for: time)))
-            case .success(.busy(let blockers)):
+            case .success(.outdated(let last)):
+                self.conversions.raise(to: last)
+                done(.outdated)
+            case .success(.reply(.converted(let token))):
+                done(.converted(token, counts: node.hasBeenUp(for: time)))
+            case .success(.reply(.busy(let blockers))):
                 let place = AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)
                 done(.blocked(place, waits: false))
-            case .success(.waiting(let place)): done(.blocked(place, waits: true))
-            case .success(.lost): done(.lost)
+            case .success(.reply(.waiting(let place))): done(.blocked(place, waits: true))
+            case .success(.reply(.lost)): done(.lost)
             case .failure(let error): done(.silent(error))
             }
         }
@@ -99,7 +117,7 @@ extension RedisQuorumLockStore {
     private static func outcome(of votes: [Vote?], needed: Int) -> Outcome? {
         var given: [Int: FencingToken] = [:]
         var places: [(place: AcquireReply.Waiting, waits: Bool)] = []
-        var (counting, lost, missing) = (0, 0, 0)
+        var (counting, lost, missing, outdated) = (0, 0, 0, 0)
         var silence: LockError?
         for (number, vote) in votes.enumerated() {
             switch vote {
@@ -109,11 +127,13 @@ extension RedisQuorumLockStore {
                 if counts { counting += 1 }
             case .blocked(let place, let waits): places.append((place, waits))
             case .lost: lost += 1
+            case .outdated: outdated += 1
             case .silent(let error): silence = silence ?? error
             }
         }
         if counting >= needed { return .converted(given) }
         if lost > votes.count - needed { return .lost }
+        if outdated > votes.count - needed { return .outdated }
         // Those that are missing cannot make it a majority; that most can say is all that has to be known.
         let isBlocked = counting + missing < needed && !places.isEmpty && given.count + places.count >= needed
         guard missing == 0 || isBlocked else { return nil }

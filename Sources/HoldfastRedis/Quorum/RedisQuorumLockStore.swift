@@ -33,6 +33,7 @@ public final class RedisQuorumLockStore: LockStore {
     let nodes: [QuorumNode]
     let needed: Int
     let book = Mutex(QuorumBook())
+    let conversions = ConversionCount()
     let handlers = SignalHandlers()
     let clocks: Mutex<ClockWatch>
     private let loop: any EventLoop
