@@ -69,7 +69,9 @@ package enum LockScripts {
     package static let acquire = acquire(floor: "")
 
     /// The same where others may have given tokens too: its token is not below ARGV 5, nor, if it was handed over and is
-    /// now accepted, below ARGV 6. ARGV 7 is how often it was tried here, from 1; see ``yield``.
+    /// now accepted, below ARGV 6.
+    ///
+    /// ARGV 7 is how often it was tried here, from 1; see ``yield``.
     package static let acquireOnNode = acquire(
         floor: #"""
             floor, least = ARGV[5] + 0, ARGV[6] + 0
