@@ -16,9 +16,10 @@ FEW := --experimental-maximum-parallelization-width 16
 BUSY := Adaptivity|ExactMissCount|FrequencySketch|HitRatio|PolicyProperty|SlotList|TinyLFU|TraceReader|WriteQueueModel
 SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(?!$(BUSY))' \
 	'HoldfastCacheTests\.($(BUSY))' 'HoldfastSQLiteTests\.' \
-	'HoldfastRedisTests\.(?!Quorum|Sentinel|Late|Cluster|ReplyFuzz|Executor|Refusal)' \
+	'HoldfastRedisTests\.(?!Quorum|Sentinel|Late|Network|RestartGuard|Cluster|ReplyFuzz|Executor|Refusal)' \
 	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal)' \
-	'HoldfastRedisTests\.(Quorum|Sentinel|Late)' '(HoldfastRedisTests\.Cluster|StoreContractTests\.(RedisCluster|.*/cluster))' \
+	'HoldfastRedisTests\.(Quorum|Sentinel)' 'HoldfastRedisTests\.(Late|Network|RestartGuard)' \
+	'(HoldfastRedisTests\.Cluster|StoreContractTests\.(RedisCluster|.*/cluster))' \
 	'HoldfastRedisCacheTests\.(?!Sentinel|Cluster)' 'HoldfastRedisCacheTests\.Sentinel' 'HoldfastRedisCacheTests\.Cluster' \
 	'HoldfastZooKeeperTests\.' \
 	'StoreContractTests\.(?!ZooKeeper|Redis|SQLite|.*/cluster)' 'StoreContractTests\.SQLite' \

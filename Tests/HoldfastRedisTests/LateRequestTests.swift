@@ -11,7 +11,7 @@ import Testing
 struct LateRequestTests {
     /// A store whose connections are made and whose scripts are known, so that the next request is one script on each.
     private func warm(_ way: ProxiedServers) async throws -> any LockStore {
-        let store = try way.store(timeout: .milliseconds(400))
+        let store = try way.store(timeout: .seconds(1))
         let request = Make.request("warm")
         try await eventually("no connections") {
             guard (try? await store.acquire(request).token) != nil else { return false }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 import HoldfastCore
 import HoldfastRedis
 import HoldfastTesting
@@ -66,5 +67,52 @@ struct RefusalTests {
             try await Task.sleep(for: .milliseconds(10))
         }
         #expect(try await self.refusal(replica)?.message.contains("MASTERDOWN") == true)
+    }
+
+    @Test
+    func `a server that cannot save says so, and takes locks again when it can`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        let held = Make.request("held", lease: .seconds(60))
+        #expect(try await store.acquire(held).token != nil)
+        // No file can take the place of a directory.
+        let place = "\(server.directory)/dump.rdb"
+        #expect(mkdir(place, 0o700) == 0)
+        try server.execute("CONFIG", "SET", "save", "3600 1")
+        try server.execute("BGSAVE")
+        try await eventually("saving does not fail") {
+            try server.execute("INFO", "persistence").contains("rdb_last_bgsave_status:err")
+        }
+        let error = try await self.refusal(server)
+        #expect(error?.code == .storeRefused, "\(error as Any)")
+        #expect(error?.message.contains("MISCONF") == true && error?.message.contains("disk") == true)
+        // What is held is neither kept nor lost by that: the holder is told of the error, not of a loss.
+        let renewal = Renewal(key: held.key, lease: .seconds(60))
+        let told = await #expect(throws: LockError.self) { try await store.renew([renewal]) }
+        #expect(told?.message.contains("MISCONF") == true)
+        #expect(rmdir(place) == 0)
+        try server.execute("BGSAVE")
+        try await eventually("it takes no locks again") {
+            (try? await store.acquire(Make.request("x")).token) != nil
+        }
+        #expect(try await store.renew([renewal]) == [.renewed(revokeRequested: false)])
+    }
+
+    @Test
+    func `keys in different slots are what a node of a cluster says they are`() async throws {
+        let bus = try RedisServer.freePort()
+        let node = try await RedisServer(arguments: ["--cluster-enabled", "yes", "--cluster-port", "\(bus)"])
+        #expect(try node.execute("CLUSTER", "ADDSLOTSRANGE", "0", "16383") == "OK")
+        let line = RedisErrorLine(try node.execute("EVAL", "return 1", "2", "a", "b"))
+        #expect(line.kind == "CROSSSLOT" && line.retry == .never && line.error.code == .storeRefused)
+        #expect(line.error.message.contains("different slots"))
+        // Those of one lock never are, whatever its name.
+        try await eventually("the node does not serve") { try node.execute("SET", "y", "1") == "OK" }
+        let store = try RedisLockStore(url: node.url)
+        for name in ["x", "a/b", "a b", "ä"] {
+            let request = Make.request(try Resource(name))
+            #expect(try await store.acquire(request).token != nil)
+            #expect(try await store.release(request.key) == .released)
+        }
     }
 }

@@ -13,11 +13,20 @@ struct SentinelFailoverTests {
     /// Has the replicas forget everything, the master die, and another take over.
     private func failOver(_ servers: RedisSentinelServers) async throws -> RedisServer {
         let old = try #require(try servers.master())
-        for replica in servers.servers where replica.port != old.port {
+        try self.forget(servers, except: old)
+        old.kill()
+        return try await self.successor(of: old, servers)
+    }
+
+    private func forget(_ servers: RedisSentinelServers, except master: RedisServer) throws {
+        for replica in servers.servers where replica.port != master.port {
             try replica.execute("CONFIG", "SET", "replica-read-only", "no")
             try replica.execute("FLUSHALL")
         }
-        old.kill()
+    }
+
+    /// Waits until another server is the master for most Sentinels.
+    private func successor(of old: RedisServer, _ servers: RedisSentinelServers) async throws -> RedisServer {
         var new: RedisServer?
         try await eventually("no failover", within: .seconds(20)) {
             new = try servers.master()
@@ -103,17 +112,96 @@ struct SentinelFailoverTests {
     }
 
     @Test
+    func `a stale master grants beside the new one, and tokens tell a fenced store who came later`() async throws {
+        let servers = try await RedisSentinelServers()
+        let client = try RedisLockStore(url: servers.url)
+        let old = try #require(try servers.master())
+        // A client that stays with the old master, as one cut off with it would.
+        let stale = try RedisLockStore(url: old.url)
+        let cell = InMemoryFencedStore<Int>()
+        let held = Make.request("x", lease: .seconds(60))
+        let first = try #require(try await stale.acquire(held).token)
+        try await cell.write(1, fencedBy: first)
+        // It hangs, so that what it gave is not known to the next one, and comes back.
+        try self.forget(servers, except: old)
+        old.pause()
+        let new = try await self.successor(of: old, servers)
+        var second: FencingToken?
+        try await eventually("the client stays with the old master", within: .seconds(1)) {
+            second = try? await client.acquire(Make.request("x", lease: .seconds(60))).token
+            return second != nil
+        }
+        old.resume()
+        let later = try #require(second)
+        #expect(later > first)
+        try await cell.write(2, fencedBy: later)
+        // Two believe that they hold the lock: that is what a failover does, and why there are tokens.
+        let renewal = Renewal(key: held.key, lease: .seconds(60))
+        #expect(try await stale.renew([renewal]) == [.renewed(revokeRequested: false)])
+        await #expect(throws: LockError.self) { try await cell.write(3, fencedBy: first) }
+        for round in 0..<20 {
+            let name = try Resource("double/\(round)")
+            let (theirs, ours) = (Make.request(name), Make.request(name))
+            let before = try #require(try await stale.acquire(theirs).token)
+            let after = try #require(try await client.acquire(ours).token, "round \(round)")
+            #expect(after > before, "round \(round)")
+            #expect(try new.execute("GET", "double/\(round)") == ours.id.secret, "round \(round)")
+        }
+        #expect(try await cell.read()?.value == 2)
+        // Where the old master must have replicas, it grants nothing.
+        try old.execute("CONFIG", "SET", "min-replicas-max-lag", "1")
+        try old.execute("CONFIG", "SET", "min-replicas-to-write", "1")
+        let refusal = await #expect(throws: LockError.self) { try await stale.acquire(Make.request("y")) }
+        #expect(refusal?.message.contains("NOREPLICAS") == true, "\(refusal as Any)")
+    }
+
+    @Test
+    func `clients that ask all the time are back within a second of the switch`() async throws {
+        let servers = try await RedisSentinelServers()
+        let old = try #require(try servers.master())
+        let back = Served()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in 0..<8 {
+                let store = try RedisLockStore(url: servers.url + "?timeout=400ms")
+                #expect(try await store.acquire(Make.request(try Resource("before/\(number)"))).token != nil)
+                group.addTask {
+                    // What was given just before is held for its lease, since the next master has it too.
+                    for round in 0... {
+                        let request = Make.request(try Resource("after/\(number)/\(round)"), contention: .fail)
+                        let isDown = old.pid == nil
+                        let isGranted = (try? await store.acquire(request).token) != nil
+                        if isGranted, isDown {
+                            back.append(number)
+                            return
+                        }
+                        _ = try? await store.release(request.key)
+                        try await Task.sleep(for: .milliseconds(5))
+                    }
+                }
+            }
+            old.kill()
+            _ = try await self.successor(of: old, servers)
+            let switched = ContinuousClock.now
+            try await group.waitForAll()
+            let times = back.all.map { switched.duration(to: $0.at) }
+            #expect(times.count == 8 && times.allSatisfy { $0 < .seconds(1) }, "\(times)")
+        }
+    }
+
+    @Test
     func `those who wait are served within two seconds of the promotion, each once`() async throws {
         let servers = try await RedisSentinelServers()
         let old = try #require(try servers.master())
         let holder = try RedisLockStore(url: servers.url)
         #expect(try await holder.acquire(Make.request("x", lease: .seconds(60))).token != nil)
         let served = Served()
+        var configuration = LockServiceConfiguration()
+        configuration.outageLimit = .seconds(40)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for number in 0..<5 {
                 let store = try RedisLockStore(url: servers.url)
-                group.addTask {
-                    try await withLockService(store: store) { locks in
+                group.addTask { [configuration] in
+                    try await withLockService(store: store, configuration: configuration) { locks in
                         try await locks.withLock("x", waitingAtMost: .seconds(40)) { _ in served.append(number) }
                     }
                 }

@@ -53,6 +53,17 @@ struct SentinelTests {
     }
 
     @Test
+    func `who heard no announcement asks all that disagree, and believes who names another than before, or most`() {
+        let before = MasterReport(address: RedisAddress(host: "a", port: 1), epoch: 1)
+        let old = MasterReport(address: RedisAddress(host: "a", port: 1), epoch: 2)
+        let new = MasterReport(address: RedisAddress(host: "b", port: 2), epoch: 2)
+        #expect(MasterReport.choice([.some(old), .some(new), nil]) == nil)
+        #expect(MasterReport.choice([.some(old), .some(new), .some(new)]) == .some(new))
+        #expect(MasterReport.choice([.some(old), .some(before), .some(new)]) == .some(new))
+        #expect(MasterReport.choice([.some(new), .some(new), nil]) == .some(new))
+    }
+
+    @Test
     func `a URL names Sentinels and their master`() throws {
         let url = "redis+sentinel://u:p@a,b:7000,[::1]/main/2?prefix=lk:&replicas=1&sentinel-password=s%40"
         let configuration = try RedisConfiguration(url: url)

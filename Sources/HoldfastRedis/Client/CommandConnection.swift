@@ -163,7 +163,7 @@ package final class CommandConnection: RedisLinkDelegate {
     }
 
     /// Drops the connection and makes a new one; commands under way end with an error.
-    package func startAnew() { self.link.loop.execute { self.link.reset(.silent) } }
+    package func startAnew() { self.link.loop.execute { self.link.startAnew() } }
 
     /// Closes for good; commands under way end with an error.
     package func close() {

@@ -112,6 +112,19 @@ final class RedisLink: Sendable {
         self.ended(error, attempt: self.state.withLock { $0.attempt })
     }
 
+    /// Drops the connection for one to the server that it should be, without a pause: that one has not failed yet.
+    ///
+    /// On the event loop.
+    func startAnew() {
+        self.reset(.silent)
+        let mustOpen = self.state.withLock { state in
+            guard case .pausing = state.phase else { return false }
+            state.phase = .idle
+            return true
+        }
+        if mustOpen { self.open() }
+    }
+
     /// Closes for good.
     ///
     /// Any thread.

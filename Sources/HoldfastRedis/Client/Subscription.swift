@@ -152,7 +152,7 @@ package final class Subscription: RedisLinkDelegate {
     }
 
     /// Leaves the server that is connected for the one that it should be.
-    func startAnew() { self.link.loop.execute { self.link.reset(.silent) } }
+    func startAnew() { self.link.loop.execute { self.link.startAnew() } }
 
     /// Closes for good.
     func close() {

@@ -170,7 +170,7 @@ extension RedisQuorumLockStore {
         for number in self.nodes.indices { self.giveUp(request, attempt, on: number) }
         throw LockError(
             .storeUnavailable,
-            "a majority of the Redis servers gave the lock, and stopped answering before they knew its token"
+            "a majority of the Redis servers gave the lock, and stopped answering or let it end before they knew its token"
         )
     }
 

@@ -31,23 +31,31 @@ package struct MasterReport: Sendable, Hashable {
 
     /// Whom to believe: of those who answered, who knows of most failovers.
     ///
-    /// In the moment of a switch the old and the new master are reported with the same count; then the one that was
-    /// announced counts.
+    /// In the moment of a switch the old and the new master are reported with the same count, by one that has not finished
+    /// it and by those that have heard of it; then the one that was announced counts. Who heard no announcement believes
+    /// those that name another than was the master before, and then most.
     ///
     /// - Parameters:
     ///   - reports: The report of each Sentinel, `nil` inside for no answer, and outside while it is awaited.
     ///   - announced: What a Sentinel announced last, if any did.
     /// - Returns: The report, `nil` inside when nobody knows, and outside while that may change: until most have answered,
-    ///   or all when nobody confirms what was announced.
+    ///   or all when nobody confirms what was announced, or they do not agree.
     package static func choice(_ reports: [MasterReport??], _ announced: RedisAddress? = nil) -> MasterReport?? {
         let known = reports.compactMap { $0 ?? nil }
         let isComplete = !reports.contains { $0 == nil }
         let latest = known.map(\.epoch).max()
         let best = known.filter { $0.epoch == latest }
         let confirmed = best.first { $0.address == announced }
-        guard isComplete || (known.count > reports.count / 2 && (announced == nil || confirmed != nil)) else {
-            return nil
-        }
-        return .some(confirmed ?? best.first)
+        let isSettled = announced == nil ? best.allSatisfy { $0.address == best.first?.address } : confirmed != nil
+        guard isComplete || (known.count > reports.count / 2 && isSettled) else { return nil }
+        if let confirmed { return .some(confirmed) }
+        let former = Set(known.filter { $0.epoch != latest }.map(\.address))
+        let others = best.filter { !former.contains($0.address) }
+        let candidates = others.isEmpty ? best : others
+        return .some(
+            candidates.max { one, other in
+                candidates.count { $0.address == one.address } < candidates.count { $0.address == other.address }
+            }
+        )
     }
 }
