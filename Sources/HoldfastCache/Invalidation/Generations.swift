@@ -76,8 +76,15 @@ final class Generations: Sendable {
     @usableFromInline
     func tags(_ names: Set<String>) -> TagSet? {
         guard !names.isEmpty else { return nil }
+        let names = names.sorted()
         return self.state.withLock { state in
-            TagSet(names: names.sorted(), records: names.sorted().map { Self.record($0, &state) })
+            let records = names.map { name in
+                let record = Self.record(name, &state)
+                // At once: room for the next one is made by forgetting those that nobody uses.
+                record.users.add(1, ordering: .acquiringAndReleasing)
+                return record
+            }
+            return TagSet(names: names, records: records)
         }
     }
 
@@ -131,10 +138,10 @@ final class TagSet: Sendable {
     let names: [String]
     private let records: [TagRecord]
 
+    /// Takes over the records, in each of which this set is counted as a user already.
     fileprivate init(names: [String], records: [TagRecord]) {
         self.names = names
         self.records = records
-        for record in records { record.users.add(1, ordering: .acquiringAndReleasing) }
     }
 
     deinit { for record in self.records { record.users.subtract(1, ordering: .acquiringAndReleasing) } }
