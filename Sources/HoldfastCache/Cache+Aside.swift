@@ -123,7 +123,7 @@ extension Cache {
         let now = self.service.clock.now
         self.change(hash) { shard, _ in
             shard.supersede(key)
-            shard.extend(key, hash) { $0.lifetime.expire(at: now) }
+            shard.extend(key, hash) { $0.lifetime.expire(at: now, from: $0.storedAt) }
         }
     }
 

@@ -277,7 +277,11 @@ extension MemoryShard.Found {
         return LoadContext.Stale(
             value: value,
             age: .nanoseconds(now - self.record.storedAt),
-            entityTag: self.record.entityTag
+            entityTag: self.record.entityTag,
+            tags: self.record.tags?.names ?? [],
+            // What came from the tier began there.
+            term: self.record.origin == .tier ? nil : self.record.lifetime.term(from: self.record.storedAt),
+            version: self.record.version
         )
     }
 }

@@ -285,13 +285,19 @@ extension Cache {
 
     /// The value that is there though it is not fresh, in memory or in the tier.
     private func stale(_ fill: Fill, _ look: SharedLink<Key, Value>.Look) -> LoadContext<Value>.Stale? {
-        guard fill.stale == nil, case .found(let found) = look, case .value(let value) = found.content else {
-            return fill.stale
+        guard case .found(let found) = look, case .value(let value) = found.content else { return fill.stale }
+        if var stale = fill.stale {
+            // What lies in the tier knows better how it was to live.
+            if stale.version == found.place.version, let term = found.terms.term { stale.term = term }
+            return stale
         }
         return LoadContext<Value>.Stale(
             value: value,
             age: .nanoseconds(found.age),
-            entityTag: found.terms.entityTag
+            entityTag: found.terms.entityTag,
+            tags: found.terms.tags,
+            term: found.terms.term,
+            version: found.place.version
         )
     }
 
