@@ -129,7 +129,10 @@ extension Cache {
 
     /// Forgets all that carries a tag.
     ///
-    /// Takes the same time however many entries carry it: they are found out when they are read.
+    /// Takes the same time however many entries carry it: they are found out when they are read. A load that is under way
+    /// goes on for those who wait for it, and is not stored if what it loads carries the tag. Who asks from now on does not
+    /// join it, if that is known already: by his options, by those of whoever began the load, or because its loader has said
+    /// so. What a loader says of its tags later on comes too late for that.
     ///
     /// - Parameter tag: The tag.
     public func invalidate(tag: String) {

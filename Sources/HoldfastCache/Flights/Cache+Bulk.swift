@@ -36,7 +36,8 @@ extension Cache {
         do {
             for key in Set(keys) {
                 let hash = Self.hash(key)
-                let step = try await self.begin(key, hash, isFirstLook: true, as: id) { flight, _, _ in
+                let tags = options.tags
+                let step = try await self.begin(key, hash, tags: tags, isFirstLook: true, as: id) { flight, _, _ in
                     led.append(BatchMember(key: key, hash: hash, flight: flight))
                 }
                 switch step {

@@ -11,7 +11,9 @@ extension Cache {
 
     /// The value of a key, loaded if it is not there.
     ///
-    /// Whoever asks for the same key meanwhile gets the same value or the same error. The load does not belong to the
+    /// Whoever asks for the same key meanwhile gets the same value or the same error, unless a tag was invalidated since the
+    /// load began that his options name, or those of whoever began it, or that the loader has said so far: he gets what
+    /// another load gives, which begins beside the first. The load does not belong to the
     /// caller: if his task is cancelled he leaves, and only when the last one has left is the load cancelled
     /// (``CacheOptions/Abandonment``). The loader runs in a task of the service.
     ///
@@ -35,8 +37,9 @@ extension Cache {
         let options = options ?? self.options
         try options.validate()
         let id = self.service.nextFlight()
-        let step = try await self.begin(key, hash, isFirstLook: true, as: id) { flight, stale, isBackground in
-            self.start(flight, key, hash, options, stale, isBackground, loader)
+        let tags = options.tags
+        let step = try await self.begin(key, hash, tags: tags, isFirstLook: true, as: id) { flight, stale, isAside in
+            self.start(flight, key, hash, options, stale, isAside, loader)
         }
         return try await self.end(step, key, hash, options)
     }
@@ -79,6 +82,7 @@ extension Cache {
     /// - Parameters:
     ///   - key: The key.
     ///   - hash: Its hash.
+    ///   - tags: What the caller says of the entry.
     ///   - isFirstLook: Whether the read is to be counted.
     ///   - id: What a load that must begin is called; that of others that are loaded with it.
     ///   - start: Starts the load that was begun, if one was.
@@ -87,13 +91,14 @@ extension Cache {
     func begin(
         _ key: Key,
         _ hash: UInt64,
+        tags: Set<String>,
         isFirstLook: Bool,
         as id: FlightID,
         _ start: (Flight<Value>, LoadContext<Value>.Stale?, _ isBackground: Bool) -> Void
     ) async throws -> Step {
         var counts = isFirstLook
         while true {
-            let decision = self.decide(key, hash, counts: counts, as: id)
+            let decision = self.decide(key, hash, tags, counts: counts, as: id)
             if counts { self.groups?.count(key) { Self.count(decision, &$0) } }
             switch decision {
             case .step(let step, let reason):
@@ -130,7 +135,13 @@ extension Cache {
         }
     }
 
-    private func decide(_ key: Key, _ hash: UInt64, counts: Bool, as id: FlightID) -> Decision {
+    private func decide(
+        _ key: Key,
+        _ hash: UInt64,
+        _ tags: Set<String>,
+        counts: Bool,
+        as id: FlightID
+    ) -> Decision {
         let now = self.service.clock.now
         // Before the load begins, and before anything is looked at.
         let stamp = self.generations.stamp
@@ -147,10 +158,16 @@ extension Cache {
                 case .refreshing, .revalidating:
                     let reason: CacheEvent.StaleReason? = found.standing == .revalidating ? .revalidating : nil
                     if reason == nil, counts { shard.counts.countHit(isNegative: found.content.isNegative) }
-                    guard shard.flights[key] == nil, isRunning, self.mayLoad(key, shard) else {
+                    guard self.flight(of: key, tags, &shard) == nil, isRunning, self.mayLoad(key, shard) else {
                         return .step(.give(found.content), reason)
                     }
-                    let flight = Flight<Value>(id: id, stamp: stamp, startedAt: now, isDetached: true)
+                    let flight = Flight<Value>(
+                        id: id,
+                        stamp: stamp,
+                        startedAt: now,
+                        isDetached: true,
+                        tags: self.generations.tags(tags)
+                    )
                     shard.flights[key] = flight
                     return .lead(flight, .give(found.content), found.asStale(at: now), reason)
                 case .stale, .suspect: stale = found.asStale(at: now)
@@ -158,7 +175,7 @@ extension Cache {
             }
             if counts { shard.counts.misses &+= 1 }
             if let failure = shard.failures[key], now < failure.until { return .fail(failure.error) }
-            if let flight = shard.flights[key] {
+            if let flight = self.flight(of: key, tags, &shard) {
                 if counts { shard.counts.joins &+= 1 }
                 return .step(.wait(flight, caller: flight.join(), stale: stale), nil)
             }
@@ -168,10 +185,28 @@ extension Cache {
                 if let stale { return .step(.give(.value(stale.value)), .bulkhead) }
                 return .fail(CacheError(.bulkheadFull, "too many loads are under way or were given up and still run"))
             }
-            let flight = Flight<Value>(id: id, stamp: stamp, startedAt: now, isDetached: false)
+            let flight = Flight<Value>(
+                id: id,
+                stamp: stamp,
+                startedAt: now,
+                isDetached: false,
+                tags: self.generations.tags(tags)
+            )
             shard.flights[key] = flight
             return .lead(flight, .wait(flight, caller: flight.join(), stale: stale), stale, nil)
         }
+    }
+
+    /// The load of a key that a new caller may join.
+    ///
+    /// One from before an invalidation that concerns what he asks for is left to those who wait for it, and not stored.
+    private func flight(of key: Key, _ tags: Set<String>, _ shard: inout Shard) -> Flight<Value>? {
+        guard let flight = shard.flights[key] else { return nil }
+        if flight.stamp == self.generations.stamp { return flight }
+        if flight.isCurrent, self.generations.admits(flight.stamp, tags: tags) { return flight }
+        shard.flights[key] = nil
+        flight.supersede()
+        return nil
     }
 
     /// Whether there is room for another load of a key; takes the room.

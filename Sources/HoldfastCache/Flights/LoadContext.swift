@@ -75,26 +75,33 @@ public final class LoadContext<Value: Sendable>: Sendable {
     /// When the load is given up.
     public let deadline: ContinuousClock.Instant
     private let settings: Mutex<Settings>
+    /// Told of other tags.
+    private let onTags: @Sendable (Set<String>) -> Void
 
     init(
         _ options: CacheOptions,
         stale: Stale?,
         isBackground: Bool,
         fencingToken: FencingToken?,
-        deadline: ContinuousClock.Instant
+        deadline: ContinuousClock.Instant,
+        onTags: @escaping @Sendable (Set<String>) -> Void
     ) {
         self.stale = stale
         self.isBackground = isBackground
         self.fencingToken = fencingToken
         self.deadline = deadline
         self.settings = Mutex(Settings(options: options))
+        self.onTags = onTags
     }
 
     /// Takes note of what the loader says, while the load is under way.
     private func say(_ change: (inout Settings) -> Void) {
         self.settings.withLock { settings in
             guard !settings.isOver else { return }
+            let tags = settings.options.tags
             change(&settings)
+            // Under the lock, so that what is told last is what was said last.
+            if settings.options.tags != tags { self.onTags(settings.options.tags) }
         }
     }
 
@@ -116,6 +123,9 @@ public final class LoadContext<Value: Sendable>: Sendable {
     }
 
     /// What is said of the entry, so that it can be invalidated with others.
+    ///
+    /// Say it as early as it is known: who asks after a tag was invalidated does not wait for a load that is known to carry
+    /// it. Whenever it is said, nothing is stored that was invalidated since the load began.
     public var tags: Set<String> {
         get { self.settings.withLock { $0.options.tags } }
         set {

@@ -88,6 +88,14 @@ final class Generations: Sendable {
         }
     }
 
+    /// Whether none of some tags was invalidated after a stamp, as far as that is remembered.
+    func admits(_ stamp: UInt64, tags names: Set<String>) -> Bool {
+        if names.isEmpty || self.stamp == stamp { return true }
+        return self.state.withLock { state in
+            names.allSatisfy { stamp >= state.tags[$0]?.mark.load(ordering: .acquiring) ?? state.forgotten }
+        }
+    }
+
     /// Whether what was begun under a stamp may be stored.
     ///
     /// - Parameters:
@@ -115,7 +123,8 @@ final class Generations: Sendable {
             }
             state.tagLimit = max(1024, state.tags.count * 2)
         }
-        let record = TagRecord()
+        // It may have been here before.
+        let record = TagRecord(mark: state.forgotten)
         state.tags[tag] = record
         return record
     }
@@ -123,12 +132,14 @@ final class Generations: Sendable {
 
 /// A tag of a cache: when it was last invalidated.
 final class TagRecord: Sendable {
-    /// The number of the last invalidation; 0 for none.
-    let mark = Atomic<UInt64>(0)
+    /// The number of the last invalidation, or one that is not lower; 0 for none.
+    let mark: Atomic<UInt64>
     /// When that was.
     let time = Atomic<Int64>(0)
     /// How many sets name it.
     let users = Atomic<Int>(0)
+
+    init(mark: UInt64) { self.mark = Atomic(mark) }
 }
 
 /// The tags of an entry.

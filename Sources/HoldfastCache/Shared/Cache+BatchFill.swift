@@ -165,7 +165,11 @@ extension Cache {
             isBackground: false,
             // Each key has its own.
             fencingToken: own.count == 1 ? own[0].lease?.fencingToken : nil,
-            deadline: own.map(\.one.fill.deadline).min() ?? self.service.clock.instant(of: self.now)
+            deadline: own.map(\.one.fill.deadline).min() ?? self.service.clock.instant(of: self.now),
+            onTags: { tags in
+                let tags = self.generations.tags(tags)
+                for one in own { one.one.fill.flight.carry(tags) }
+            }
         )
         let result: Result<[Key: Value], any Error>
         let start = self.now

@@ -227,7 +227,8 @@ extension Cache {
             stale: stale,
             isBackground: fill.isBackground,
             fencingToken: token,
-            deadline: fill.deadline
+            deadline: fill.deadline,
+            onTags: { tags in fill.flight.carry(self.generations.tags(tags)) }
         )
         let start = self.now
         defer { self.countLoader(since: start) }
