@@ -93,7 +93,10 @@ package actor TierEditor {
         self.inspector = inspector
         self.bus = bus
         self.clock = clock
-        self.outbox = BusOutbox(origin: UInt64.random(in: 1...UInt64.max))
+        self.outbox = BusOutbox(
+            origin: UInt64.random(in: 1...UInt64.max),
+            hasSides: inspector.tier is FallbackTier
+        )
     }
 
     // MARK: - Entries
