@@ -4,9 +4,6 @@ import HoldfastCore
 
 // Reading and writing without a loader.
 extension SharedCache {
-    /// How long a removal refuses late writers at least.
-    private static var shortestTombstone: Duration { .seconds(60) }
-
     /// The value of a key, if there is a fresh one in memory or in the tier.
     ///
     /// One round trip when it is not in memory, and one more for an entry with tags.
@@ -180,19 +177,20 @@ extension SharedCache {
 
     /// Forgets keys, everywhere.
     ///
-    /// One round trip for ``CacheLimits/maximumBatch`` keys.
+    /// One round trip for ``CacheLimits/maximumBatch`` keys. A small tombstone stays in the tier at each key, there or not, for
+    /// an hour and a minute, since a call may bring a deadline of an hour (``CacheLimits/longestLoad``). For that time,
+    /// entries of a shorter life that are written over it cost readers of a Redis tier a second round trip.
     ///
     /// - Parameter keys: The keys.
     /// - Throws: ``CacheError`` with the codes of the tier; this process forgot the keys then, others may not have.
     public func remove(_ keys: some Sequence<Key>) async throws {
         let keys = Array(keys)
-        let keepFor = max(self.options.hardDeadline * 2, Self.shortestTombstone)
         // The tier first: who reads it meanwhile would bring the old value back into memory.
         defer { for key in keys { self.memory.remove(key) } }
         for some in keys.batches {
             let texts = some.map(self.link.text)
             let versions = try await self.link.ask(.removal) {
-                try await $0.remove(texts, in: self.name, keepFor: keepFor)
+                try await $0.remove(texts, in: self.name, keepFor: CacheLimits.tombstoneLife)
             }
             for key in some { self.memory.remove(key) }
             for (text, version) in zip(texts, versions) { self.link.tell(.changed(key: text, version: version)) }
