@@ -28,6 +28,7 @@ extension Cache {
     ) async throws -> [Key: Value] {
         let options = options ?? self.options
         try options.validate()
+        let deadline = self.service.clock.now.after(options.hardDeadline)
         // One for all: whatever waits for one of them waits for the loader, and so for all.
         let id = self.service.nextFlight()
         var values: [Key: Value] = [:]
@@ -55,7 +56,9 @@ extension Cache {
         if !led.isEmpty { self.start(led, as: id, options, loader) }
         for (place, wait) in waits.enumerated() {
             do {
-                values[wait.key] = try await self.end(wait.step, wait.key, Self.hash(wait.key), options)
+                let hash = Self.hash(wait.key)
+                let alone = Self.alone(wait.key, loader)
+                values[wait.key] = try await self.end(wait.step, wait.key, hash, options, by: deadline, alone)
             } catch is NotFound {
                 continue
             } catch {
@@ -140,10 +143,15 @@ extension Cache {
             stale: nil,
             isBackground: false,
             deadline: self.service.clock.instant(of: member.flight.startedAt.after(options.hardDeadline)),
-            loader: { context in
-                guard let value = try await loader([member.key], context)[member.key] else { throw NotFound() }
-                return value
-            }
+            loader: Self.alone(member.key, loader)
         )
+    }
+
+    /// Loads one of the keys alone.
+    private static func alone(_ key: Key, _ loader: @escaping BatchLoader) -> Loader {
+        { context in
+            guard let value = try await loader([key], context)[key] else { throw NotFound() }
+            return value
+        }
     }
 }

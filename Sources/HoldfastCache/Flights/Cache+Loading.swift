@@ -19,7 +19,9 @@ extension Cache {
     ///
     /// - Parameters:
     ///   - key: The key.
-    ///   - options: How the entry lives; `nil` for as the cache says. Those of whoever begins the load count.
+    ///   - options: How the entry lives; `nil` for as the cache says. Those of whoever begins the load count, but each
+    ///     caller has his own ``CacheOptions/softDeadline`` and ``CacheOptions/abandonment``, and a
+    ///     ``CacheOptions/hardDeadline`` for when that of the load is over.
     ///   - loader: Loads the value; throws ``NotFound`` when there is none.
     /// - Returns: The value: a fresh one, or one that the options allow to be stale.
     /// - Throws: What the loader threw; ``NotFound``; ``CacheError`` with code ``CacheError/Code/deadline``,
@@ -36,12 +38,13 @@ extension Cache {
         if case .hit(let value) = glance { return value }
         let options = options ?? self.options
         try options.validate()
+        let deadline = self.service.clock.now.after(options.hardDeadline)
         let id = self.service.nextFlight()
         let tags = options.tags
         let step = try await self.begin(key, hash, tags: tags, isFirstLook: true, as: id) { flight, stale, isAside in
             self.start(flight, key, hash, options, stale, isAside, loader)
         }
-        return try await self.end(step, key, hash, options)
+        return try await self.end(step, key, hash, options, by: deadline, loader)
     }
 
     /// The value of a key, loaded if it is not there, by a loader that has nothing more to say about it.
@@ -224,22 +227,44 @@ extension Cache {
 
     // MARK: - Waiting
 
-    /// Does what a caller has to do next.
-    func end(_ step: Step, _ key: Key, _ hash: UInt64, _ options: CacheOptions) async throws -> Value {
-        switch step {
-        case .give(let content): try content.get()
-        case .wait(let flight, let caller, let stale):
-            try await self.wait(for: flight, as: caller, stale, key, hash, options)
+    /// Does what a caller has to do next, and again when the load that he waits for runs out of time before he does.
+    func end(
+        _ step: Step,
+        _ key: Key,
+        _ hash: UInt64,
+        _ options: CacheOptions,
+        by deadline: Int64,
+        _ loader: @escaping Loader
+    ) async throws -> Value {
+        var step = step
+        var limit: Int64?
+        while true {
+            switch step {
+            case .give(let content): return try content.get()
+            case .wait(let flight, let caller, let stale):
+                do {
+                    return try await self.wait(for: flight, as: caller, stale, key, hash, options, limit)
+                } catch let overdue as Overdue {
+                    guard self.service.clock.now < deadline else { throw overdue.error }
+                }
+            }
+            limit = deadline
+            let (id, tags) = (self.service.nextFlight(), options.tags)
+            step = try await self.begin(key, hash, tags: tags, isFirstLook: false, as: id) { flight, stale, isAside in
+                self.start(flight, key, hash, options, stale, isAside, loader)
+            }
         }
     }
 
+    /// Waits for a load, or until a limit; throws ``Overdue`` when the load's own time was over.
     private func wait(
         for flight: Flight<Value>,
         as caller: Int,
         _ stale: LoadContext<Value>.Stale?,
         _ key: Key,
         _ hash: UInt64,
-        _ options: CacheOptions
+        _ options: CacheOptions,
+        _ limit: Int64?
     ) async throws -> Value {
         let inner = LoadPath.current?.flight
         if let inner, !self.service.graph.begin(inner, for: flight.id) {
@@ -249,23 +274,31 @@ extension Cache {
             throw CacheError(.recursive, "the loader of \(self.name) asks, directly or through others, for its own key")
         }
         defer { if let inner { self.service.graph.end(inner, for: flight.id) } }
-        var alarm: CacheTimers.ID?
+        var alarms: [CacheTimers.ID] = []
         if stale != nil, let soft = options.softDeadline {
-            alarm = self.service.timers.schedule(at: self.service.clock.now.after(soft)) {
-                // What is late is still wanted.
-                flight.detach()
-                flight.release(caller, .late)
-            }
+            alarms.append(
+                self.service.timers.schedule(at: self.service.clock.now.after(soft)) {
+                    // What is late is still wanted.
+                    flight.detach()
+                    flight.release(caller, .late)
+                }
+            )
         }
+        if let limit { alarms.append(self.service.timers.schedule(at: limit) { flight.release(caller, .overdue) }) }
         let end = await flight.wait(caller)
-        if let alarm { self.service.timers.cancel(alarm) }
+        for alarm in alarms { self.service.timers.cancel(alarm) }
         switch end {
         case .outcome(.content(let content)): return try content.get()
         case .outcome(.failure(let error)):
             guard let stale else { throw error }
             self.countStale(.error, of: key)
             return stale.value
-        case .late:
+        case .outcome(.overdue(let error)):
+            guard let stale else { throw Overdue(error: error) }
+            self.countStale(.error, of: key)
+            return stale.value
+        case .late, .overdue:
+            if case .overdue = end { self.leave(flight, key, hash, options) }
             guard let stale else { throw CacheError(.deadline, "the load takes too long") }
             self.countStale(.late, of: key)
             return stale.value
@@ -280,7 +313,7 @@ extension Cache {
         guard options.abandonment == .cancel else { return flight.detach() }
         // Under the lock that joining needs too.
         let isOver = self.abandon(flight, key, hash) { flight.callers == 0 && !flight.isDetached }
-        if isOver { self.gaveUp(flight, CancellationError()) }
+        if isOver { self.gaveUp(flight, .failure(CancellationError())) }
     }
 
     /// Gives a load up, if it is under way and something is so.
@@ -294,15 +327,20 @@ extension Cache {
     }
 
     /// A load was given up.
-    func gaveUp(_ flight: Flight<Value>, _ error: any Error) {
+    func gaveUp(_ flight: Flight<Value>, _ outcome: Flight<Value>.Outcome) {
         self.counts.withLock { counts in
             counts.abandoned &+= 1
             counts.lingering += 1
         }
-        flight.settle(.failure(error))
+        flight.settle(outcome)
         flight.stop.wake(.stopped)
         self.service.observe(.loadAbandoned(cache: self.name))
     }
+}
+
+/// The time of a load was over, perhaps not that of who waits for it.
+private struct Overdue: Error {
+    let error: any Error
 }
 
 extension MemoryShard.Found {

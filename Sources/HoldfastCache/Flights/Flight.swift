@@ -14,13 +14,17 @@ final class Flight<Value: Sendable>: Sendable {
     enum Outcome: Sendable {
         case content(Content<Value>)
         case failure(any Error)
+        /// Its time was over.
+        case overdue(any Error)
     }
 
     /// Why a waiter goes on.
     enum WaitEnd: Sendable {
         case outcome(Outcome)
-        /// His own time is up; the load goes on.
+        /// He has waited long enough, since he has a stale value; the load goes on.
         case late
+        /// His own time is over.
+        case overdue
         /// His task was cancelled.
         case cancelled
     }
