@@ -195,6 +195,9 @@ extension Cache {
                 origin: landing.source == .tier ? .tier : .loader
             )
             shard.store(key, hash, content, stamp: flight.stamp, on: terms, now: now, removed: &removed)
+            if landing.source != .queue {
+                shard.loads.note(hash, landing.leader, at: now, duration: now - flight.startedAt)
+            }
             return (wasAbandoned, false)
         }
         if isSuperseded {

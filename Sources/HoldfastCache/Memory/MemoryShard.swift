@@ -64,6 +64,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
     /// Loads that were given up and still run.
     @usableFromInline
     private(set) var abandoned: [Key: [Flight<Value>]] = [:]
+    /// The last loads that brought something.
+    var loads = LoadHistory()
     /// Whether anybody wants to hear of what leaves.
     @usableFromInline
     let tellsRemovals: Bool

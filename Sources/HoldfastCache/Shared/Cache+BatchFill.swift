@@ -182,7 +182,9 @@ extension Cache {
         let settings = context.close()
         var landings = own.map { one in
             let content = result.map { values in values[one.one.fill.key].map { .value($0) } ?? Content.notFound }
-            return Landing(content, settings)
+            var landing = Landing(content, settings)
+            (landing.owner, landing.token) = (one.lease?.owner, one.lease?.fencingToken)
+            return landing
         }
         if let link { await self.write(own, &landings, link) }
         for (one, landing) in zip(own, landings) { self.land(landing, one.one) }

@@ -324,6 +324,7 @@ extension Cache {
         lease: Lease?
     ) async -> Landing<Value> {
         var landing = await self.load(fill, stale: self.stale(fill, look), token: lease?.fencingToken)
+        (landing.owner, landing.token) = (lease?.owner, lease?.fencingToken)
         guard let write = self.offer(&landing, fill, link, text, look, lease) else { return landing }
         do {
             let replies = try await link.ask(.write) { try await $0.write([write], in: link.namespace) }
