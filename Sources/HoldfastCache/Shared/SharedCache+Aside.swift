@@ -80,15 +80,15 @@ extension SharedCache {
         }
     }
 
-    /// Replaces a value by what is made of it, however many processes do that at the same time.
+    /// Replaces a value by what is made of it, or removes it, however many processes do that at the same time.
     ///
-    /// Two round trips for each attempt.
+    /// Two round trips for each attempt. Loads of the key that are under way, here or elsewhere, are not stored over it.
     ///
     /// - Parameters:
     ///   - key: The key.
     ///   - options: How the new value lives; `nil` for as the cache says.
-    ///   - change: Makes the new value of the present fresh one, if there is one. Called again when somebody else was
-    ///     faster.
+    ///   - change: Makes the new value of the present fresh one, if there is one; `nil` removes it. Called again when
+    ///     somebody else was faster.
     /// - Returns: The new value.
     /// - Throws: ``CacheError`` with code ``CacheError/Code/conflict`` when somebody else was faster each of a hundred
     ///   times, ``CacheError/Code/invalidArgument``, or what `change` throws, and nothing changed; or with the codes of
@@ -97,8 +97,8 @@ extension SharedCache {
     public func update(
         _ key: Key,
         options: CacheOptions? = nil,
-        _ change: (Value?) throws -> Value
-    ) async throws -> Value {
+        _ change: (Value?) throws -> Value?
+    ) async throws -> Value? {
         let options = options ?? self.options
         try options.validate()
         let text = self.link.text(key)
@@ -116,9 +116,8 @@ extension SharedCache {
             }
             let new = try change(old)
             let place = look.place ?? TierPlace(version: 0, mark: 0)
-            let condition = TierWrite.Condition.version(place.version)
             do {
-                if try await self.write(new, key, options, stamp, watch, mark: place.mark, if: condition) { return new }
+                if try await self.replace(place, by: new, key, options, stamp, watch) { return new }
             } catch let error as CacheError where error.code != .invalidArgument {
                 self.memory.remove(key)
                 throw error
@@ -126,6 +125,30 @@ extension SharedCache {
             try await self.memory.service.clock.sleeper.sleep(for: pauses.next(using: &generator))
         }
         throw CacheError(.conflict, "others changed the entry each time that this tried to")
+    }
+
+    /// Writes a value in the place of what was seen, or removes that, if it is still there.
+    ///
+    /// - Returns: Whether it was.
+    private func replace(
+        _ place: TierPlace,
+        by new: Value?,
+        _ key: Key,
+        _ options: CacheOptions,
+        _ stamp: UInt64,
+        _ watch: KeyWatch
+    ) async throws -> Bool {
+        if let new {
+            let condition = TierWrite.Condition.version(place.version)
+            return try await self.write(new, key, options, stamp, watch, mark: place.mark, if: condition)
+        }
+        let text = self.link.text(key)
+        guard let removal = self.link.removal(of: text, at: place) else { return false }
+        let replies = try await self.link.ask(.write) { try await $0.write([removal], in: self.name) }
+        guard case .written(let version)? = replies.first else { return false }
+        self.memory.remove(key)
+        self.link.tell(.changed(key: text, version: version))
+        return true
     }
 
     /// Writes a value to the tier and, if it was written, to memory.

@@ -119,6 +119,12 @@ public final class SharedCache<Key: CacheKey, Value: Sendable>: Sendable {
     /// - Parameter key: The key.
     /// - Returns: The value.
     public func cached(_ key: Key) -> Value? { self.memory.cached(key) }
+
+    /// Whether a fresh value is in this process' memory; does not count as a read.
+    ///
+    /// - Parameter key: The key.
+    /// - Returns: Whether ``cached(_:)`` would give one; ``get(_:)`` may give one from the tier all the same.
+    public func contains(_ key: Key) -> Bool { self.memory.contains(key) }
 }
 
 extension CacheService {
