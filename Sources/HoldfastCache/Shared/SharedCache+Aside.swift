@@ -263,7 +263,9 @@ extension SharedCache {
 
     /// Forgets all that carries a tag, everywhere.
     ///
-    /// One round trip, however many entries carry it.
+    /// One round trip, however many entries carry it. What is being loaded and carries it is not stored, here or elsewhere;
+    /// who asks after this returned, or elsewhere after the news came, joins such a load as little as in
+    /// ``Cache/invalidate(tag:)``.
     ///
     /// - Parameter tag: The tag.
     /// - Throws: ``CacheError`` with the codes of the tier; this process forgot them then, others may not have.
