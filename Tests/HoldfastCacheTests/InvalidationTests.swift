@@ -214,7 +214,7 @@ struct InvalidationTests {
         #expect(cache.contains("usersAbc"))
     }
 
-    @Test("a million invalidated tags take no memory for ever, and none is forgotten")
+    @Test("any number of invalidated tags take no memory for ever, and a load from before them is not stored")
     func manyTags() async throws {
         try await withCache { cache in
             let gate = Gate()
@@ -227,6 +227,7 @@ struct InvalidationTests {
             }
             await gate.arrived()
             for number in 0..<100_000 { cache.invalidate(tag: "t\(number)") }
+            #expect(cache.rememberedTags <= 1024)
             gate.open()
             _ = try await early.value
             #expect(!cache.contains("early"))

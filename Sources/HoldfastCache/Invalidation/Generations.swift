@@ -88,6 +88,9 @@ final class Generations: Sendable {
         }
     }
 
+    /// How many tags are remembered.
+    var tagCount: Int { self.state.withLock { $0.tags.count } }
+
     /// Whether none of some tags was invalidated after a stamp, as far as that is remembered.
     func admits(_ stamp: UInt64, tags names: Set<String>) -> Bool {
         if names.isEmpty || self.stamp == stamp { return true }
@@ -168,4 +171,9 @@ final class TagSet: Sendable {
         }
         return nil
     }
+}
+
+extension Cache {
+    /// How many tags are remembered: those of entries and loads, and some that nobody uses.
+    package var rememberedTags: Int { self.generations.tagCount }
 }
