@@ -28,7 +28,6 @@ extension Cache {
     ) async throws -> [Key: Value] {
         let options = options ?? self.options
         try options.validate()
-        let deadline = self.service.clock.now.after(options.hardDeadline)
         // One for all: whatever waits for one of them waits for the loader, and so for all.
         let id = self.service.nextFlight()
         var values: [Key: Value] = [:]
@@ -54,10 +53,12 @@ extension Cache {
             throw error
         }
         if !led.isEmpty { self.start(led, as: id, options, loader) }
+        let deadlines = waits.map { self.deadline(of: $0.step, as: id, options) }
         for (place, wait) in waits.enumerated() {
             do {
                 let hash = Self.hash(wait.key)
                 let alone = Self.alone(wait.key, loader)
+                let deadline = deadlines[place]
                 values[wait.key] = try await self.end(wait.step, wait.key, hash, options, by: deadline, alone)
             } catch is NotFound {
                 continue

@@ -38,13 +38,12 @@ extension Cache {
         if case .hit(let value) = glance { return value }
         let options = options ?? self.options
         try options.validate()
-        let deadline = self.service.clock.now.after(options.hardDeadline)
         let id = self.service.nextFlight()
         let tags = options.tags
         let step = try await self.begin(key, hash, tags: tags, isFirstLook: true, as: id) { flight, stale, isAside in
             self.start(flight, key, hash, options, stale, isAside, loader)
         }
-        return try await self.end(step, key, hash, options, by: deadline, loader)
+        return try await self.end(step, key, hash, options, by: self.deadline(of: step, as: id, options), loader)
     }
 
     /// The value of a key, loaded if it is not there, by a loader that has nothing more to say about it.
@@ -226,6 +225,12 @@ extension Cache {
     }
 
     // MARK: - Waiting
+
+    /// When the time of a caller is over who waits from now on; that of a load he began himself is over with it.
+    func deadline(of step: Step, as id: FlightID, _ options: CacheOptions) -> Int64 {
+        guard case .wait(let flight, _, _) = step else { return .max }
+        return (flight.id == id ? flight.startedAt : self.service.clock.now).after(options.hardDeadline)
+    }
 
     /// Does what a caller has to do next, and again when the load that he waits for runs out of time before he does.
     func end(
