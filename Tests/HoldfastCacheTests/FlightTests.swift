@@ -234,14 +234,25 @@ struct FlightTests {
             let error = await #expect(throws: CacheError.self) { try await patient.value }
             #expect(error?.code == .deadline)
             #expect(runs.value == 2)
-            let failing = (1...2).map { number in Task { try await read("failing", Int64(number) * 10) } }
+            // Nor does one who came a little later begin another load for the rest of his time.
+            let together = Task { try await read("together", 10) }
+            await gate.arrived(3)
+            clock.advance(by: .seconds(1))
+            let later = Task { try await read("together", 10) }
             #expect(await eventually { cache.statistics().joins == 2 })
+            clock.advance(by: .seconds(9))
+            for one in [together, later] {
+                let error = await #expect(throws: CacheError.self) { try await one.value }
+                #expect(error?.code == .deadline)
+            }
+            let failing = (1...2).map { number in Task { try await read("failing", Int64(number) * 10) } }
+            #expect(await eventually { cache.statistics().joins == 3 })
             gate.open()
             for one in failing {
                 let error = await #expect(throws: CacheError.self) { try await one.value }
                 #expect(error?.message == "of something else")
             }
-            #expect(runs.value == 3)
+            #expect(runs.value == 4)
         }
     }
 

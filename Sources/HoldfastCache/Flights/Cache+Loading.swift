@@ -232,6 +232,9 @@ extension Cache {
         return (flight.id == id ? flight.startedAt : self.service.clock.now).after(options.hardDeadline)
     }
 
+    /// Which part of his time must be left for a caller who goes on.
+    private static var leastShare: Int { 10 }
+
     /// Does what a caller has to do next, and again when the load that he waits for runs out of time before he does.
     func end(
         _ step: Step,
@@ -250,7 +253,9 @@ extension Cache {
                 do {
                     return try await self.wait(for: flight, as: caller, stale, key, hash, options, limit)
                 } catch let overdue as Overdue {
-                    guard self.service.clock.now < deadline else { throw overdue.error }
+                    // Of those who came with the leader, none shall begin a load for the microseconds that he came later.
+                    let least = options.hardDeadline / Self.leastShare
+                    guard self.service.clock.now.after(least) < deadline else { throw overdue.error }
                 }
             }
             limit = deadline
