@@ -123,13 +123,16 @@ extension Cache {
         let now = self.service.clock.now
         self.change(hash) { shard, _ in
             shard.supersede(key)
-            shard.extend(key, hash) { $0.lifetime.expire(at: now) }
+            shard.extend(key, hash) { $0.lifetime.expire(at: now, from: $0.storedAt) }
         }
     }
 
     /// Forgets all that carries a tag.
     ///
-    /// Takes the same time however many entries carry it: they are found out when they are read.
+    /// Takes the same time however many entries carry it: they are found out when they are read. A load that is under way
+    /// goes on for those who wait for it, and is not stored if what it loads carries the tag. Who asks from now on does not
+    /// join it, if that is known already: by his options, by those of whoever began the load, or because its loader has said
+    /// so. What a loader says of its tags later on comes too late for that.
     ///
     /// - Parameter tag: The tag.
     public func invalidate(tag: String) {

@@ -8,8 +8,8 @@ import Synchronization
 ///
 /// Made by ``CacheService``. Reading from memory and writing to it work at any time; loads need the service to run.
 ///
-/// What it promises: at most one load of a key is under way in this process (one that was given up aside); its callers
-/// share the value or the error; what was loaded before an invalidation is not stored after it; a loader that never ends
+/// What it promises: at most one load of a key is under way in this process, those aside that were given up, or that began
+/// before the key was changed or a tag of it invalidated; its callers share the value or the error; what was loaded before an invalidation is not stored after it; a loader that never ends
 /// frees its key at its deadline. What it does not: to keep anything, to be in step with the source between
 /// invalidations, or to stop a loader that does not heed cancellation.
 public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {

@@ -53,4 +53,6 @@ public enum CacheLimits {
     static let pausesBetweenAttempts = RetrySchedule(base: .milliseconds(1), cap: .milliseconds(20))
     /// The longest time that one load may take.
     public static let longestLoad: Duration = .seconds(60 * 60)
+    /// How long a removal refuses late writers: longer than any load may take, whatever deadline its call says.
+    static let tombstoneLife: Duration = longestLoad + .seconds(60)
 }

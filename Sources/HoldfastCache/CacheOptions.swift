@@ -72,6 +72,10 @@ public struct CacheOptions: Sendable, Hashable {
     /// How long a load may take.
     ///
     /// Then its callers get a stale value or an error, and the next caller loads. 30 s.
+    ///
+    /// That is the deadline of whoever begins the load. Of those who joined it, one without a stale value who has more than
+    /// a tenth of his own deadline left, counted from his call, goes on instead, as often as need be: he waits for the load
+    /// that has begun since, or begins one, and leaves it when his time is over.
     public var hardDeadline: Duration = .seconds(30)
     /// When to load anew before the end.
     public var refreshAhead = RefreshAhead.never

@@ -174,6 +174,88 @@ struct FlightTests {
         }
     }
 
+    @Test("who waits longer than the leader goes on when that one's time is over", arguments: [true, false])
+    func longerDeadline(isBulk: Bool) async throws {
+        let clock = ManualClock()
+        try await withCache(clock: clock) { cache in
+            let (gate, runs) = (Gate(), Counter())
+            let hasty = Task {
+                try await cache.value(for: "k", options: CacheOptions().with { $0.hardDeadline = .seconds(1) }) {
+                    await gate.pass()
+                    return "never"
+                }
+            }
+            await gate.arrived()
+            let options = CacheOptions().with { $0.hardDeadline = .seconds(5) }
+            let patient = (0..<3).map { _ in
+                Task { () async throws -> String? in
+                    guard isBulk else {
+                        return try await cache.value(for: "k", options: options) { "v\(runs.next())" }
+                    }
+                    return try await cache.values(for: ["k"], options: options) { _ in ["k": "v\(runs.next())"] }["k"]
+                }
+            }
+            #expect(await eventually { cache.statistics().joins == 3 })
+            clock.advance(by: .seconds(1))
+            let error = await #expect(throws: CacheError.self) { try await hasty.value }
+            #expect(error?.code == .deadline)
+            for one in patient {
+                let value = try await one.value
+                #expect(value == "v1")
+            }
+            gate.open()
+            #expect(cache.statistics().joins == 3)
+        }
+    }
+
+    @Test("nobody waits longer than his own deadline because others' were shorter, nor repeats what failed by itself")
+    func ownDeadline() async throws {
+        let clock = ManualClock()
+        let limits = CacheServiceConfiguration()
+        try await withCache(clock: clock, service: limits) { cache in
+            let (gate, runs) = (Gate(), Counter())
+            @Sendable func read(_ key: String, _ seconds: Int64) async throws -> String {
+                let options = CacheOptions().with { $0.hardDeadline = .seconds(seconds) }
+                return try await cache.value(for: key, options: options) {
+                    runs.next()
+                    await gate.pass()
+                    if key == "failing" { throw CacheError(.deadline, "of something else") }
+                    return "never"
+                }
+            }
+            let hasty = Task { try await read("k", 1) }
+            await gate.arrived(1)
+            let patient = Task { try await read("k", 5) }
+            #expect(await eventually { cache.statistics().joins == 1 })
+            clock.advance(by: .seconds(1))
+            await #expect(throws: CacheError.self) { try await hasty.value }
+            await gate.arrived(2)
+            clock.advance(by: .seconds(4))
+            let error = await #expect(throws: CacheError.self) { try await patient.value }
+            #expect(error?.code == .deadline)
+            #expect(runs.value == 2)
+            // Nor does one who came a little later begin another load for the rest of his time.
+            let together = Task { try await read("together", 10) }
+            await gate.arrived(3)
+            clock.advance(by: .seconds(1))
+            let later = Task { try await read("together", 10) }
+            #expect(await eventually { cache.statistics().joins == 2 })
+            clock.advance(by: .seconds(9))
+            for one in [together, later] {
+                let error = await #expect(throws: CacheError.self) { try await one.value }
+                #expect(error?.code == .deadline)
+            }
+            let failing = (1...2).map { number in Task { try await read("failing", Int64(number) * 10) } }
+            #expect(await eventually { cache.statistics().joins == 3 })
+            gate.open()
+            for one in failing {
+                let error = await #expect(throws: CacheError.self) { try await one.value }
+                #expect(error?.message == "of something else")
+            }
+            #expect(runs.value == 4)
+        }
+    }
+
     @Test("loaders that hang fill the bulkhead of a key, and no more are started")
     func bulkhead() async throws {
         let clock = ManualClock()

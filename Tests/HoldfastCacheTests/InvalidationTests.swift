@@ -37,11 +37,13 @@ struct InvalidationTests {
             await gate.arrived()
             try change.apply(to: cache)
             // Whoever asks from now on does not get what was being loaded before.
-            let isTag = change == .tag
-            let second = isTag ? nil : Task { try await cache.value(for: "k/1") { "new" } }
-            let value = try await second?.value
+            let reads = cache.statistics().misses + cache.statistics().hits
+            let second = Task { try await cache.value(for: "k/1") { "new" } }
+            #expect(await eventually { cache.statistics().misses + cache.statistics().hits > reads })
+            #expect(cache.statistics().joins == 0)
             gate.open()
             let old = try await first.value
+            let value = try await second.value
             #expect(old == "old")
             #expect(value != "old")
             let after = try await cache.value(for: "k/1") { "after" }
@@ -76,6 +78,79 @@ struct InvalidationTests {
             #expect(await eventually { cache.statistics().loads == 1 })
             #expect(cache.cached("k/1") != "old")
             #expect(cache.statistics().supersededLoads == 1)
+        }
+    }
+
+    /// Who knows that a value carries a tag.
+    enum Knower: CaseIterable, Sendable {
+        case cache, leader, loader, reader
+    }
+
+    @Test(
+        "who comes after a tag was invalidated does not wait for a load from before it, alone or for several keys",
+        arguments: Knower.allCases,
+        [true, false]
+    )
+    func joinsNoOldLoad(knower: Knower, isBulk: Bool) async throws {
+        let tagged = CacheOptions().with { $0.tags = ["t"] }
+        try await withCache(options: knower == .cache ? tagged : CacheOptions()) { cache in
+            let gate = Gate()
+            let early = (0..<2).map { _ in
+                Task {
+                    try await cache.value(for: "k", options: knower == .leader ? tagged : nil) { context in
+                        if knower == .loader { context.tags = ["t"] }
+                        await gate.pass()
+                        return "old"
+                    }
+                }
+            }
+            await gate.arrived()
+            #expect(await eventually { cache.statistics().joins == 1 })
+            cache.invalidate(tag: "t")
+            let options = knower == .reader ? tagged : nil
+            let late = Task { () async throws -> String? in
+                guard isBulk else { return try await cache.value(for: "k", options: options) { "new" } }
+                return try await cache.values(for: ["k"], options: options) { _ in ["k": "new"] }["k"]
+            }
+            #expect(await eventually { cache.statistics().loads == 1 })
+            gate.open()
+            let new = try await late.value
+            #expect(new == "new")
+            for one in early {
+                let old = try await one.value
+                #expect(old == "old")
+            }
+            // The first load is not stored over the second.
+            #expect(cache.cached("k") == "new")
+            #expect(cache.statistics().supersededLoads == 1)
+        }
+    }
+
+    @Test("who comes after other tags were invalidated, however many, waits for the load that is under way")
+    func joinsInSpiteOfOthers() async throws {
+        let tagged = CacheOptions().with { $0.tags = ["t"] }
+        try await withCache(options: tagged) { cache in
+            cache.invalidate(tag: "t")
+            let (gate, runs) = (Gate(), Counter())
+            @Sendable func read() async throws -> String {
+                try await cache.value(for: "k") { context in
+                    context.tags.insert("loaded")
+                    runs.next()
+                    await gate.pass()
+                    return "v"
+                }
+            }
+            let first = Task { try await read() }
+            await gate.arrived()
+            for number in 0..<5000 { cache.invalidate(tag: "other \(number)") }
+            let second = Task { try await read() }
+            #expect(await eventually { cache.statistics().misses == 2 })
+            gate.open()
+            for reader in [first, second] {
+                let value = try await reader.value
+                #expect(value == "v")
+            }
+            #expect(runs.value == 1)
         }
     }
 
@@ -139,7 +214,7 @@ struct InvalidationTests {
         #expect(cache.contains("usersAbc"))
     }
 
-    @Test("a million invalidated tags take no memory for ever, and none is forgotten")
+    @Test("any number of invalidated tags take no memory for ever, and a load from before them is not stored")
     func manyTags() async throws {
         try await withCache { cache in
             let gate = Gate()
@@ -152,6 +227,7 @@ struct InvalidationTests {
             }
             await gate.arrived()
             for number in 0..<100_000 { cache.invalidate(tag: "t\(number)") }
+            #expect(cache.rememberedTags <= 1024)
             gate.open()
             _ = try await early.value
             #expect(!cache.contains("early"))

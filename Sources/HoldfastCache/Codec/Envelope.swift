@@ -39,6 +39,8 @@ package struct Envelope: Sendable, Hashable {
     package var entityTag: String?
     /// What was said of it, sorted.
     package var tags: [String] = []
+    /// Whether it stands for a removal: it says that there is nothing, and for no time.
+    var isTombstone: Bool { self.isNotFound && self.keptFor == 0 }
     /// The value's bytes.
     package var payload: ArraySlice<UInt8> = []
 

@@ -36,7 +36,8 @@ extension Cache {
         do {
             for key in Set(keys) {
                 let hash = Self.hash(key)
-                let step = try await self.begin(key, hash, isFirstLook: true, as: id) { flight, _, _ in
+                let tags = options.tags
+                let step = try await self.begin(key, hash, tags: tags, isFirstLook: true, as: id) { flight, _, _ in
                     led.append(BatchMember(key: key, hash: hash, flight: flight))
                 }
                 switch step {
@@ -52,9 +53,13 @@ extension Cache {
             throw error
         }
         if !led.isEmpty { self.start(led, as: id, options, loader) }
+        let deadlines = waits.map { self.deadline(of: $0.step, as: id, options) }
         for (place, wait) in waits.enumerated() {
             do {
-                values[wait.key] = try await self.end(wait.step, wait.key, Self.hash(wait.key), options)
+                let hash = Self.hash(wait.key)
+                let alone = Self.alone(wait.key, loader)
+                let deadline = deadlines[place]
+                values[wait.key] = try await self.end(wait.step, wait.key, hash, options, by: deadline, alone)
             } catch is NotFound {
                 continue
             } catch {
@@ -139,10 +144,15 @@ extension Cache {
             stale: nil,
             isBackground: false,
             deadline: self.service.clock.instant(of: member.flight.startedAt.after(options.hardDeadline)),
-            loader: { context in
-                guard let value = try await loader([member.key], context)[member.key] else { throw NotFound() }
-                return value
-            }
+            loader: Self.alone(member.key, loader)
         )
+    }
+
+    /// Loads one of the keys alone.
+    private static func alone(_ key: Key, _ loader: @escaping BatchLoader) -> Loader {
+        { context in
+            guard let value = try await loader([key], context)[key] else { throw NotFound() }
+            return value
+        }
     }
 }

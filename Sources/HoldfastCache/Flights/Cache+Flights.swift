@@ -60,7 +60,8 @@ extension Cache {
         self.service.timers.schedule(at: flight.startedAt.after(options.hardDeadline)) { [weak self] in
             guard let self, self.abandon(flight, key, hash, when: { true }) else { return }
             let limit = options.hardDeadline.brief
-            self.gaveUp(flight, CacheError(.deadline, "a loader of \(self.name) did not end within \(limit)"))
+            let error = CacheError(.deadline, "a loader of \(self.name) did not end within \(limit)")
+            self.gaveUp(flight, .overdue(error))
         }
     }
 
@@ -194,6 +195,9 @@ extension Cache {
                 origin: landing.source == .tier ? .tier : .loader
             )
             shard.store(key, hash, content, stamp: flight.stamp, on: terms, now: now, removed: &removed)
+            if landing.source != .queue {
+                shard.loads.note(hash, landing.leader, at: now, duration: now - flight.startedAt)
+            }
             return (wasAbandoned, false)
         }
         if isSuperseded {

@@ -11,13 +11,17 @@ extension Cache {
 
     /// The value of a key, loaded if it is not there.
     ///
-    /// Whoever asks for the same key meanwhile gets the same value or the same error. The load does not belong to the
+    /// Whoever asks for the same key meanwhile gets the same value or the same error, unless a tag was invalidated since the
+    /// load began that his options name, or those of whoever began it, or that the loader has said so far: he gets what
+    /// another load gives, which begins beside the first. The load does not belong to the
     /// caller: if his task is cancelled he leaves, and only when the last one has left is the load cancelled
     /// (``CacheOptions/Abandonment``). The loader runs in a task of the service.
     ///
     /// - Parameters:
     ///   - key: The key.
-    ///   - options: How the entry lives; `nil` for as the cache says. Those of whoever begins the load count.
+    ///   - options: How the entry lives; `nil` for as the cache says. Those of whoever begins the load count, but each
+    ///     caller has his own ``CacheOptions/softDeadline`` and ``CacheOptions/abandonment``, and a
+    ///     ``CacheOptions/hardDeadline`` for when that of the load is over.
     ///   - loader: Loads the value; throws ``NotFound`` when there is none.
     /// - Returns: The value: a fresh one, or one that the options allow to be stale.
     /// - Throws: What the loader threw; ``NotFound``; ``CacheError`` with code ``CacheError/Code/deadline``,
@@ -35,10 +39,11 @@ extension Cache {
         let options = options ?? self.options
         try options.validate()
         let id = self.service.nextFlight()
-        let step = try await self.begin(key, hash, isFirstLook: true, as: id) { flight, stale, isBackground in
-            self.start(flight, key, hash, options, stale, isBackground, loader)
+        let tags = options.tags
+        let step = try await self.begin(key, hash, tags: tags, isFirstLook: true, as: id) { flight, stale, isAside in
+            self.start(flight, key, hash, options, stale, isAside, loader)
         }
-        return try await self.end(step, key, hash, options)
+        return try await self.end(step, key, hash, options, by: self.deadline(of: step, as: id, options), loader)
     }
 
     /// The value of a key, loaded if it is not there, by a loader that has nothing more to say about it.
@@ -79,6 +84,7 @@ extension Cache {
     /// - Parameters:
     ///   - key: The key.
     ///   - hash: Its hash.
+    ///   - tags: What the caller says of the entry.
     ///   - isFirstLook: Whether the read is to be counted.
     ///   - id: What a load that must begin is called; that of others that are loaded with it.
     ///   - start: Starts the load that was begun, if one was.
@@ -87,13 +93,14 @@ extension Cache {
     func begin(
         _ key: Key,
         _ hash: UInt64,
+        tags: Set<String>,
         isFirstLook: Bool,
         as id: FlightID,
         _ start: (Flight<Value>, LoadContext<Value>.Stale?, _ isBackground: Bool) -> Void
     ) async throws -> Step {
         var counts = isFirstLook
         while true {
-            let decision = self.decide(key, hash, counts: counts, as: id)
+            let decision = self.decide(key, hash, tags, counts: counts, as: id)
             if counts { self.groups?.count(key) { Self.count(decision, &$0) } }
             switch decision {
             case .step(let step, let reason):
@@ -130,7 +137,13 @@ extension Cache {
         }
     }
 
-    private func decide(_ key: Key, _ hash: UInt64, counts: Bool, as id: FlightID) -> Decision {
+    private func decide(
+        _ key: Key,
+        _ hash: UInt64,
+        _ tags: Set<String>,
+        counts: Bool,
+        as id: FlightID
+    ) -> Decision {
         let now = self.service.clock.now
         // Before the load begins, and before anything is looked at.
         let stamp = self.generations.stamp
@@ -147,10 +160,16 @@ extension Cache {
                 case .refreshing, .revalidating:
                     let reason: CacheEvent.StaleReason? = found.standing == .revalidating ? .revalidating : nil
                     if reason == nil, counts { shard.counts.countHit(isNegative: found.content.isNegative) }
-                    guard shard.flights[key] == nil, isRunning, self.mayLoad(key, shard) else {
+                    guard self.flight(of: key, tags, &shard) == nil, isRunning, self.mayLoad(key, shard) else {
                         return .step(.give(found.content), reason)
                     }
-                    let flight = Flight<Value>(id: id, stamp: stamp, startedAt: now, isDetached: true)
+                    let flight = Flight<Value>(
+                        id: id,
+                        stamp: stamp,
+                        startedAt: now,
+                        isDetached: true,
+                        tags: self.generations.tags(tags)
+                    )
                     shard.flights[key] = flight
                     return .lead(flight, .give(found.content), found.asStale(at: now), reason)
                 case .stale, .suspect: stale = found.asStale(at: now)
@@ -158,7 +177,7 @@ extension Cache {
             }
             if counts { shard.counts.misses &+= 1 }
             if let failure = shard.failures[key], now < failure.until { return .fail(failure.error) }
-            if let flight = shard.flights[key] {
+            if let flight = self.flight(of: key, tags, &shard) {
                 if counts { shard.counts.joins &+= 1 }
                 return .step(.wait(flight, caller: flight.join(), stale: stale), nil)
             }
@@ -168,10 +187,28 @@ extension Cache {
                 if let stale { return .step(.give(.value(stale.value)), .bulkhead) }
                 return .fail(CacheError(.bulkheadFull, "too many loads are under way or were given up and still run"))
             }
-            let flight = Flight<Value>(id: id, stamp: stamp, startedAt: now, isDetached: false)
+            let flight = Flight<Value>(
+                id: id,
+                stamp: stamp,
+                startedAt: now,
+                isDetached: false,
+                tags: self.generations.tags(tags)
+            )
             shard.flights[key] = flight
             return .lead(flight, .wait(flight, caller: flight.join(), stale: stale), stale, nil)
         }
+    }
+
+    /// The load of a key that a new caller may join.
+    ///
+    /// One from before an invalidation that concerns what he asks for is left to those who wait for it, and not stored.
+    private func flight(of key: Key, _ tags: Set<String>, _ shard: inout Shard) -> Flight<Value>? {
+        guard let flight = shard.flights[key] else { return nil }
+        if flight.stamp == self.generations.stamp { return flight }
+        if flight.isCurrent, self.generations.admits(flight.stamp, tags: tags) { return flight }
+        shard.flights[key] = nil
+        flight.supersede()
+        return nil
     }
 
     /// Whether there is room for another load of a key; takes the room.
@@ -189,22 +226,55 @@ extension Cache {
 
     // MARK: - Waiting
 
-    /// Does what a caller has to do next.
-    func end(_ step: Step, _ key: Key, _ hash: UInt64, _ options: CacheOptions) async throws -> Value {
-        switch step {
-        case .give(let content): try content.get()
-        case .wait(let flight, let caller, let stale):
-            try await self.wait(for: flight, as: caller, stale, key, hash, options)
+    /// When the time of a caller is over who waits from now on; that of a load he began himself is over with it.
+    func deadline(of step: Step, as id: FlightID, _ options: CacheOptions) -> Int64 {
+        guard case .wait(let flight, _, _) = step else { return .max }
+        return (flight.id == id ? flight.startedAt : self.service.clock.now).after(options.hardDeadline)
+    }
+
+    /// Which part of his time must be left for a caller who goes on.
+    private static var leastShare: Int { 10 }
+
+    /// Does what a caller has to do next, and again when the load that he waits for runs out of time before he does.
+    func end(
+        _ step: Step,
+        _ key: Key,
+        _ hash: UInt64,
+        _ options: CacheOptions,
+        by deadline: Int64,
+        _ loader: @escaping Loader
+    ) async throws -> Value {
+        var step = step
+        var limit: Int64?
+        while true {
+            switch step {
+            case .give(let content): return try content.get()
+            case .wait(let flight, let caller, let stale):
+                do {
+                    return try await self.wait(for: flight, as: caller, stale, key, hash, options, limit)
+                } catch let overdue as Overdue {
+                    // Of those who came with the leader, none shall begin a load for the microseconds that he came later.
+                    let least = options.hardDeadline / Self.leastShare
+                    guard self.service.clock.now.after(least) < deadline else { throw overdue.error }
+                }
+            }
+            limit = deadline
+            let (id, tags) = (self.service.nextFlight(), options.tags)
+            step = try await self.begin(key, hash, tags: tags, isFirstLook: false, as: id) { flight, stale, isAside in
+                self.start(flight, key, hash, options, stale, isAside, loader)
+            }
         }
     }
 
+    /// Waits for a load, or until a limit; throws ``Overdue`` when the load's own time was over.
     private func wait(
         for flight: Flight<Value>,
         as caller: Int,
         _ stale: LoadContext<Value>.Stale?,
         _ key: Key,
         _ hash: UInt64,
-        _ options: CacheOptions
+        _ options: CacheOptions,
+        _ limit: Int64?
     ) async throws -> Value {
         let inner = LoadPath.current?.flight
         if let inner, !self.service.graph.begin(inner, for: flight.id) {
@@ -214,23 +284,31 @@ extension Cache {
             throw CacheError(.recursive, "the loader of \(self.name) asks, directly or through others, for its own key")
         }
         defer { if let inner { self.service.graph.end(inner, for: flight.id) } }
-        var alarm: CacheTimers.ID?
+        var alarms: [CacheTimers.ID] = []
         if stale != nil, let soft = options.softDeadline {
-            alarm = self.service.timers.schedule(at: self.service.clock.now.after(soft)) {
-                // What is late is still wanted.
-                flight.detach()
-                flight.release(caller, .late)
-            }
+            alarms.append(
+                self.service.timers.schedule(at: self.service.clock.now.after(soft)) {
+                    // What is late is still wanted.
+                    flight.detach()
+                    flight.release(caller, .late)
+                }
+            )
         }
+        if let limit { alarms.append(self.service.timers.schedule(at: limit) { flight.release(caller, .overdue) }) }
         let end = await flight.wait(caller)
-        if let alarm { self.service.timers.cancel(alarm) }
+        for alarm in alarms { self.service.timers.cancel(alarm) }
         switch end {
         case .outcome(.content(let content)): return try content.get()
         case .outcome(.failure(let error)):
             guard let stale else { throw error }
             self.countStale(.error, of: key)
             return stale.value
-        case .late:
+        case .outcome(.overdue(let error)):
+            guard let stale else { throw Overdue(error: error) }
+            self.countStale(.error, of: key)
+            return stale.value
+        case .late, .overdue:
+            if case .overdue = end { self.leave(flight, key, hash, options) }
             guard let stale else { throw CacheError(.deadline, "the load takes too long") }
             self.countStale(.late, of: key)
             return stale.value
@@ -245,7 +323,7 @@ extension Cache {
         guard options.abandonment == .cancel else { return flight.detach() }
         // Under the lock that joining needs too.
         let isOver = self.abandon(flight, key, hash) { flight.callers == 0 && !flight.isDetached }
-        if isOver { self.gaveUp(flight, CancellationError()) }
+        if isOver { self.gaveUp(flight, .failure(CancellationError())) }
     }
 
     /// Gives a load up, if it is under way and something is so.
@@ -259,15 +337,20 @@ extension Cache {
     }
 
     /// A load was given up.
-    func gaveUp(_ flight: Flight<Value>, _ error: any Error) {
+    func gaveUp(_ flight: Flight<Value>, _ outcome: Flight<Value>.Outcome) {
         self.counts.withLock { counts in
             counts.abandoned &+= 1
             counts.lingering += 1
         }
-        flight.settle(.failure(error))
+        flight.settle(outcome)
         flight.stop.wake(.stopped)
         self.service.observe(.loadAbandoned(cache: self.name))
     }
+}
+
+/// The time of a load was over, perhaps not that of who waits for it.
+private struct Overdue: Error {
+    let error: any Error
 }
 
 extension MemoryShard.Found {
@@ -277,7 +360,11 @@ extension MemoryShard.Found {
         return LoadContext.Stale(
             value: value,
             age: .nanoseconds(now - self.record.storedAt),
-            entityTag: self.record.entityTag
+            entityTag: self.record.entityTag,
+            tags: self.record.tags?.names ?? [],
+            // What came from the tier began there.
+            term: self.record.origin == .tier ? nil : self.record.lifetime.term(from: self.record.storedAt),
+            version: self.record.version
         )
     }
 }

@@ -14,13 +14,17 @@ final class Flight<Value: Sendable>: Sendable {
     enum Outcome: Sendable {
         case content(Content<Value>)
         case failure(any Error)
+        /// Its time was over.
+        case overdue(any Error)
     }
 
     /// Why a waiter goes on.
     enum WaitEnd: Sendable {
         case outcome(Outcome)
-        /// His own time is up; the load goes on.
+        /// He has waited long enough, since he has a stale value; the load goes on.
         case late
+        /// His own time is over.
+        case overdue
         /// His task was cancelled.
         case cancelled
     }
@@ -32,6 +36,7 @@ final class Flight<Value: Sendable>: Sendable {
         var waiters: [Int: CheckedContinuation<WaitEnd, Never>?] = [:]
         /// Ends that came before their waiters.
         var early: [Int: WaitEnd] = [:]
+        var tags: TagSet?
         var isSuperseded = false
         var isDetached = false
         var hasLanded = false
@@ -54,11 +59,12 @@ final class Flight<Value: Sendable>: Sendable {
     ///   - stamp: What was invalidated before it.
     ///   - startedAt: The time.
     ///   - isDetached: Whether it goes on though nobody waits for it.
-    init(id: FlightID, stamp: UInt64, startedAt: Int64, isDetached: Bool) {
+    ///   - tags: What is said of what it loads.
+    init(id: FlightID, stamp: UInt64, startedAt: Int64, isDetached: Bool, tags: TagSet?) {
         self.id = id
         self.stamp = stamp
         self.startedAt = startedAt
-        self.state = Mutex(State(isDetached: isDetached))
+        self.state = Mutex(State(tags: tags, isDetached: isDetached))
     }
 
     /// How many wait.
@@ -72,6 +78,12 @@ final class Flight<Value: Sendable>: Sendable {
 
     /// Has what it loads not be stored.
     func supersede() { self.state.withLock { $0.isSuperseded = true } }
+
+    /// Whether none of the tags that it is known to carry was invalidated since it began.
+    var isCurrent: Bool { self.state.withLock { $0.tags?.admits(self.stamp) ?? true } }
+
+    /// Something else is said of what it loads.
+    func carry(_ tags: TagSet?) { self.state.withLock { $0.tags = tags } }
 
     /// Whether it goes on though nobody waits for it.
     var isDetached: Bool { self.state.withLock { $0.isDetached } }

@@ -27,6 +27,7 @@ extension Cache {
             historyIsComplete: shard.historyIsComplete,
             failure: shard.failure,
             load: shard.load,
+            lastLoad: shard.lastLoad.map { CacheExplanation.PastLoad($0, now: now) },
             abandonedLoads: shard.abandoned,
             obstacle: self.obstacle(abandoned: shard.abandoned)
         )
@@ -53,6 +54,7 @@ extension MemoryShard {
         var historyIsComplete = true
         var failure: CacheExplanation.Failure?
         var load: CacheExplanation.Load?
+        var lastLoad: LoadHistory.Record?
         var abandoned = 0
     }
 
@@ -61,6 +63,7 @@ extension MemoryShard {
         var result = Examination()
         result.history = self.history.incidents(of: hash)
         result.historyIsComplete = self.history.isComplete
+        result.lastLoad = self.loads.last(of: hash)
         result.abandoned = self.abandoned[key]?.count ?? 0
         if let flight = self.flights[key] {
             result.load = CacheExplanation.Load(
@@ -139,6 +142,21 @@ extension CacheExplanation.Origin {
         case .tier: self = .tier
         case .set: self = .set
         }
+    }
+}
+
+extension CacheExplanation.PastLoad {
+    fileprivate init(_ record: LoadHistory.Record, now: Int64) {
+        let leader: Leader =
+            switch record.leader {
+            case .own(let owner, let token): .thisProcess(owner, token)
+            case .tier: .throughTier
+            }
+        self.init(
+            leader: leader,
+            ago: .nanoseconds(max(0, now - record.time)),
+            took: .nanoseconds(max(0, record.duration))
+        )
     }
 }
 

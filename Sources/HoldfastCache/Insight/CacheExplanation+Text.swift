@@ -25,6 +25,7 @@ extension CacheExplanation: CustomStringConvertible {
                 "load: under way for \(load.since.brief), \(load.isDetached ? "in the background, " : "")\(callers)"
             )
         }
+        if let load = self.lastLoad { lines.append("last load: \(load)") }
         if self.abandonedLoads > 0 { lines.append("load: \(self.abandonedLoads) given up and still running") }
         if let obstacle = self.obstacle { lines.append("no load can begin: \(obstacle.sentence)") }
         if let tier = self.tier { lines.append("tier \(tier.name): \(tier)") }
@@ -79,6 +80,21 @@ extension CacheExplanation.Incident: CustomStringConvertible {
             case .notStored: "loaded, but not stored: the loader or the options said so"
             }
         return "\(what) \(self.ago.brief) ago\(self.detail.map { " (\($0))" } ?? "")"
+    }
+}
+
+extension CacheExplanation.PastLoad: CustomStringConvertible {
+    /// Who led the load, for people.
+    public var description: String {
+        let end = "\(self.ago.brief) ago"
+        switch self.leader {
+        case .throughTier:
+            return "\(end), taken from the tier: another process led it, or this one earlier"
+        case .thisProcess(let owner, let token):
+            let name = owner.map { " as \($0)" } ?? " without a lock"
+            let number = token.map { ", token \($0.rawValue)" } ?? ""
+            return "\(end), led by this process\(name)\(number), took \(self.took.brief)"
+        }
     }
 }
 

@@ -116,6 +116,25 @@ public struct CacheExplanation: Sendable, Hashable {
         public let isDetached: Bool
     }
 
+    /// A load that brought what was stored in this process' memory.
+    public struct PastLoad: Sendable, Hashable {
+        /// Who led it: called the loader.
+        public enum Leader: Sendable, Hashable {
+            /// This process: the owner and the token of the lock under which it did, `nil` without one.
+            case thisProcess(OwnerID?, FencingToken?)
+            /// Another process, or this one earlier; this process took what that one had written to the tier, where it is not
+            /// said who did.
+            case throughTier
+        }
+
+        /// Who led it.
+        public let leader: Leader
+        /// How long ago it ended.
+        public let ago: Duration
+        /// How long it took this process, what it waited for others included.
+        public let took: Duration
+    }
+
     /// Why a load could not begin now.
     public enum Obstacle: String, Sendable, Hashable, CaseIterable {
         /// Nobody runs the cache service, or it has stopped.
@@ -202,6 +221,8 @@ public struct CacheExplanation: Sendable, Hashable {
     public let failure: Failure?
     /// The load that a reader would join.
     public let load: Load?
+    /// The last load of the key that brought something, if it is remembered: among the last 64 of its part of the memory.
+    public let lastLoad: PastLoad?
     /// Loaders of the key that were given up and still run.
     public let abandonedLoads: Int
     /// Why no load could begin now.

@@ -66,6 +66,7 @@ extension SharedLink {
         } catch {
             return tier(.unreadable(error.sentence))
         }
+        guard !envelope.isTombstone else { return tier(.removed) }
         let standing = try await self.standing(of: envelope, text, marks, age: entry.age.nanoseconds)
         var result = tier(standing)
         result.codec = envelope.codec

@@ -80,8 +80,26 @@ final class Generations: Sendable {
     @usableFromInline
     func tags(_ names: Set<String>) -> TagSet? {
         guard !names.isEmpty else { return nil }
+        let names = names.sorted()
         return self.state.withLock { state in
-            TagSet(names: names.sorted(), records: names.sorted().map { Self.record($0, &state) })
+            let records = names.map { name in
+                let record = Self.record(name, &state)
+                // At once: room for the next one is made by forgetting those that nobody uses.
+                record.users.add(1, ordering: .acquiringAndReleasing)
+                return record
+            }
+            return TagSet(names: names, records: records)
+        }
+    }
+
+    /// How many tags are remembered.
+    var tagCount: Int { self.state.withLock { $0.tags.count } }
+
+    /// Whether none of some tags was invalidated after a stamp, as far as that is remembered.
+    func admits(_ stamp: UInt64, tags names: Set<String>) -> Bool {
+        if names.isEmpty || self.stamp == stamp { return true }
+        return self.state.withLock { state in
+            names.allSatisfy { stamp >= state.tags[$0]?.mark.load(ordering: .acquiring) ?? state.forgotten }
         }
     }
 
@@ -112,7 +130,8 @@ final class Generations: Sendable {
             }
             state.tagLimit = max(1024, state.tags.count * 2)
         }
-        let record = TagRecord()
+        // It may have been here before.
+        let record = TagRecord(mark: state.forgotten)
         state.tags[tag] = record
         return record
     }
@@ -120,12 +139,14 @@ final class Generations: Sendable {
 
 /// A tag of a cache: when it was last invalidated.
 final class TagRecord: Sendable {
-    /// The number of the last invalidation; 0 for none.
-    let mark = Atomic<UInt64>(0)
+    /// The number of the last invalidation, or one that is not lower; 0 for none.
+    let mark: Atomic<UInt64>
     /// When that was.
     let time = Atomic<Int64>(0)
     /// How many sets name it.
     let users = Atomic<Int>(0)
+
+    init(mark: UInt64) { self.mark = Atomic(mark) }
 }
 
 /// The tags of an entry.
@@ -135,10 +156,10 @@ final class TagSet: Sendable {
     let names: [String]
     private let records: [TagRecord]
 
+    /// Takes over the records, in each of which this set is counted as a user already.
     fileprivate init(names: [String], records: [TagRecord]) {
         self.names = names
         self.records = records
-        for record in records { record.users.add(1, ordering: .acquiringAndReleasing) }
     }
 
     deinit { for record in self.records { record.users.subtract(1, ordering: .acquiringAndReleasing) } }
@@ -154,4 +175,9 @@ final class TagSet: Sendable {
         }
         return nil
     }
+}
+
+extension Cache {
+    /// How many tags are remembered: those of entries and loads, and some that nobody uses.
+    package var rememberedTags: Int { self.generations.tagCount }
 }

@@ -98,7 +98,7 @@ package struct Lifetime: Sendable, Hashable {
     var revalidateUntil: Int64 = .max
     /// Until when it is there at all.
     var keptUntil: Int64 = .max
-    /// From when on a read has it loaded anew.
+    /// From when on a read has it loaded anew; once it was ended by hand, how long it was to be fresh, below zero.
     var refreshAt: Int64 = .max
     /// For XFetch: beta times how long the load took, in nanoseconds; 0 without.
     var spread: Double = 0
@@ -166,14 +166,28 @@ package struct Lifetime: Sendable, Hashable {
     }
 
     /// Ends the time to live; what the options allow after it counts from now.
-    mutating func expire(at now: Int64) {
+    ///
+    /// - Parameters:
+    ///   - now: The time.
+    ///   - start: When it began.
+    mutating func expire(at now: Int64, from start: Int64) {
         self.retryAt = 0
         guard self.freshUntil > now else { return }
         let (revalidates, keeps) = (self.revalidateUntil - self.freshUntil, self.keptUntil - self.freshUntil)
+        self.refreshAt = -self.term(from: start).fresh
         self.freshUntil = now
-        self.refreshAt = .max
         self.revalidateUntil = now.after(nanoseconds: revalidates)
         self.keptUntil = now.after(nanoseconds: keeps)
+    }
+
+    /// How it was to be when it began, also if it was ended by hand since.
+    func term(from start: Int64) -> LifeTerm {
+        let fresh = self.refreshAt < 0 ? -self.refreshAt : self.freshUntil == .max ? .max : self.freshUntil - start
+        return LifeTerm(
+            fresh: fresh,
+            revalidates: self.revalidateUntil - self.freshUntil,
+            keeps: self.keptUntil - self.freshUntil
+        )
     }
 
     /// Until when a read need not look any closer.

@@ -46,6 +46,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
     /// Loads that were given up and still run.
     @usableFromInline
     private(set) var abandoned: [Key: [Flight<Value>]] = [:]
+    /// The last loads that brought something.
+    var loads = LoadHistory()
     /// Whether each read is looked at closely: it is counted by its group, which a quick look cannot do.
     @usableFromInline
     let looksAlways: Bool

@@ -91,7 +91,8 @@ public final class CacheService: Sendable {
                 observer?.observe(.tierOutage(tier: tier.name, error: $0))
             }
         }
-        self.bus = bus.map { BusPort($0, origin: origin, clock: time) }
+        let hasSides = self.tier?.hasSides ?? false
+        self.bus = bus.map { BusPort($0, origin: origin, hasSides: hasSides, clock: time) }
         // Bounded by the limit for loads and the number of caches.
         let (stream, input) = AsyncStream<Job>.makeStream(bufferingPolicy: .unbounded)
         self.jobs = (stream, input)

@@ -27,11 +27,11 @@ final class BusPort: Sendable {
     private let listening = Atomic<Bool>(false)
     private let hasDropped = Atomic<Bool>(false)
 
-    init(_ bus: any CacheBus, origin: UInt64, clock: CacheClock) {
+    init(_ bus: any CacheBus, origin: UInt64, hasSides: Bool, clock: CacheClock) {
         self.bus = bus
         self.clock = clock
         self.origin = origin
-        self.outbox = Mutex(BusOutbox(origin: origin))
+        self.outbox = Mutex(BusOutbox(origin: origin, hasSides: hasSides))
     }
 
     /// Whether messages of others come.

@@ -165,7 +165,11 @@ extension Cache {
             isBackground: false,
             // Each key has its own.
             fencingToken: own.count == 1 ? own[0].lease?.fencingToken : nil,
-            deadline: own.map(\.one.fill.deadline).min() ?? self.service.clock.instant(of: self.now)
+            deadline: own.map(\.one.fill.deadline).min() ?? self.service.clock.instant(of: self.now),
+            onTags: { tags in
+                let tags = self.generations.tags(tags)
+                for one in own { one.one.fill.flight.carry(tags) }
+            }
         )
         let result: Result<[Key: Value], any Error>
         let start = self.now
@@ -178,7 +182,9 @@ extension Cache {
         let settings = context.close()
         var landings = own.map { one in
             let content = result.map { values in values[one.one.fill.key].map { .value($0) } ?? Content.notFound }
-            return Landing(content, settings)
+            var landing = Landing(content, settings)
+            (landing.owner, landing.token) = (one.lease?.owner, one.lease?.fencingToken)
+            return landing
         }
         if let link { await self.write(own, &landings, link) }
         for (one, landing) in zip(own, landings) { self.land(landing, one.one) }

@@ -227,7 +227,8 @@ extension Cache {
             stale: stale,
             isBackground: fill.isBackground,
             fencingToken: token,
-            deadline: fill.deadline
+            deadline: fill.deadline,
+            onTags: { tags in fill.flight.carry(self.generations.tags(tags)) }
         )
         let start = self.now
         defer { self.countLoader(since: start) }
@@ -285,13 +286,19 @@ extension Cache {
 
     /// The value that is there though it is not fresh, in memory or in the tier.
     private func stale(_ fill: Fill, _ look: SharedLink<Key, Value>.Look) -> LoadContext<Value>.Stale? {
-        guard fill.stale == nil, case .found(let found) = look, case .value(let value) = found.content else {
-            return fill.stale
+        guard case .found(let found) = look, case .value(let value) = found.content else { return fill.stale }
+        if var stale = fill.stale {
+            // What lies in the tier knows better how it was to live.
+            if stale.version == found.place.version, let term = found.terms.term { stale.term = term }
+            return stale
         }
         return LoadContext<Value>.Stale(
             value: value,
             age: .nanoseconds(found.age),
-            entityTag: found.terms.entityTag
+            entityTag: found.terms.entityTag,
+            tags: found.terms.tags,
+            term: found.terms.term,
+            version: found.place.version
         )
     }
 
@@ -317,6 +324,7 @@ extension Cache {
         lease: Lease?
     ) async -> Landing<Value> {
         var landing = await self.load(fill, stale: self.stale(fill, look), token: lease?.fencingToken)
+        (landing.owner, landing.token) = (lease?.owner, lease?.fencingToken)
         guard let write = self.offer(&landing, fill, link, text, look, lease) else { return landing }
         do {
             let replies = try await link.ask(.write) { try await $0.write([write], in: link.namespace) }

@@ -63,7 +63,7 @@ extension Cache {
         let now = self.service.clock.now
         self.change(hash) { shard, _ in
             guard let (_, record) = shard.peek(key, hash), !self.isAsNew(record.version, as: version) else { return }
-            shard.extend(key, hash) { $0.lifetime.expire(at: now) }
+            shard.extend(key, hash) { $0.lifetime.expire(at: now, from: $0.storedAt) }
         }
     }
 }

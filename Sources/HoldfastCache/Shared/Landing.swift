@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import HoldfastCore
+
 /// How a load ended, and what becomes of that.
 struct Landing<Value: Sendable>: Sendable {
     /// Where the value comes from.
@@ -24,6 +26,10 @@ struct Landing<Value: Sendable>: Sendable {
     var source = Source.loader
     /// The version in the tier; `nil` for one of this process.
     var version: UInt64?
+    /// Who had the lock under which the loader was called; `nil` without a lock.
+    var owner: OwnerID?
+    /// The token of that lock.
+    var token: FencingToken?
     /// How it lives, where that was decided before.
     var lifetime: Lifetime?
     /// Whether something newer is in the tier, so that it is not stored.
@@ -41,4 +47,7 @@ struct Landing<Value: Sendable>: Sendable {
         self.settings = settings
         self.source = source
     }
+
+    /// Who led the load.
+    var leader: LoadHistory.Leader { self.source == .tier ? .tier : .own(self.owner, self.token) }
 }

@@ -4,9 +4,6 @@ import HoldfastCore
 
 // Reading and writing without a loader.
 extension SharedCache {
-    /// How long a removal refuses late writers at least.
-    private static var shortestTombstone: Duration { .seconds(60) }
-
     /// The value of a key, if there is a fresh one in memory or in the tier.
     ///
     /// One round trip when it is not in memory, and one more for an entry with tags.
@@ -83,15 +80,15 @@ extension SharedCache {
         }
     }
 
-    /// Replaces a value by what is made of it, however many processes do that at the same time.
+    /// Replaces a value by what is made of it, or removes it, however many processes do that at the same time.
     ///
-    /// Two round trips for each attempt.
+    /// Two round trips for each attempt. Loads of the key that are under way, here or elsewhere, are not stored over it.
     ///
     /// - Parameters:
     ///   - key: The key.
     ///   - options: How the new value lives; `nil` for as the cache says.
-    ///   - change: Makes the new value of the present fresh one, if there is one. Called again when somebody else was
-    ///     faster.
+    ///   - change: Makes the new value of the present fresh one, if there is one; `nil` removes it. Called again when
+    ///     somebody else was faster.
     /// - Returns: The new value.
     /// - Throws: ``CacheError`` with code ``CacheError/Code/conflict`` when somebody else was faster each of a hundred
     ///   times, ``CacheError/Code/invalidArgument``, or what `change` throws, and nothing changed; or with the codes of
@@ -100,8 +97,8 @@ extension SharedCache {
     public func update(
         _ key: Key,
         options: CacheOptions? = nil,
-        _ change: (Value?) throws -> Value
-    ) async throws -> Value {
+        _ change: (Value?) throws -> Value?
+    ) async throws -> Value? {
         let options = options ?? self.options
         try options.validate()
         let text = self.link.text(key)
@@ -119,9 +116,8 @@ extension SharedCache {
             }
             let new = try change(old)
             let place = look.place ?? TierPlace(version: 0, mark: 0)
-            let condition = TierWrite.Condition.version(place.version)
             do {
-                if try await self.write(new, key, options, stamp, watch, mark: place.mark, if: condition) { return new }
+                if try await self.replace(place, by: new, key, options, stamp, watch) { return new }
             } catch let error as CacheError where error.code != .invalidArgument {
                 self.memory.remove(key)
                 throw error
@@ -129,6 +125,30 @@ extension SharedCache {
             try await self.memory.service.clock.sleeper.sleep(for: pauses.next(using: &generator))
         }
         throw CacheError(.conflict, "others changed the entry each time that this tried to")
+    }
+
+    /// Writes a value in the place of what was seen, or removes that, if it is still there.
+    ///
+    /// - Returns: Whether it was.
+    private func replace(
+        _ place: TierPlace,
+        by new: Value?,
+        _ key: Key,
+        _ options: CacheOptions,
+        _ stamp: UInt64,
+        _ watch: KeyWatch
+    ) async throws -> Bool {
+        if let new {
+            let condition = TierWrite.Condition.version(place.version)
+            return try await self.write(new, key, options, stamp, watch, mark: place.mark, if: condition)
+        }
+        let text = self.link.text(key)
+        guard let removal = self.link.removal(of: text, at: place) else { return false }
+        let replies = try await self.link.ask(.write) { try await $0.write([removal], in: self.name) }
+        guard case .written(let version)? = replies.first else { return false }
+        self.memory.remove(key)
+        self.link.tell(.changed(key: text, version: version))
+        return true
     }
 
     /// Writes a value to the tier and, if it was written, to memory.
@@ -180,19 +200,20 @@ extension SharedCache {
 
     /// Forgets keys, everywhere.
     ///
-    /// One round trip for ``CacheLimits/maximumBatch`` keys.
+    /// One round trip for ``CacheLimits/maximumBatch`` keys. A small tombstone stays in the tier at each key, there or not, for
+    /// an hour and a minute, since a call may bring a deadline of an hour (``CacheLimits/longestLoad``). For that time,
+    /// entries of a shorter life that are written over it cost readers of a Redis tier a second round trip.
     ///
     /// - Parameter keys: The keys.
     /// - Throws: ``CacheError`` with the codes of the tier; this process forgot the keys then, others may not have.
     public func remove(_ keys: some Sequence<Key>) async throws {
         let keys = Array(keys)
-        let keepFor = max(self.options.hardDeadline * 2, Self.shortestTombstone)
         // The tier first: who reads it meanwhile would bring the old value back into memory.
         defer { for key in keys { self.memory.remove(key) } }
         for some in keys.batches {
             let texts = some.map(self.link.text)
             let versions = try await self.link.ask(.removal) {
-                try await $0.remove(texts, in: self.name, keepFor: keepFor)
+                try await $0.remove(texts, in: self.name, keepFor: CacheLimits.tombstoneLife)
             }
             for key in some { self.memory.remove(key) }
             for (text, version) in zip(texts, versions) { self.link.tell(.changed(key: text, version: version)) }
@@ -242,7 +263,9 @@ extension SharedCache {
 
     /// Forgets all that carries a tag, everywhere.
     ///
-    /// One round trip, however many entries carry it.
+    /// One round trip, however many entries carry it. What is being loaded and carries it is not stored, here or elsewhere;
+    /// who asks after this returned, or elsewhere after the news came, joins such a load as little as in
+    /// ``Cache/invalidate(tag:)``.
     ///
     /// - Parameter tag: The tag.
     /// - Throws: ``CacheError`` with the codes of the tier; this process forgot them then, others may not have.

@@ -51,7 +51,8 @@ public final class SharedCache<Key: CacheKey, Value: Sendable>: Sendable {
     ///
     /// - Parameters:
     ///   - key: The key.
-    ///   - options: How the entry lives; `nil` for as the cache says. Those of whoever begins the load count.
+    ///   - options: How the entry lives; `nil` for as the cache says. Whose count is as for
+    ///     ``Cache/value(for:options:loader:)-(_,_,Loader)``.
     ///   - loader: Loads the value; throws ``NotFound`` when there is none.
     /// - Returns: The value: a fresh one, or one that the options allow to be stale.
     /// - Throws: As ``Cache/value(for:options:loader:)-(_,_,Loader)``.
@@ -119,6 +120,12 @@ public final class SharedCache<Key: CacheKey, Value: Sendable>: Sendable {
     /// - Parameter key: The key.
     /// - Returns: The value.
     public func cached(_ key: Key) -> Value? { self.memory.cached(key) }
+
+    /// Whether a fresh value is in this process' memory; does not count as a read.
+    ///
+    /// - Parameter key: The key.
+    /// - Returns: Whether ``cached(_:)`` would give one; ``get(_:)`` may give one from the tier all the same.
+    public func contains(_ key: Key) -> Bool { self.memory.contains(key) }
 }
 
 extension CacheService {

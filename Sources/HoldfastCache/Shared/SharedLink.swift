@@ -126,7 +126,7 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
             let envelope = try? Envelope(payload, for: text, in: self.namespace, limit: self.maximumValue),
             envelope.codec == self.codec.id
         else { return .unreadable }
-        return .envelope(envelope)
+        return envelope.isTombstone ? .nothing : .envelope(envelope)
     }
 
     private func content(_ envelope: Envelope) throws -> Content<Value> {
@@ -158,6 +158,22 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
             condition: condition,
             token: token
         )
+    }
+
+    /// What stands for a removal of what was seen at a key, on the condition that it is still there: a removal itself has no
+    /// condition.
+    ///
+    /// Refuses late writers as long as a tombstone, unless an entry that ends before is written over it and is gone again.
+    func removal(of text: String, at place: TierPlace) -> TierWrite? {
+        var over = Lifetime()
+        (over.freshUntil, over.revalidateUntil, over.keptUntil) = (0, 0, 0)
+        let terms = EntryTerms(over, now: 0, loadTime: 0, entityTag: nil, tags: [])
+        let condition = TierWrite.Condition.version(place.version)
+        guard var write = try? self.write(.notFound, text, terms, mark: place.mark, if: condition, token: 0) else {
+            return nil
+        }
+        write.timeToLive = CacheLimits.tombstoneLife
+        return write
     }
 
     /// Whether one of two versions is known to be the newer one: those of two tiers cannot be compared.

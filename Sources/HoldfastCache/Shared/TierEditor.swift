@@ -73,9 +73,6 @@ package actor TierEditor {
         }
     }
 
-    /// How long a removal refuses late writers: longer than any load may take.
-    private static let tombstoneLife: Duration = CacheLimits.longestLoad + .seconds(60)
-
     private let inspector: TierInspector
     private let bus: any CacheBus
     private let clock: any LeaseClock
@@ -93,7 +90,10 @@ package actor TierEditor {
         self.inspector = inspector
         self.bus = bus
         self.clock = clock
-        self.outbox = BusOutbox(origin: UInt64.random(in: 1...UInt64.max))
+        self.outbox = BusOutbox(
+            origin: UInt64.random(in: 1...UInt64.max),
+            hasSides: inspector.tier is FallbackTier
+        )
     }
 
     // MARK: - Entries
@@ -175,7 +175,7 @@ package actor TierEditor {
     /// - Throws: ``CacheError``; any of them may then have been removed.
     @discardableResult
     package func remove(_ keys: [String]) async throws -> [UInt64] {
-        let versions = try await self.tier.remove(keys, in: self.namespace, keepFor: Self.tombstoneLife)
+        let versions = try await self.tier.remove(keys, in: self.namespace, keepFor: CacheLimits.tombstoneLife)
         for (key, version) in zip(keys, versions) {
             self.outbox.add(.changed(key: key, version: version), in: self.namespace)
         }

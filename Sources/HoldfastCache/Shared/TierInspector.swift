@@ -119,6 +119,7 @@ package struct TierInspector: Sendable {
                 switch opened {
                 case nil: entry.version == 0 ? .nothing : .tombstone
                 case .failure(let fault)?: .unreadable(fault)
+                case .success(let envelope)? where envelope.isTombstone: .tombstone
                 case .success(let envelope)?:
                     .entry(envelope, Self.invalidation(of: key, envelope, reading.marks, marks))
                 }

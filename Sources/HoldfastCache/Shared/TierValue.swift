@@ -56,6 +56,16 @@ struct EntryTerms: Sendable, Hashable {
         self.tags = envelope.tags
     }
 
+    /// How the entry was to live; `nil` once its time to live was ended by hand.
+    var term: LifeTerm? {
+        guard self.freshFor > 0 else { return nil }
+        return LifeTerm(
+            fresh: self.freshFor,
+            revalidates: self.revalidateFor - self.freshFor,
+            keeps: self.keptFor - self.freshFor
+        )
+    }
+
     /// Those of the same entry once its time to live was ended by hand; what may still be done with it counts from now.
     ///
     /// - Parameter age: For how long it lives, in nanoseconds.

@@ -80,7 +80,8 @@ extension BusMessage.Change {
     /// How many bytes it takes in a message.
     var encodedSize: Int { self.parts.map { 11 + $0.text.utf8.count } ?? 0 }
 
-    fileprivate var parts: (kind: UInt8, number: UInt64, text: String)? {
+    /// What it is in a message; `nil` of what is unknown.
+    var parts: (kind: UInt8, number: UInt64, text: String)? {
         switch self {
         case .changed(let key, let version): (1, version, key)
         case .refreshed(let key, let version): (2, version, key)

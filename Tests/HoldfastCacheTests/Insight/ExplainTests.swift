@@ -38,6 +38,31 @@ struct ExplainTests {
         }
     }
 
+    @Test("Says when a value was loaded and how long that took, for the last loads of a part")
+    func lastLoad() async throws {
+        try await withCache(clock: self.clock, options: tenSeconds) { cache in
+            let gate = Gate()
+            let load = Task {
+                try await cache.value(for: "a") {
+                    await gate.pass()
+                    return "v"
+                }
+            }
+            await gate.arrived()
+            self.clock.advance(by: .seconds(2))
+            #expect(cache.explain("a").lastLoad == nil)
+            gate.open()
+            _ = try await load.value
+            self.clock.advance(by: .seconds(1))
+            let past = try #require(cache.explain("a").lastLoad)
+            #expect(past.leader == .thisProcess(nil, nil) && past.ago == .seconds(1) && past.took == .seconds(2))
+            #expect(cache.explain("a").description.contains("last load: 1.0 s ago, led by this process without a lock"))
+            for number in 0..<10_000 { _ = try await cache.value(for: "\(number)") { "v" } }
+            #expect(cache.explain("a").lastLoad == nil)
+            #expect(cache.explain("9999").lastLoad != nil)
+        }
+    }
+
     @Test("Asking changes nothing: no read is counted, nothing is removed, and an idle entry still ends")
     func changesNothing() async throws {
         let options = CacheOptions().with { $0.idleTimeToLive = .seconds(10) }

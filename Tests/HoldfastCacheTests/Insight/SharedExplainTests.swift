@@ -30,6 +30,41 @@ struct SharedExplainTests {
         }
     }
 
+    @Test("Says after a load who led it: this process under its lock, or one that wrote to the tier")
+    func lastLoad() async throws {
+        try await withNodes(2) { shared, nodes in
+            let tokens = Kept<FencingToken?>()
+            _ = try await nodes[0].cache.value(for: "a") { context in
+                tokens.add(context.fencingToken)
+                return "v"
+            }
+            _ = try await nodes[0].cache.values(for: ["b"]) { _ in ["b": "v"] }
+            _ = try await nodes[1].value("a", "never")
+            shared.clock.advance(by: .seconds(3))
+            let a = await nodes[0].cache.explain("a")
+            let led = try #require(a.lastLoad)
+            guard case .thisProcess(let owner?, let token?) = led.leader else {
+                Issue.record("led by \(led.leader)")
+                return
+            }
+            #expect(token == tokens.all.first ?? nil)
+            #expect(owner.process == nodes[0].locks.identity)
+            #expect(led.ago == .seconds(3))
+            let sentence = "last load: 3.0 s ago, led by this process as \(owner), token \(token.rawValue)"
+            #expect(a.description.contains(sentence))
+            let b = await nodes[0].cache.explain("b")
+            guard case .thisProcess(.some, .some)? = b.lastLoad?.leader else {
+                Issue.record("nobody led the load of several keys")
+                return
+            }
+            let taken = await nodes[1].cache.explain("a")
+            #expect(taken.lastLoad?.leader == .throughTier)
+            #expect(taken.description.contains("last load: 3.0 s ago, taken from the tier"))
+            let never = await nodes[1].cache.explain("b")
+            #expect(never.lastLoad == nil)
+        }
+    }
+
     @Test("Asking counts no look into the tier, and puts nothing into memory")
     func changesNothing() async throws {
         try await withNodes(2) { _, nodes in

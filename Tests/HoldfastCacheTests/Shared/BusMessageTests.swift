@@ -68,6 +68,56 @@ struct BusMessageTests {
     }
 }
 
+@Suite("What waits to be told on the bus")
+struct BusOutboxTests {
+    @Test("of several changes of a key, that with the highest version is told, whichever came last")
+    func highest() {
+        var outbox = BusOutbox(origin: 1)
+        for version: UInt64 in [3, 5, 4] {
+            outbox.add(.changed(key: "k", version: version), in: "n")
+            outbox.add(.refreshed(key: "k", version: version + 10), in: "n")
+            outbox.add(.changed(key: "other", version: version), in: "n")
+        }
+        let message = outbox.next()
+        #expect(
+            message?.changes == [
+                .changed(key: "k", version: 5), .refreshed(key: "k", version: 15), .changed(key: "other", version: 5),
+            ]
+        )
+        #expect(outbox.isEmpty)
+    }
+
+    @Test("of two tiers whose versions cannot be compared, the highest of each is told")
+    func sides() {
+        var outbox = BusOutbox(origin: 1, hasSides: true)
+        for version: UInt64 in [4, 7, 6, 5, 2] { outbox.add(.changed(key: "k", version: version), in: "n") }
+        let changes = outbox.next()?.changes
+        #expect(changes == [.changed(key: "k", version: 6), .changed(key: "k", version: 7)])
+    }
+
+    @Test("an invalidation that waits to be told is told once, with its highest mark, for each cache and scope")
+    func invalidations() {
+        var outbox = BusOutbox(origin: 1)
+        for mark: UInt64 in 1...1000 {
+            let scopes: [InvalidationScope] = [.tag("t"), .tag("other"), .prefix("t"), .all]
+            for scope in scopes { outbox.add(.invalidated(scope, mark: mark), in: "n") }
+        }
+        outbox.add(.invalidated(.tag("t"), mark: 999), in: "n")
+        outbox.add(.invalidated(.tag("t"), mark: 1), in: "m")
+        #expect(
+            outbox.next()?.changes == [
+                .invalidated(.tag("t"), mark: 1000), .invalidated(.tag("other"), mark: 1000),
+                .invalidated(.prefix("t"), mark: 1000), .invalidated(.all, mark: 1000),
+            ]
+        )
+        #expect(outbox.next()?.changes == [.invalidated(.tag("t"), mark: 1)])
+        // What was told does not wait any more: it is told again.
+        outbox.add(.invalidated(.tag("t"), mark: 1001), in: "n")
+        #expect(outbox.next()?.changes == [.invalidated(.tag("t"), mark: 1001)])
+        #expect(outbox.next() == nil)
+    }
+}
+
 @Suite("Circuit breaker")
 struct CircuitBreakerTests {
     private static let second: Int64 = 1_000_000_000

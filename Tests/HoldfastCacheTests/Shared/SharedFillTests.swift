@@ -103,6 +103,27 @@ struct SharedFillTests {
         }
     }
 
+    @Test("a removal refuses a load that began before it for as long as any call may take")
+    func longLoad() async throws {
+        try await withNodes(2, hasBus: false, hasLocks: false) { (shared, nodes) async throws in
+            let gate = Gate()
+            let options = tenSeconds.with { $0.hardDeadline = CacheLimits.longestLoad }
+            let slow = Task {
+                try await nodes[0].cache.value(for: "k", options: options) {
+                    await gate.pass()
+                    return "old"
+                }
+            }
+            await gate.arrived()
+            try await nodes[1].cache.remove("k")
+            shared.clock.advance(by: CacheLimits.longestLoad - .seconds(1))
+            gate.open()
+            let (old, new) = (try await slow.value, try await nodes[1].value("k", "new"))
+            #expect(old == "old")
+            #expect(new == "new")
+        }
+    }
+
     @Test("who gives up at his own short deadline leaves the key to those who wait longer")
     func shortDeadline() async throws {
         try await withNodes(2) { (shared, nodes) async throws in

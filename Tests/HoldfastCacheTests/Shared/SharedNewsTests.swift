@@ -206,6 +206,83 @@ struct SharedNewsTests {
         }
     }
 
+    @Test("an update can remove what it found, everywhere, and refuses loads from before")
+    func updateRemoves() async throws {
+        try await withNodes(2) { (shared, nodes) async throws in
+            for node in nodes {
+                let value = try await node.value("k", "old")
+                #expect(value == "old")
+                #expect(node.cache.contains("k"))
+            }
+            let kept = try await nodes[0].cache.update("k") { $0 == "old" ? nil : $0 }
+            #expect(kept == nil)
+            #expect(!nodes[0].cache.contains("k"))
+            let isGone = await eventually { !nodes[1].cache.contains("k") }
+            #expect(isGone)
+            for node in nodes {
+                let value = try await node.cache.get("k")
+                #expect(value == nil)
+            }
+            let explained = await nodes[1].cache.explain("k")
+            #expect(explained.tier?.standing == .removed)
+            let content = try await TierInspector(shared.tier, namespace: "test").inspect(["k"]).first?.content
+            guard case .tombstone? = content else {
+                Issue.record("operators see \(content as Any)")
+                return
+            }
+        }
+    }
+
+    @Test("what an update removed is not brought back by a load from before, though nothing was there")
+    func updateRefuses() async throws {
+        try await withNodes(2, hasBus: false, hasLocks: false) { (shared, nodes) async throws in
+            let gate = Gate()
+            let slow = Task {
+                try await nodes[1].cache.value(for: "k") {
+                    await gate.pass()
+                    return "slow"
+                }
+            }
+            await gate.arrived()
+            try await nodes[0].cache.update("k") { _ in nil }
+            shared.clock.advance(by: .seconds(20))
+            gate.open()
+            let slowly = try await slow.value
+            #expect(slowly == "slow")
+            let new = try await nodes[0].value("k", "new")
+            #expect(new == "new")
+        }
+    }
+
+    @Test("removals by updates lose no value that somebody set meanwhile")
+    func updatesThatRemove() async throws {
+        try await withNodes(2, options: CacheOptions()) { (shared, nodes) async throws in
+            let (taken, count) = (Kept<String>(), 30)
+            try await ticking(shared.clock) {
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask {
+                        for number in 0..<count {
+                            // Only where there is nothing: each is there until it is taken.
+                            while try await nodes[0].cache.update("k", { $0 ?? "\(number)" }) != "\(number)" {}
+                        }
+                    }
+                    group.addTask {
+                        while taken.all.count < count {
+                            var seen: String?
+                            try await nodes[1].cache.update("k") { old in
+                                seen = old
+                                return nil
+                            }
+                            if let seen { taken.add(seen) }
+                        }
+                    }
+                    try await group.waitForAll()
+                }
+            }
+            #expect(taken.all == (0..<count).map(String.init))
+        }
+    }
+
     @Test("a set that fails leaves no old value in this memory")
     func setFails() async throws {
         try await withNodes(1) { (shared, nodes) async throws in
