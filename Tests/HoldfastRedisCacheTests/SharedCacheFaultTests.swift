@@ -79,30 +79,117 @@ struct SharedCacheFaultTests {
         }
     }
 
-    @Test
-    func `a server that hangs or is gone costs a few loads its timeout, and then none`() async throws {
+    /// How a server fails.
+    enum Outage: CaseIterable {
+        case hangs, isGone
+
+        func begin(_ server: RedisServer) { if self == .hangs { server.pause() } else { server.kill() } }
+
+        func end(_ server: RedisServer) async throws {
+            if self == .hangs { server.resume() } else { try await server.start() }
+        }
+    }
+
+    /// What a busy machine may add to a load.
+    private static let slack: Duration = .milliseconds(350)
+
+    /// Loads keys one after the other for a while.
+    ///
+    /// - Returns: How long each took.
+    private func loadTimes(_ cache: Texts, _ name: String, for time: Duration) async throws -> [Duration] {
+        var times: [Duration] = []
+        let end = ContinuousClock.now.advanced(by: time)
+        while ContinuousClock.now < end {
+            let start = ContinuousClock.now
+            let value = try await cache.value(for: "\(name) \(times.count)") { "v" }
+            #expect(value == "v")
+            times.append(start.duration(to: .now))
+        }
+        return times
+    }
+
+    @Test(arguments: Outage.allCases, [300, 1000])
+    func `a server that fails costs one load its timeout, once, and the others next to nothing`(
+        outage: Outage,
+        milliseconds: Int
+    ) async throws {
         let server = try await RedisServer()
-        try await self.withCaches(1, url: server.url + "?timeout=300ms") { caches in
+        let timeout = Duration.milliseconds(milliseconds)
+        try await self.withCaches(1, url: server.url + "?timeout=\(milliseconds)ms") { caches in
             let cache = caches[0]
             #expect(try await cache.value(for: "before") { "1" } == "1")
-            for isGone in [false, true] {
-                if isGone { server.kill() } else { server.pause() }
-                let start = ContinuousClock.now
-                for number in 0..<50 {
-                    #expect(try await cache.value(for: "\(isGone) \(number)") { "v" } == "v")
-                }
-                // Three calls of each kind, one after the other, and what probes cost; without breakers it would be 45 s.
-                #expect(start.duration(to: .now) < .seconds(12))
+            for round in 1...2 {
+                outage.begin(server)
+                var times = try await self.loadTimes(cache, "\(round)", for: timeout + .seconds(3))
+                // Tier, locks and the write have failed together, in the time of one of them.
+                #expect(times.allSatisfy { $0 < timeout + Self.slack }, "\(times.max() ?? .zero)")
+                // From then on nobody waits: only now and then a moment, for whether it works again.
+                let slow = times.count { $0 > timeout / 2 }
+                #expect(slow <= 1, "\(slow) of \(times.count) loads were slow")
+                times.sort()
+                #expect(times[times.count / 2] < .milliseconds(20))
                 // What is only doubted, since no news come, is given and not loaded.
                 #expect(try await cache.value(for: "before") { "2" } == "1")
-                if isGone { try await server.start() } else { server.resume() }
+                try await outage.end(server)
+                let back = ContinuousClock.now
                 try await eventually("it does not come back") {
-                    let text = "after \(isGone) \(UInt64.random(in: 0...UInt64.max))"
+                    let text = "after \(round) \(UInt64.random(in: 0...UInt64.max))"
                     _ = try await cache.value(for: text) { "v" }
                     return try server.execute("EXISTS", "hfc:faults:\(text)").contains("1")
                 }
+                #expect(back.duration(to: .now) < .seconds(2) + Self.slack)
             }
             #expect(cache.statistics().unlockedFills > 0 && cache.statistics().tierFailures > 0)
+        }
+    }
+
+    @Test
+    func `a server that hangs while a loader runs holds its caller up for one timeout`() async throws {
+        let server = try await RedisServer()
+        let timeout = Duration.milliseconds(500)
+        try await self.withCaches(1, url: server.url + "?timeout=500ms") { caches in
+            #expect(try await caches[0].value(for: "before") { "1" } == "1")
+            let start = ContinuousClock.now
+            let value = try await caches[0].value(for: "k") { _ in
+                server.pause()
+                return "v"
+            }
+            #expect(value == "v")
+            #expect(start.duration(to: .now) < timeout + Self.slack)
+            server.resume()
+        }
+    }
+
+    @Test
+    func `who waits for another's load does not wait for a server that hangs meanwhile`() async throws {
+        let server = try await RedisServer()
+        let timeout = Duration.milliseconds(500)
+        try await self.withCaches(2, url: server.url + "?timeout=500ms") { caches in
+            let (isLoading, loading) = AsyncStream<Void>.makeStream()
+            let (isOver, over) = AsyncStream<Void>.makeStream()
+            try await withThrowingTaskGroup(of: String.self) { group in
+                group.addTask {
+                    try await caches[0].value(for: "k") {
+                        loading.finish()
+                        for await _ in isOver {}
+                        return "first"
+                    }
+                }
+                for await _ in isLoading {}
+                group.addTask { try await caches[1].value(for: "k") { "second" } }
+                // Long enough to stand in the queue.
+                try await Task.sleep(for: .milliseconds(200))
+                let start = ContinuousClock.now
+                server.pause()
+                let second = try await group.next()
+                #expect(second == "second")
+                // Until it asks whether there is still anybody to wait for, and one timeout.
+                #expect(start.duration(to: .now) < timeout * 2 + Self.slack)
+                server.resume()
+                over.finish()
+                let first = try await group.next()
+                #expect(first == "first")
+            }
         }
     }
 
