@@ -228,7 +228,8 @@ extension Cache {
         case .outcome(.content(let content)): return try content.get()
         case .outcome(.failure(let error)):
             guard let stale else { throw error }
-            self.countStale(.error, of: key)
+            let isLockOutage = (error as? CacheError)?.code == .lockUnavailable
+            self.countStale(isLockOutage ? .lockOutage : .error, of: key)
             return stale.value
         case .late:
             guard let stale else { throw CacheError(.deadline, "the load takes too long") }

@@ -142,7 +142,7 @@ extension Cache {
     }
 
     func failure(_ error: any Error, _ fill: Fill) -> Landing<Value> {
-        Landing(.failure(error), self.settings(fill))
+        Landing(.failure(error), self.settings(fill), from: .nowhere)
     }
 
     // MARK: - Waiting for the turn

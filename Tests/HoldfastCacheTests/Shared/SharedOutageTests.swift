@@ -129,6 +129,30 @@ struct SharedOutageTests {
     }
 
     @Test(
+        "a stale value that is given for want of a lock is counted as that, and no load as failed",
+        arguments: [CacheOptions.LockOutage.serveStale, .fail]
+    )
+    func staleForWantOfALock(outage: CacheOptions.LockOutage) async throws {
+        let options = tenSeconds.with {
+            $0.staleIfError = .seconds(60)
+            $0.lockOutage = outage
+        }
+        try await withNodes(1, options: options) { (shared, nodes) async throws in
+            #expect(try await nodes[0].value("k", "old") == "old")
+            shared.clock.advance(by: .seconds(11))
+            self.cutOff(nodes[0])
+            #expect(try await self.value(nodes[0], shared, options: options, loads: "new") == "old")
+            let reasons = nodes[0].log.all.compactMap { event in
+                if case .staleServed(_, let reason) = event { reason } else { nil }
+            }
+            #expect(reasons == [.lockOutage])
+            #expect(nodes[0].statistics.staleServes == 1 && nodes[0].statistics.loadFailures == 0)
+            let hasFailed = nodes[0].log.all.contains { if case .loadFailed = $0 { true } else { false } }
+            #expect(!hasFailed)
+        }
+    }
+
+    @Test(
         "a lock that cannot be had never takes the place of a stale value that may be given",
         arguments: [CacheOptions.LockOutage.proceedLocally, .serveStale, .fail],
         [(0, 60), (60, 0), (60, 60)]
