@@ -44,6 +44,7 @@ final class GuardedLocks: Sendable {
     ///   - lease: For how long.
     ///   - patience: That of the load that asks; `nil` for another caller, who waits as long as it takes. A lock that comes
     ///     when the load does not wait any more is given back.
+    /// - Returns: The lock.
     /// - Throws: `LockError`, or `CancellationError`.
     func tryAcquire(_ resource: Resource, lease: Duration, by patience: LoadPatience? = nil) async throws -> Lease? {
         try await self.gate.ask(by: patience, within: self.limit) {
@@ -62,6 +63,7 @@ final class GuardedLocks: Sendable {
     ///   - resource: What to lock.
     ///   - lease: For how long.
     ///   - patience: As for ``tryAcquire(_:lease:by:)``; who is cancelled does not wait for his place to be given up.
+    /// - Returns: The lock.
     /// - Throws: `LockError`, or `CancellationError`.
     func acquire(_ resource: Resource, lease: Duration, by patience: LoadPatience? = nil) async throws -> Lease {
         if let lease = try await self.tryAcquire(resource, lease: lease, by: patience) { return lease }

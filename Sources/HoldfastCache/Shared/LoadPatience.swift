@@ -3,8 +3,10 @@
 import HoldfastCore
 import Synchronization
 
-/// How long one load still waits for the tier and the locks: the first of them that takes long and does not answer is
-/// the last. The load then goes on without all of them, so that an outage costs it one timeout and not three.
+/// How long one load still waits for the tier and the locks.
+///
+/// The first of them that takes long and does not answer is the last. The load then goes on without all of them, so that an
+/// outage costs it one timeout and not three.
 final class LoadPatience: Sendable {
     private let end = Atomic(Int64.max)
 
@@ -19,8 +21,8 @@ final class LoadPatience: Sendable {
     /// Something did not answer.
     ///
     /// - Parameters:
-    ///   - start: When it was asked.
     ///   - now: The time; what fails at once costs nothing.
+    ///   - start: When it was asked.
     func failed(at now: Int64, since start: Int64) {
         if now - start >= CircuitBreaker.silence { self.end.store(start, ordering: .relaxed) }
     }
