@@ -51,6 +51,8 @@ public enum CacheLimits {
     static let highestVersion: UInt64 = 1 << 62
     /// The pauses between attempts in a tier: longer than one change takes, and no longer than people notice.
     static let pausesBetweenAttempts = RetrySchedule(base: .milliseconds(1), cap: .milliseconds(20))
+    /// How long a load waits for the answer of a lock service at most, unless the tier says how long its own calls take.
+    static let longestWait: Duration = .seconds(1)
     /// The longest time that one load may take.
     public static let longestLoad: Duration = .seconds(60 * 60)
     /// How long a removal refuses late writers: longer than any load may take, whatever deadline its call says.

@@ -33,6 +33,8 @@ public final class RedisCacheTier: CacheTier {
 
     /// `redis`.
     public var name: String { "redis" }
+    /// That of the connections.
+    public var timeout: Duration? { self.connection.configuration.timeout }
     /// What all keys start with.
     public let prefix: String
     /// The connections.

@@ -4,6 +4,7 @@ import HoldfastCache
 import HoldfastRedis
 import HoldfastRedisCache
 import HoldfastTesting
+import Synchronization
 import Testing
 
 /// One server for all cases of a suite: each has namespaces of its own.
@@ -49,6 +50,15 @@ actor SharedSentinels {
             return try await task.value
         }
     }
+}
+
+/// Says once that something has happened.
+final class Flag: Sendable {
+    private let state = Atomic(false)
+
+    var isUp: Bool { self.state.load(ordering: .acquiring) }
+
+    func raise() { self.state.store(true, ordering: .releasing) }
 }
 
 enum Make {

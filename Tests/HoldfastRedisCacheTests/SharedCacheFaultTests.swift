@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 import Holdfast
 import HoldfastCache
 import HoldfastCore
@@ -18,10 +19,15 @@ struct SharedCacheFaultTests {
     private func withCaches(
         _ count: Int,
         url: String,
+        locks lockURL: String? = nil,
+        fillLease: Duration = .seconds(5),
         channel: String = Make.channel(),
         _ body: @escaping @Sendable ([Texts]) async throws -> Void
     ) async throws {
-        let locks = try (0..<count).map { _ in try LockService(store: RedisLockStore(url: url)) }
+        // The first may have a way of its own to the locks.
+        let locks = try (0..<count).map { number in
+            try LockService(store: RedisLockStore(url: number == 0 ? lockURL ?? url : url))
+        }
         let services = try locks.map { locks in
             let redis = try RedisCacheConnection(url: url, channel: channel)
             return try CacheService(tier: RedisCacheTier(redis), bus: RedisCacheBus(redis), locks: locks)
@@ -29,6 +35,7 @@ struct SharedCacheFaultTests {
         let caches = try services.map { service in
             try service.sharedCache("faults", of: String.self, keyedBy: String.self) {
                 $0.options.timeToLive = .seconds(600)
+                $0.fillLease = fillLease
             }
         }
         try await withThrowingTaskGroup(of: Bool.self) { group in
@@ -79,30 +86,210 @@ struct SharedCacheFaultTests {
         }
     }
 
-    @Test
-    func `a server that hangs or is gone costs a few loads its timeout, and then none`() async throws {
+    /// How a server fails.
+    enum Outage: CaseIterable {
+        case hangs, isGone
+
+        func begin(_ server: RedisServer) { if self == .hangs { server.pause() } else { server.kill() } }
+
+        func end(_ server: RedisServer) async throws {
+            if self == .hangs { server.resume() } else { try await server.start() }
+        }
+    }
+
+    /// What a busy machine may add to a load.
+    private static let slack: Duration = .milliseconds(350)
+
+    /// Loads keys one after the other for a while.
+    ///
+    /// - Returns: How long each took.
+    private func loadTimes(_ cache: Texts, _ name: String, for time: Duration) async throws -> [Duration] {
+        var times: [Duration] = []
+        let end = ContinuousClock.now.advanced(by: time)
+        while ContinuousClock.now < end {
+            let start = ContinuousClock.now
+            let value = try await cache.value(for: "\(name) \(times.count)") { "v" }
+            #expect(value == "v")
+            times.append(start.duration(to: .now))
+        }
+        return times
+    }
+
+    @Test(arguments: Outage.allCases, [300, 1000])
+    func `a server that fails costs one load its timeout, once, and the others next to nothing`(
+        outage: Outage,
+        milliseconds: Int
+    ) async throws {
         let server = try await RedisServer()
-        try await self.withCaches(1, url: server.url + "?timeout=300ms") { caches in
+        let timeout = Duration.milliseconds(milliseconds)
+        try await self.withCaches(1, url: server.url + "?timeout=\(milliseconds)ms") { caches in
             let cache = caches[0]
             #expect(try await cache.value(for: "before") { "1" } == "1")
-            for isGone in [false, true] {
-                if isGone { server.kill() } else { server.pause() }
-                let start = ContinuousClock.now
-                for number in 0..<50 {
-                    #expect(try await cache.value(for: "\(isGone) \(number)") { "v" } == "v")
-                }
-                // Three calls of each kind, one after the other, and what probes cost; without breakers it would be 45 s.
-                #expect(start.duration(to: .now) < .seconds(12))
+            for round in 1...2 {
+                outage.begin(server)
+                let times = try await self.loadTimes(cache, "\(round)", for: timeout + .seconds(3))
+                // Tier, locks and the write have failed together, in the time of one of them.
+                #expect(times.allSatisfy { $0 < timeout + Self.slack }, "\(times.max() ?? .zero)")
+                // From then on nobody waits: only now and then a moment, for whether it works again.
+                let lost = times.filter { $0 > .milliseconds(100) }.reduce(.zero, +)
+                #expect(lost < timeout + Self.slack * 2, "\(lost)")
+                #expect(times.sorted()[times.count / 2] < .milliseconds(20))
                 // What is only doubted, since no news come, is given and not loaded.
                 #expect(try await cache.value(for: "before") { "2" } == "1")
-                if isGone { try await server.start() } else { server.resume() }
+                try await outage.end(server)
+                let back = ContinuousClock.now
                 try await eventually("it does not come back") {
-                    let text = "after \(isGone) \(UInt64.random(in: 0...UInt64.max))"
+                    let text = "after \(round) \(UInt64.random(in: 0...UInt64.max))"
+                    _ = try await cache.value(for: text) { "v" }
+                    return try server.execute("EXISTS", "hfc:faults:\(text)").contains("1")
+                }
+                #expect(back.duration(to: .now) < .seconds(2) + Self.slack)
+            }
+            #expect(cache.statistics().unlockedFills > 0 && cache.statistics().tierFailures > 0)
+        }
+    }
+
+    @Test
+    func `a server that hangs while a loader runs holds its caller up for one timeout`() async throws {
+        let server = try await RedisServer()
+        let timeout = Duration.milliseconds(500)
+        try await self.withCaches(1, url: server.url + "?timeout=500ms") { caches in
+            #expect(try await caches[0].value(for: "before") { "1" } == "1")
+            let start = ContinuousClock.now
+            let value = try await caches[0].value(for: "k") { _ in
+                server.pause()
+                return "v"
+            }
+            #expect(value == "v")
+            #expect(start.duration(to: .now) < timeout + Self.slack)
+            server.resume()
+        }
+    }
+
+    @Test
+    func `who waits for another's load does not wait for a server that hangs meanwhile`() async throws {
+        let server = try await RedisServer()
+        let timeout = Duration.milliseconds(500)
+        try await self.withCaches(2, url: server.url + "?timeout=500ms") { caches in
+            let (isLoading, loading) = AsyncStream<Void>.makeStream()
+            let (isOver, over) = AsyncStream<Void>.makeStream()
+            try await withThrowingTaskGroup(of: String.self) { group in
+                group.addTask {
+                    try await caches[0].value(for: "k") {
+                        loading.finish()
+                        for await _ in isOver {}
+                        return "first"
+                    }
+                }
+                for await _ in isLoading {}
+                group.addTask { try await caches[1].value(for: "k") { "second" } }
+                // Long enough to stand in the queue.
+                try await Task.sleep(for: .milliseconds(200))
+                let start = ContinuousClock.now
+                server.pause()
+                let second = try await group.next()
+                #expect(second == "second")
+                // Until it asks whether there is still anybody to wait for, and one timeout.
+                #expect(start.duration(to: .now) < timeout * 2 + Self.slack)
+                server.resume()
+                over.finish()
+                let first = try await group.next()
+                #expect(first == "first")
+            }
+        }
+    }
+
+    @Test
+    func `of a hundred values that come late none takes the place of a newer one or of a removal`() async throws {
+        let server = try await RedisServer()
+        let proxy = try FaultProxy(to: server.port, isFramed: false)
+        let way = "redis://127.0.0.1:\(proxy.port)?timeout=1s"
+        try await self.withCaches(2, url: server.url + "?timeout=5s", locks: way, fillLease: .seconds(1)) { caches in
+            let keys = (0..<100).map { "k\($0)" }
+            let isOver = Flag()
+            let (isLoading, loading) = AsyncStream<Void>.makeStream()
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for key in keys {
+                    group.addTask {
+                        let old = try await caches[0].value(for: key) {
+                            loading.yield()
+                            while !isOver.isUp { try await Task.sleep(for: .milliseconds(10)) }
+                            return "old"
+                        }
+                        #expect(old == "old")
+                    }
+                }
+                for await _ in isLoading.prefix(keys.count) {}
+                // Asleep as far as its locks are concerned, so that they end while it loads.
+                proxy.refuse()
+                proxy.cut()
+                for (number, key) in keys.enumerated() {
+                    if number % 2 == 0 {
+                        try await caches[1].remove(key)
+                    } else {
+                        let new = try await caches[1].value(for: key) { "new" }
+                        #expect(new == "new")
+                    }
+                }
+                isOver.raise()
+                try await group.waitForAll()
+            }
+            for (number, key) in keys.enumerated() {
+                let kept = number % 2 == 0 ? nil : "new"
+                for cache in caches {
+                    let got = try await cache.get(key)
+                    #expect(got == kept, "\(key)")
+                }
+            }
+            proxy.pass()
+        }
+    }
+
+    /// Uses up all file descriptors of this process.
+    private static func useUpDescriptors() -> [Int32] {
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        limit.rlim_cur = min(limit.rlim_cur, 256)
+        setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        var used: [Int32] = []
+        while case let file = open("/dev/null", O_RDONLY), file >= 0 { used.append(file) }
+        return used
+    }
+
+    @Test
+    func `without file descriptors a cache goes on by itself, says why, and comes back`() async {
+        await #expect(processExitsWith: .success) {
+            let server = try await RedisServer()
+            try await Self().withCaches(1, url: server.url + "?timeout=500ms") { caches in
+                let cache = caches[0]
+                let before = try await cache.value(for: "before") { "1" }
+                #expect(before == "1")
+                // The server closes what is idle; to connect anew takes a descriptor.
+                _ = try server.execute("CONFIG", "SET", "timeout", "1")
+                var used = Self.useUpDescriptors()
+                #expect(!used.isEmpty)
+                try await Task.sleep(for: .seconds(3))
+                // Those of the connections that were closed.
+                used += Self.useUpDescriptors()
+                for number in 0..<20 {
+                    let value = try await cache.value(for: "during \(number)") { "v" }
+                    #expect(value == "v")
+                }
+                #expect(cache.cached("before") == "1")
+                do {
+                    _ = try await cache.get("absent")
+                    Issue.record("it was asked")
+                } catch let error as CacheError {
+                    #expect(error.code == .tierUnavailable)
+                }
+                #expect(cache.statistics().tierFailures > 0 && cache.statistics().unlockedFills > 0)
+                for file in used { close(file) }
+                try await eventually("it does not come back") {
+                    let text = "after \(UInt64.random(in: 0...UInt64.max))"
                     _ = try await cache.value(for: text) { "v" }
                     return try server.execute("EXISTS", "hfc:faults:\(text)").contains("1")
                 }
             }
-            #expect(cache.statistics().unlockedFills > 0 && cache.statistics().tierFailures > 0)
         }
     }
 

@@ -40,12 +40,25 @@ package struct FileDescriptor: ~Copyable {
     }
 
     /// Writes all bytes.
+    ///
+    /// A limit for the size of files is an error like a full disk. Whoever writes beyond it gets SIGXFSZ, which ends the
+    /// process unless somebody thought of it: it is held back from this thread, and taken away.
     package func write(_ bytes: Data) throws(LockError) {
+        var (held, before) = (sigset_t(), sigset_t())
+        sigemptyset(&held)
+        sigaddset(&held, SIGXFSZ)
+        pthread_sigmask(SIG_BLOCK, &held, &before)
+        defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
         var rest = bytes
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes { Foundation.write(self.rawValue, $0.baseAddress, $0.count) }
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { throw Self.failure("write", self.path) }
+            guard count > 0 else {
+                let failure = Self.failure("write", self.path)
+                var now = timespec()
+                if sigismember(&before, SIGXFSZ) == 0 { sigtimedwait(&held, nil, &now) }
+                throw failure
+            }
             rest = rest.dropFirst(count)
         }
     }

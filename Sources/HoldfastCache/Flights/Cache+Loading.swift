@@ -301,7 +301,8 @@ extension Cache {
         case .outcome(.content(let content)): return try content.get()
         case .outcome(.failure(let error)):
             guard let stale else { throw error }
-            self.countStale(.error, of: key)
+            let isLockOutage = (error as? CacheError)?.code == .lockUnavailable
+            self.countStale(isLockOutage ? .lockOutage : .error, of: key)
             return stale.value
         case .outcome(.overdue(let error)):
             guard let stale else { throw Overdue(error: error) }

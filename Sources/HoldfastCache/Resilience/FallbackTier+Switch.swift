@@ -25,20 +25,21 @@ extension FallbackTier {
         _ call: (any CacheTier, TierSide) async throws -> Answer
     ) async throws -> Answer {
         if await self.usesPrimary(namespace) {
+            let start = self.clock.now
             do {
                 let answer = try await call(self.primary, .primary)
                 let isOut = self.state.withLock { state in
-                    if !state.isOut { state.breaker.succeeded() }
+                    if !state.isOut { state.breaker.succeeded(at: self.clock.now) }
                     return state.isOut
                 }
                 // An outage began meanwhile: what others put into the secondary is from before this change.
                 if isOut { try await Self.tell(self.secondary, changed, in: namespace) }
                 return answer
             } catch let error as CacheError where error.code == .tierUnavailable {
-                guard self.fails(error) else { throw error }
+                guard self.fails(error, since: start) else { throw error }
             } catch let error as CacheError {
                 // It answered, though not what was wanted.
-                self.state.withLock { if !$0.isOut { $0.breaker.succeeded() } }
+                self.state.withLock { if !$0.isOut { $0.breaker.succeeded(at: self.clock.now) } }
                 throw error
             }
         }
@@ -120,11 +121,15 @@ extension FallbackTier {
 
     /// The primary failed.
     ///
+    /// - Parameters:
+    ///   - error: How.
+    ///   - start: When the call began.
     /// - Returns: Whether the secondary is used from now on.
-    private func fails(_ error: CacheError) -> Bool {
+    private func fails(_ error: CacheError, since start: Int64) -> Bool {
         let (isOut, hasBegun) = self.state.withLock { state -> (Bool, Bool) in
             if state.isOut { return (true, false) }
-            guard state.breaker.failed(at: self.clock.now) else { return (false, false) }
+            let now = self.clock.now
+            guard state.breaker.failed(at: now, after: now - start) else { return (false, false) }
             state.isOut = true
             state.switches += 1
             state.counts.outages += 1

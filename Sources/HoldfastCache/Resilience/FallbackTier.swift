@@ -10,8 +10,9 @@ import Synchronization
 /// let caches = try CacheService(tier: tier, bus: bus, locks: locks)
 /// ```
 ///
-/// After three failures of the primary in a row, calls go to the secondary; after a pause, one of them tries the primary
-/// again, after longer ones each time that it fails. The call that tries takes as long as the primary lets it.
+/// After three failures of the primary in a row, or one that took long while nothing else came through, calls go to the
+/// secondary; after a pause, one of them tries the primary again, after longer ones each time that it fails. The call that
+/// tries takes as long as the primary lets it.
 ///
 /// **Nothing is resurrected.** What is changed during an outage (removals, invalidations, values that were set) is written
 /// down in the secondary before it takes effect there, by every process. Whoever returns tells the primary all that is
@@ -116,6 +117,9 @@ public final class FallbackTier: CacheTier {
 
     /// The names of both: `redis+disk`.
     public var name: String { "\(self.primary.name)+\(self.secondary.name)" }
+
+    /// That of the primary.
+    public var timeout: Duration? { self.primary.timeout }
 
     /// Whether the secondary is used.
     public var isOut: Bool { self.state.withLock { $0.isOut } }

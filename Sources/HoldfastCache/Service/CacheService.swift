@@ -79,23 +79,25 @@ public final class CacheService: Sendable {
         try configuration.validate()
         self.configuration = configuration
         let time = CacheClock(clock)
-        self.locks = locks.map { GuardedLocks($0, clock: time) }
         self.observer = observer
         self.clock = time
         self.timers = CacheTimers(time)
+        // Bounded by the limit for loads and the number of caches.
+        let (stream, input) = AsyncStream<Job>.makeStream(bufferingPolicy: .unbounded)
+        self.jobs = (stream, input)
+        let host = ServiceGate.Host(clock: time, timers: self.timers) { input.yield(Self.inContext($0)) }
+        let limit = tier?.timeout ?? CacheLimits.longestWait
+        self.locks = locks.map { GuardedLocks($0, host, limit: limit) }
         var generator = generator
         let origin = generator.next()
         self.generator = Mutex(generator)
         self.tier = tier.map { tier in
-            GuardedTier(tier, clock: time, retries: configuration.tierRetries) {
+            GuardedTier(tier, host, retries: configuration.tierRetries) {
                 observer?.observe(.tierOutage(tier: tier.name, error: $0))
             }
         }
         let hasSides = self.tier?.hasSides ?? false
         self.bus = bus.map { BusPort($0, origin: origin, hasSides: hasSides, clock: time) }
-        // Bounded by the limit for loads and the number of caches.
-        let (stream, input) = AsyncStream<Job>.makeStream(bufferingPolicy: .unbounded)
-        self.jobs = (stream, input)
         (tier as? FallbackTier)?.watch { [weak self] in self?.tierSwitched($0, named: tier?.name ?? "") }
     }
 

@@ -51,7 +51,7 @@ extension Cache {
             }
         }
         guard let link = self.link else {
-            return await self.load(batch.map { Own(one: $0) }, nil, options, loader)
+            return await self.load(batch.map { Own(one: $0) }, nil, options, LoadPatience(), loader)
         }
         var own: [Own] = []
         var named: [Named] = []
@@ -66,8 +66,10 @@ extension Cache {
         }
         let watched = named
         defer { for one in watched { link.watches.end(one.text, one.watch) } }
-        named = await self.look(named, link)
-        let shares = await self.shares(named, link)
+        // What one of them waited for in vain, none of them waits for.
+        let patience = LoadPatience()
+        named = await self.look(named, link, patience)
+        let shares = await self.shares(named, link, patience)
         var others: [Named] = []
         var leased: [Named] = []
         var leases: [String: Lease] = [:]
@@ -85,12 +87,12 @@ extension Cache {
             }
         }
         // Somebody may have loaded them before it was our turn.
-        for one in await self.look(leased, link) {
+        for one in await self.look(leased, link, patience) {
             own.append(Own(one: one.one, text: one.text, look: one.look, lease: leases[one.text]))
         }
         let ours = own
         await withDiscardingTaskGroup { group in
-            if !ours.isEmpty { group.addTask { await self.load(ours, link, options, loader) } }
+            if !ours.isEmpty { group.addTask { await self.load(ours, link, options, patience, loader) } }
             for other in others {
                 group.addTask { await self.land(self.landing(other.one.fill), other.one) }
             }
@@ -100,10 +102,14 @@ extension Cache {
     /// Looks for keys in the tier, and ends the loads of those that are there.
     ///
     /// - Returns: The others.
-    private func look(_ named: [Named], _ link: SharedLink<Key, Value>) async -> [Named] {
+    private func look(
+        _ named: [Named],
+        _ link: SharedLink<Key, Value>,
+        _ patience: LoadPatience
+    ) async -> [Named] {
         guard !named.isEmpty else { return [] }
         var left: [Named] = []
-        for (one, finding) in zip(named, await link.look(named.map(\.text))) {
+        for (one, finding) in zip(named, await link.look(named.map(\.text), by: patience)) {
             self.count(finding)
             if let landing = self.usable(finding.look, one.one.fill) {
                 self.land(landing, one.one)
@@ -117,25 +123,38 @@ extension Cache {
     }
 
     /// Asks for the lock of each key, without waiting.
-    private func shares(_ named: [Named], _ link: SharedLink<Key, Value>) async -> [Share] {
+    private func shares(
+        _ named: [Named],
+        _ link: SharedLink<Key, Value>,
+        _ patience: LoadPatience
+    ) async -> [Share] {
         guard let locks = self.service.locks else {
             return named.map { .ours(Own(one: $0.one, text: $0.text, look: $0.look)) }
         }
         return await withTaskGroup(of: Share.self) { group in
             for one in named {
-                group.addTask { await self.share(one, link, locks) }
+                group.addTask { await self.share(one, link, locks, patience) }
             }
             return await group.reduce(into: []) { $0.append($1) }
         }
     }
 
-    private func share(_ named: Named, _ link: SharedLink<Key, Value>, _ locks: GuardedLocks) async -> Share {
+    private func share(
+        _ named: Named,
+        _ link: SharedLink<Key, Value>,
+        _ locks: GuardedLocks,
+        _ patience: LoadPatience
+    ) async -> Share {
         let fill = named.one.fill
         var own = Own(one: named.one, text: named.text, look: named.look)
         guard fill.options.coordination == .distributed else { return .ours(own) }
         do {
             let taken = try await link.meter.measure(.lockWait) {
-                try await locks.tryAcquire(link.resource(named.text), lease: link.fillLease)
+                try await locks.tryAcquire(
+                    link.resource(named.text),
+                    lease: link.fillLease,
+                    by: fill.lockPatience(patience)
+                )
             }
             guard let lease = taken else { return .others(named) }
             guard await fill.hold.keep(lease) else {
@@ -156,6 +175,7 @@ extension Cache {
         _ own: [Own],
         _ link: SharedLink<Key, Value>?,
         _ options: CacheOptions,
+        _ patience: LoadPatience,
         _ loader: BatchLoader
     ) async {
         guard !own.isEmpty else { return }
@@ -186,12 +206,17 @@ extension Cache {
             (landing.owner, landing.token) = (one.lease?.owner, one.lease?.fencingToken)
             return landing
         }
-        if let link { await self.write(own, &landings, link) }
+        if let link { await self.write(own, &landings, link, patience) }
         for (one, landing) in zip(own, landings) { self.land(landing, one.one) }
     }
 
     /// Writes what was loaded to the tier.
-    private func write(_ own: [Own], _ landings: inout [Landing<Value>], _ link: SharedLink<Key, Value>) async {
+    private func write(
+        _ own: [Own],
+        _ landings: inout [Landing<Value>],
+        _ link: SharedLink<Key, Value>,
+        _ patience: LoadPatience
+    ) async {
         var writes: [(place: Int, write: TierWrite)] = []
         for (place, one) in own.enumerated() {
             guard let text = one.text, let look = one.look,
@@ -201,8 +226,9 @@ extension Cache {
         }
         for some in writes.batches {
             do {
-                let replies = try await link.ask(.write) {
-                    try await $0.write(some.map(\.write), in: link.namespace)
+                let batch = some.map(\.write)
+                let replies = try await link.ask(.write, by: patience) {
+                    try await $0.write(batch, in: link.namespace)
                 }
                 for (one, reply) in zip(some, replies) { landings[one.place].note(reply, one.write.key) }
             } catch {

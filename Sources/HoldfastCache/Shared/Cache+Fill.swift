@@ -19,6 +19,8 @@ extension Cache {
         let loader: Loader
         /// The lock, when there is one.
         let hold = LeaseHold()
+        /// How long it waits for what does not answer.
+        let patience = LoadPatience()
     }
 
     /// Whose turn it is to load.
@@ -47,7 +49,7 @@ extension Cache {
         }
         let watch = link.watches.begin(text)
         defer { link.watches.end(text, watch) }
-        let first = await self.look(link, text)
+        let first = await self.look(link, text, fill)
         if let landing = self.usable(first, fill) { return landing }
         var turn = await self.turn(fill, link, text, watch, waits: !fill.isBackground)
         if case .busy = turn, !self.leaves(fill) { turn = await self.turn(fill, link, text, watch, waits: true) }
@@ -60,7 +62,7 @@ extension Cache {
         case .lease(let lease):
             guard await fill.hold.keep(lease) else { return self.failure(CancellationError(), fill) }
             // Somebody may have loaded it before it was our turn.
-            let second = await self.look(link, text)
+            let second = await self.look(link, text, fill)
             if let landing = self.usable(second, fill) { return landing }
             return await self.load(fill, link, text, second, lease: lease)
         case .unknown(let error): return await self.loadWithoutLock(fill, link, text, first, error)
@@ -70,8 +72,12 @@ extension Cache {
     // MARK: - Looking
 
     /// Looks into the tier, and counts what is there.
-    private func look(_ link: SharedLink<Key, Value>, _ text: String) async -> SharedLink<Key, Value>.Look {
-        let finding = await link.look(text)
+    private func look(
+        _ link: SharedLink<Key, Value>,
+        _ text: String,
+        _ fill: Fill
+    ) async -> SharedLink<Key, Value>.Look {
+        let finding = await link.look(text, by: fill.patience)
         self.count(finding)
         return finding.look
     }
@@ -136,7 +142,7 @@ extension Cache {
     }
 
     func failure(_ error: any Error, _ fill: Fill) -> Landing<Value> {
-        Landing(.failure(error), self.settings(fill))
+        Landing(.failure(error), self.settings(fill), from: .nowhere)
     }
 
     // MARK: - Waiting for the turn
@@ -150,11 +156,12 @@ extension Cache {
     ) async -> Turn {
         guard fill.options.coordination == .distributed, let locks = self.service.locks else { return .unlocked }
         return await link.meter.measure(.lockWait) {
-            await self.turn(link, text, watch, waits: waits, locks)
+            await self.turn(fill, link, text, watch, waits: waits, locks)
         }
     }
 
     private func turn(
+        _ fill: Fill,
         _ link: SharedLink<Key, Value>,
         _ text: String,
         _ watch: KeyWatch,
@@ -163,9 +170,10 @@ extension Cache {
     ) async -> Turn {
         let resource = link.resource(text)
         let lease = link.fillLease
+        let patience = fill.lockPatience(fill.patience)
         guard waits else {
             do {
-                return try await locks.tryAcquire(resource, lease: lease).map { .lease($0) } ?? .busy
+                return try await locks.tryAcquire(resource, lease: lease, by: patience).map { .lease($0) } ?? .busy
             } catch {
                 return .unknown(error)
             }
@@ -173,12 +181,12 @@ extension Cache {
         return await withTaskGroup(of: Turn?.self) { group in
             group.addTask {
                 do {
-                    return .lease(try await locks.acquire(resource, lease: lease))
+                    return .lease(try await locks.acquire(resource, lease: lease, by: patience))
                 } catch {
                     return .unknown(error)
                 }
             }
-            group.addTask { await self.filled(link, text, watch) }
+            group.addTask { await self.filled(fill, link, text, watch, locks, patience) }
             var turn: Turn?
             for await next in group {
                 switch (turn, next) {
@@ -204,15 +212,39 @@ extension Cache {
         }
     }
 
-    /// Waits until somebody else has loaded the key; `nil` when the wait was cancelled.
-    private func filled(_ link: SharedLink<Key, Value>, _ text: String, _ watch: KeyWatch) async -> Turn? {
+    /// Waits until somebody else has loaded the key, or nobody can say any more who has the lock; `nil` when the wait was
+    /// cancelled.
+    ///
+    /// Looks from time to time, also when there are no news: they may be lost, and a wait for a lock outlives outages.
+    private func filled(
+        _ fill: Fill,
+        _ link: SharedLink<Key, Value>,
+        _ text: String,
+        _ watch: KeyWatch,
+        _ locks: GuardedLocks,
+        _ patience: LoadPatience
+    ) async -> Turn? {
         while !Task.isCancelled {
+            let next = self.service.clock.now.after(max(locks.limit, Self.shortestPoll))
+            let alarm = self.service.timers.schedule(at: next) { watch.slot.wake(.timer) }
             let reasons = await watch.slot.wait()
+            self.service.timers.cancel(alarm)
             guard !reasons.contains(.cancelled) else { return nil }
-            if case .found(let value) = await link.look(text).look, value.standing == .fresh { return .filled(value) }
+            if case .found(let value) = await link.look(text, by: fill.patience).look, value.standing == .fresh {
+                return .filled(value)
+            }
+            guard reasons.contains(.timer) || patience.silentSince != nil else { continue }
+            do {
+                _ = try await locks.status(of: link.resource(text), by: patience)
+            } catch {
+                if GuardedLocks.isOutage(error) { return .unknown(error) }
+            }
         }
         return nil
     }
+
+    /// How often who waits looks at most.
+    private static var shortestPoll: Duration { .milliseconds(250) }
 
     // MARK: - Loading
 
@@ -327,7 +359,9 @@ extension Cache {
         (landing.owner, landing.token) = (lease?.owner, lease?.fencingToken)
         guard let write = self.offer(&landing, fill, link, text, look, lease) else { return landing }
         do {
-            let replies = try await link.ask(.write) { try await $0.write([write], in: link.namespace) }
+            let replies = try await link.ask(.write, by: fill.patience) {
+                try await $0.write([write], in: link.namespace)
+            }
             landing.note(replies.first, text)
         } catch {
             self.noteTierFailure(error)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HoldfastCore
-import Synchronization
 
 /// A shared tier behind a breaker: while it does not work, callers learn that at once.
 final class GuardedTier: Sendable {
@@ -11,28 +10,44 @@ final class GuardedTier: Sendable {
     let hasSides: Bool
     private let clock: CacheClock
     private let retries: RetryPolicy
-    private let breaker = Mutex(CircuitBreaker())
-    /// Told when the breaker opens.
-    private let onOutage: @Sendable (any Error) -> Void
+    private let gate: ServiceGate
 
+    /// Puts a breaker before a tier.
+    ///
+    /// - Parameters:
+    ///   - tier: The tier.
+    ///   - host: What it needs of the cache service.
+    ///   - retries: How often calls are repeated.
+    ///   - onOutage: Told when the breaker opens.
     init(
         _ tier: any CacheTier,
-        clock: CacheClock,
+        _ host: ServiceGate.Host,
         retries: RetryPolicy,
         onOutage: @escaping @Sendable (any Error) -> Void
     ) {
         self.tier = tier
         self.hasSides = tier is FallbackTier
-        self.clock = clock
+        self.clock = host.clock
         self.retries = retries
-        self.onOutage = onOutage
+        let name = tier.name
+        self.gate = ServiceGate(
+            host,
+            isOutage: { ($0 as? CacheError)?.code == .tierUnavailable },
+            refusal: {
+                CacheError(
+                    .tierUnavailable,
+                    "the \(name) tier was not waited for, since it or the locks did not answer a moment ago"
+                )
+            },
+            onOutage: onOutage
+        )
     }
 
     /// What people call it.
     var name: String { self.tier.name }
 
     /// Whether it is asked.
-    var circuit: CircuitState { self.breaker.withLock { $0.state } }
+    var circuit: CircuitState { self.gate.circuit }
 
     /// Does the tier's own work.
     func run() async throws { try await self.tier.run() }
@@ -41,32 +56,16 @@ final class GuardedTier: Sendable {
     ///
     /// - Parameters:
     ///   - kind: What the call does, for whether it is repeated when the tier fails.
+    ///   - patience: That of the load that asks; `nil` for a caller who cannot go on without the tier.
     ///   - call: The call.
     /// - Returns: The answer.
     /// - Throws: What the call throws, or ``CacheError`` with code ``CacheError/Code/tierUnavailable`` without asking.
     func ask<Answer: Sendable>(
         _ kind: TierCall,
-        _ call: (any CacheTier) async throws -> Answer
+        by patience: LoadPatience? = nil,
+        _ call: @escaping @Sendable (any CacheTier) async throws -> Answer
     ) async throws -> Answer {
-        guard self.breaker.withLock({ $0.admits(at: self.clock.now) }) else {
-            throw CacheError(
-                .tierUnavailable,
-                "the \(self.name) tier did not work a moment ago, and was not asked again"
-            )
-        }
-        do {
-            let answer = try await self.insist(self.retries.repetitions(of: kind), call)
-            self.breaker.withLock { $0.succeeded() }
-            return answer
-        } catch let error as CacheError where error.code == .tierUnavailable {
-            let hasOpened = self.breaker.withLock { $0.failed(at: self.clock.now) }
-            if hasOpened { self.onOutage(error) }
-            throw error
-        } catch let error as CacheError {
-            // It answered, though not what was wanted.
-            self.breaker.withLock { $0.succeeded() }
-            throw error
-        }
+        try await self.gate.ask(by: patience) { try await self.insist(self.retries.repetitions(of: kind), call) }
     }
 
     /// Makes a call, and again while it fails for want of the tier.
@@ -74,7 +73,8 @@ final class GuardedTier: Sendable {
         _ repetitions: Int,
         _ call: (any CacheTier) async throws -> Answer
     ) async throws -> Answer {
-        let end = self.clock.now.after(self.retries.within)
+        // What ran into a timeout is not repeated.
+        let end = self.clock.now.after(min(self.retries.within, (self.tier.timeout ?? .seconds(60)) / 2))
         var pauses = RetrySchedule(base: self.retries.shortestPause, cap: self.retries.longestPause)
         var generator = SystemRandomNumberGenerator()
         for repetition in 0..<repetitions {

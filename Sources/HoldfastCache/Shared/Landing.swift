@@ -16,6 +16,8 @@ struct Landing<Value: Sendable>: Sendable {
         case queue
         /// Somebody else loads it; what is in memory stays for now.
         case elsewhere
+        /// The loader was not called, and nothing else had it.
+        case nowhere
     }
 
     /// What callers get.

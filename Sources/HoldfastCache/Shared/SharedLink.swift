@@ -46,9 +46,12 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// - Throws: As `GuardedTier`'s; what it does not ask is not measured.
     func ask<Answer: Sendable>(
         _ kind: TierCall,
-        _ call: (any CacheTier) async throws -> Answer
+        by patience: LoadPatience? = nil,
+        _ call: @escaping @Sendable (any CacheTier) async throws -> Answer
     ) async throws -> Answer {
-        try await self.tier.ask(kind) { tier in try await self.meter.measure(kind.step) { try await call(tier) } }
+        try await self.tier.ask(kind, by: patience) { tier in
+            try await self.meter.measure(kind.step) { try await call(tier) }
+        }
     }
 
     /// What a look gave for one key.
@@ -62,23 +65,27 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     ///
     /// One round trip, and one more for an entry with tags.
     ///
-    /// - Parameter text: What the key is called.
+    /// - Parameters:
+    ///   - text: What the key is called.
+    ///   - patience: That of the load that looks; `nil` for another caller.
     /// - Returns: What there is.
-    func look(_ text: String) async -> Finding {
-        await self.look([text]).first ?? Finding(look: .nothing(TierPlace(version: 0, mark: 0)))
+    func look(_ text: String, by patience: LoadPatience? = nil) async -> Finding {
+        await self.look([text], by: patience).first ?? Finding(look: .nothing(TierPlace(version: 0, mark: 0)))
     }
 
     /// Looks what the tier has for several keys.
     ///
     /// One round trip for each ``CacheLimits/maximumBatch`` of them, and one more where entries have tags.
     ///
-    /// - Parameter texts: What the keys are called.
+    /// - Parameters:
+    ///   - texts: What the keys are called.
+    ///   - patience: That of the load that looks; `nil` for another caller.
     /// - Returns: What there is for each, in order.
-    func look(_ texts: [String]) async -> [Finding] {
+    func look(_ texts: [String], by patience: LoadPatience? = nil) async -> [Finding] {
         var findings: [Finding] = []
         for some in texts.batches {
             do {
-                findings += try await self.tier.tier.steadily { try await self.lookOnce(some) }
+                findings += try await self.tier.tier.steadily { try await self.lookOnce(some, patience) }
             } catch {
                 findings += some.map { _ in Finding(look: .unavailable(error)) }
             }
@@ -86,12 +93,12 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         return findings
     }
 
-    private func lookOnce(_ texts: [String]) async throws -> [Finding] {
-        let reading = try await self.ask(.read) { try await $0.read(texts, in: self.namespace) }
+    private func lookOnce(_ texts: [String], _ patience: LoadPatience?) async throws -> [Finding] {
+        let reading = try await self.ask(.read, by: patience) { try await $0.read(texts, in: self.namespace) }
         let opened = zip(reading.entries, texts).map { self.open($0, $1) }
         let envelopes = opened.compactMap { if case .envelope(let envelope) = $0 { envelope } else { nil } }
         let tagMarks = try await TagMarks(of: envelopes) { tags in
-            try await self.ask(.read) { try await $0.marks(of: tags, in: self.namespace) }
+            try await self.ask(.read, by: patience) { try await $0.marks(of: tags, in: self.namespace) }
         }
         return zip(zip(reading.entries, opened), texts).map { pair, text in
             let place = TierPlace(version: pair.0.version, mark: reading.marks.current)

@@ -22,6 +22,12 @@ public protocol CacheTier: Sendable {
     /// A tier that passes calls on to another one must pass this on too.
     var switches: UInt64 { get }
 
+    /// How long a call takes at most before it fails for want of the tier; `nil` when that is not known.
+    ///
+    /// A load waits no longer for the answer of a lock service either. A tier that passes calls on to another one should pass
+    /// this on too.
+    var timeout: Duration? { get }
+
     /// Does the tier's own work until its task is cancelled; returns at once when there is none.
     ///
     /// - Throws: ``CacheError`` when the tier cannot work at all.
@@ -95,6 +101,9 @@ public protocol CacheTier: Sendable {
 extension CacheTier {
     /// It never switches.
     public var switches: UInt64 { 0 }
+
+    /// Not known.
+    public var timeout: Duration? { nil }
 
     /// Asks for things that belong together, and again when the tier switched meanwhile: a mark of one tier says nothing
     /// about an entry of another.

@@ -75,8 +75,8 @@ struct AdaptivityTests {
     }
 
     @Test
-    func keysThatShareCountersWithTheVictimsCannotKeepOthersOut() {
-        // An attacker makes everything in the cache look popular, then everyone else comes.
+    func popularEntriesGiveWayToPopularNewcomers() {
+        // Everything in the cache is popular, then everyone else comes.
         var requests: [TraceRequest] = []
         for _ in 0..<30 { for key in 0..<UInt64(500) { requests.append(TraceRequest(key: key)) } }
         let attack = requests.count

@@ -74,10 +74,10 @@ struct ExactMissCountTests {
         }
     }
 
-    @Test
+    @Test(.enabled(if: PublicTrace.directory != nil, PublicTrace.hint))
     func lruFIFOAndSIEVEMissWhatLibCacheSimMisses() throws {
         let name = "libcachesim-cloudphysics.oracleGeneral.bin.xz"
-        guard let requests = try PublicTrace.read(name, .oracle) else { return }
+        let requests = try PublicTrace.read(name, .oracle)
         #expect(requests.count == 113_872)
         let expected: [(TracePolicy, [Int])] = [
             (.lru, [93374, 89783, 83572, 81722, 72494, 72104, 71972, 71704]),

@@ -154,6 +154,56 @@ struct CircuitBreakerTests {
         }
     }
 
+    @Test("opens at the first failure that took long, unless something else came through meanwhile")
+    func silence() {
+        var breaker = CircuitBreaker()
+        breaker.succeeded(at: Self.second)
+        let quick = breaker.failed(at: 2 * Self.second, after: CircuitBreaker.silence - 1)
+        // One slow call among others that come through says nothing of the service.
+        breaker.succeeded(at: 5 * Self.second)
+        let alone = breaker.failed(at: 6 * Self.second, after: 2 * Self.second)
+        let silent = breaker.failed(at: 7 * Self.second, after: 2 * Self.second)
+        #expect(!quick && !alone && silent)
+    }
+
+    @Test("has the next call find out when it is doubted, unless a call came through meanwhile")
+    func doubt() {
+        var breaker = CircuitBreaker()
+        breaker.succeeded(at: 2)
+        breaker.doubt(since: 1)
+        let believed = breaker.admission(at: 3)
+        breaker.doubt(since: 2)
+        let phase = breaker.phase
+        let admissions = [breaker.admission(at: 3), breaker.admission(at: 3)]
+        breaker.succeeded(at: 4)
+        let after = breaker.admission(at: 4)
+        #expect(believed == .passes && phase == .closed && after == .passes)
+        #expect(admissions == [.tries, .refused])
+    }
+
+    @Test("stays open no longer than it was made for")
+    func shortPause() {
+        var breaker = CircuitBreaker(longestPause: Self.second)
+        _ = breaker.failed(at: 0, after: Self.second)
+        for second: Int64 in 1...5 {
+            let admission = breaker.admission(at: second * Self.second)
+            _ = breaker.failed(at: second * Self.second)
+            #expect(admission == .tries)
+        }
+    }
+
+    @Test("lets the next try when who tries is cancelled")
+    func withdrawn() {
+        var breaker = Self.open()
+        let first = breaker.admission(at: Self.second)
+        breaker.withdrew(at: Self.second + 1)
+        let second = breaker.admission(at: Self.second + 1)
+        #expect(first == .tries && second == .tries)
+        breaker.succeeded(at: Self.second + 2)
+        breaker.withdrew(at: Self.second + 3)
+        #expect(breaker.phase == .closed)
+    }
+
     @Test("does not wait for ever for who tries and vanishes")
     func vanished() {
         var breaker = Self.open()
