@@ -64,6 +64,29 @@ struct SentinelTests {
     }
 
     @Test
+    func `a new token is above all that was seen, an accepted one above what was seen by the time it came to wait`() {
+        var seen = SeenTokens()
+        let (id, other) = (Make.request("x").id, Make.request("x").id)
+        seen.saw(FencingToken(rawValue: 10))
+        let asked = seen.floor(of: id)
+        #expect(asked.new == 11 && asked.accepted == 11)
+        let holder = Holder(
+            reference: "12345678",
+            owner: nil,
+            mode: .exclusive,
+            fencingToken: FencingToken(rawValue: 20),
+            heldFor: nil,
+            remaining: nil
+        )
+        seen.saw(.waiting(AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: [holder])), to: id, asked)
+        seen.saw(.granted(FencingToken(rawValue: 30)), to: other, seen.floor(of: other))
+        #expect(seen.floor(of: id).new == 31 && seen.floor(of: id).accepted == 21)
+        #expect(seen.floor == 31)
+        seen.forget(id)
+        #expect(seen.count == 0 && seen.floor(of: id).accepted == 31)
+    }
+
+    @Test
     func `a URL names Sentinels and their master`() throws {
         let url = "redis+sentinel://u:p@a,b:7000,[::1]/main/2?prefix=lk:&replicas=1&sentinel-password=s%40"
         let configuration = try RedisConfiguration(url: url)
