@@ -51,41 +51,21 @@ struct SharedCacheTests {
         #expect(loads >= 2 && loads <= 7, "\(result.output)")
     }
 
-    /// When a process is killed that loads.
-    struct Killing: Sendable, CustomTestStringConvertible {
-        /// How long its load takes.
-        let loadTime: Duration
-        /// How long it has had the lock.
-        let delay: Duration
-
-        var testDescription: String { "\(self.delay.brief) into \(self.loadTime.brief)" }
-    }
-
-    /// When it just has the lock, before and after its lease was renewed, and around its write.
-    private static let killings =
-        [.zero, .milliseconds(50), .milliseconds(700), .seconds(2)].map {
-            Killing(loadTime: .seconds(60), delay: $0)
-        } + [960, 990, 1000, 1010, 1040].map { Killing(loadTime: .seconds(1), delay: .milliseconds($0)) }
-
-    @Test("when the process that loads is killed, another loads within its lease (dogpile 261)", arguments: killings)
-    func killed(killing: Killing) async throws {
+    @Test("when the process that loads is killed, another loads within its lease (dogpile 261)")
+    func killed() async throws {
         try await self.withCache { cache in
-            let leader = try self.loader("k", for: killing.loadTime)
+            let leader = try self.loader("k", for: .seconds(60))
             try await eventually { try self.isLocked("k") }
-            try await Task.sleep(for: killing.delay)
+            // Its lease is renewed from now on.
+            try await Task.sleep(for: .seconds(2))
             try await leader.signal(SIGKILL)
             let start = ContinuousClock.now
             let waiters = (0..<10).map { _ in Task { try await cache.value(for: "k") { "new" } } }
-            var values: Set<String> = []
-            for waiter in waiters { values.insert(try await waiter.value) }
+            for waiter in waiters { #expect(try await waiter.value == "new") }
             let time = start.duration(to: .now)
             // The lease, 100 ms, and what a busy machine needs.
             #expect(time < Self.fillLease + .milliseconds(100) + .milliseconds(500), "\(time)")
-            // It was written, or it was not: one value for all, and the same from now on.
-            #expect(values.count == 1 && cache.statistics().loads == (values == ["new"] ? 1 : 0))
-            #expect(values == ["new"] || killing.loadTime == .seconds(1))
-            let kept = try await cache.get("k")
-            #expect(kept == values.first)
+            #expect(cache.statistics().loads == 1)
         }
     }
 
