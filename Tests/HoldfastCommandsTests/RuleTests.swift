@@ -33,8 +33,18 @@ struct RuleTests {
             (Duration.seconds(30), Duration?.none), (.seconds(30), .seconds(5)), (.seconds(4), .seconds(1)),
         ] {
             let margins = try KillMargins(lease: lease, killMargin: margin)
-            #expect(lease * margins.policy.marginFraction >= margins.killMargin * 2)
+            #expect(lease * margins.policy.marginFraction >= margins.killMargin(of: lease) * 2)
             #expect(margins.policy.marginFraction <= 0.5)
+        }
+        // A store of sessions gives a shorter lease than was asked for.
+        let short = StoreCapabilities(name: "short", scope: .network, modes: [.exclusive], sessionLease: .seconds(9))
+        let usual = try KillMargins(lease: .seconds(600), killMargin: nil)
+        try usual.check(short)
+        #expect(usual.killMargin(of: .seconds(9)) * 2 <= .seconds(9) * usual.policy.marginFraction)
+        let asked = try KillMargins(lease: .seconds(600), killMargin: .seconds(20))
+        #expect(throws: CommandFailure.self) { try asked.check(short) }
+        #expect(throws: Never.self) {
+            try asked.check(StoreCapabilities(name: "long", scope: .network, modes: [.exclusive]))
         }
         #expect(throws: CommandFailure.self) { try KillMargins(lease: .seconds(4), killMargin: .milliseconds(1001)) }
     }

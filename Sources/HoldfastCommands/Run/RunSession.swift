@@ -46,11 +46,12 @@ package struct RunSession: Sendable {
     /// - Returns: How it ended.
     /// - Throws: ``CommandFailure`` or `LockError` when the command was not run.
     package func run(on service: LockService) async throws -> Outcome {
+        try self.margins.check(service.capabilities)
         let inbox = SignalInbox()
         let outer = try await self.outerHolders(on: service)
         let wanted = self.resources.filter { outer[$0] == nil }
         if wanted.isEmpty, let first = self.resources.first, let holder = outer[first] {
-            return try await self.reenter(holder, of: first)
+            return try await self.reenter(holder, of: first, interruptedBy: inbox)
         }
         let leases: [Lease]
         do {
@@ -94,13 +95,23 @@ package struct RunSession: Sendable {
     }
 
     /// Runs the command under a lock that an outer command holds and renews; if that loses it, it ends us.
-    private func reenter(_ holder: Holder, of resource: Resource) async throws -> Outcome {
+    private func reenter(
+        _ holder: Holder,
+        of resource: Resource,
+        interruptedBy inbox: SignalInbox
+    ) async throws -> Outcome {
+        if let signal = inbox.received {
+            return Outcome(status: ExitStatus.signalled(signal), isLost: false, isInterrupted: true)
+        }
+        let target = SignalTarget()
+        SignalRelay.shared.handle { target.signal($0) }
         let child = try GuardedChild(
             self.command,
             environment: ChildEnvironment.variables(for: holder, of: resource),
             terminal: true
         )
-        SignalRelay.shared.handle { child.signal($0) }
+        target.start(child)
+        if let signal = inbox.received { child.signal(signal) }  // it came between the two handlers
         let end = await child.end()
         self.explain(end)
         return Outcome(status: end.status, isLost: false, isInterrupted: false)
@@ -134,17 +145,19 @@ package struct RunSession: Sendable {
     }
 
     private func runCommand(under leases: [Lease], interruptedBy inbox: SignalInbox) async throws -> Outcome {
+        let interrupted = Atomic(false)
+        let target = SignalTarget()
+        SignalRelay.shared.handle { signal in
+            if SignalRelay.isTerminating(signal) { interrupted.store(true, ordering: .relaxed) }
+            target.signal(signal)
+        }
         let child = try GuardedChild(
             self.command,
             environment: ChildEnvironment.variables(for: leases, besides: self.inherited),
             terminal: true,
             deadline: self.killTime(of: leases)
         )
-        let interrupted = Atomic(false)
-        SignalRelay.shared.handle { signal in
-            if SignalRelay.isTerminating(signal) { interrupted.store(true, ordering: .relaxed) }
-            child.signal(signal)
-        }
+        target.start(child)
         if let signal = inbox.received { child.signal(signal) }  // it came between the two handlers
         let (end, loss) = await withTaskCancellationHandler {
             await self.watch(child, leases)
@@ -218,8 +231,8 @@ package struct RunSession: Sendable {
 
     /// When the first of the leases is so near its end that the command must not go on.
     private func killTime(of leases: [Lease]) -> Int64 {
-        let end = leases.map { BootTime.of($0.validUntil) }.min() ?? BootTime.now
-        return end - self.margins.killMargin.nanoseconds
+        leases.map { BootTime.of($0.validUntil) - self.margins.killMargin(of: $0.grant.lease).nanoseconds }.min()
+            ?? BootTime.now
     }
 
     private var shownCommand: String { String(decoding: self.command.first?.bytes ?? [], as: UTF8.self) }
