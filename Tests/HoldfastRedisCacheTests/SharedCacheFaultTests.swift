@@ -97,22 +97,39 @@ struct SharedCacheFaultTests {
         }
     }
 
-    /// What a busy machine may add to a load.
+    /// What a busy machine may add to a load, beside what it is seen to take from everybody.
     private static let slack: Duration = .milliseconds(350)
 
     /// Loads keys one after the other for a while.
     ///
-    /// - Returns: How long each took.
-    private func loadTimes(_ cache: Texts, _ name: String, for time: Duration) async throws -> [Duration] {
-        var times: [Duration] = []
+    /// - Returns: How long each took, and how much time the machine took meanwhile from a task that only sleeps: other tests
+    ///   and other processes have work too.
+    private func loadTimes(
+        _ cache: Texts,
+        _ name: String,
+        for time: Duration
+    ) async throws -> (loads: [Duration], stolen: Duration) {
         let end = ContinuousClock.now.advanced(by: time)
+        async let stolen = Self.stolenTime(until: end)
+        var times: [Duration] = []
         while ContinuousClock.now < end {
             let start = ContinuousClock.now
             let value = try await cache.value(for: "\(name) \(times.count)") { "v" }
             #expect(value == "v")
             times.append(start.duration(to: .now))
         }
-        return times
+        return (times, try await stolen)
+    }
+
+    private static func stolenTime(until end: ContinuousClock.Instant) async throws -> Duration {
+        var stolen = Duration.zero
+        while ContinuousClock.now < end {
+            let start = ContinuousClock.now
+            try await Task.sleep(for: .milliseconds(5))
+            let time = start.duration(to: .now)
+            if time > .milliseconds(30) { stolen += time }
+        }
+        return stolen
     }
 
     @Test(arguments: Outage.allCases, [300, 1000])
@@ -127,12 +144,13 @@ struct SharedCacheFaultTests {
             #expect(try await cache.value(for: "before") { "1" } == "1")
             for round in 1...2 {
                 outage.begin(server)
-                let times = try await self.loadTimes(cache, "\(round)", for: timeout + .seconds(3))
+                let (times, stolen) = try await self.loadTimes(cache, "\(round)", for: timeout + .seconds(3))
+                let limit = timeout + Self.slack + stolen
                 // Tier, locks and the write have failed together, in the time of one of them.
-                #expect(times.allSatisfy { $0 < timeout + Self.slack }, "\(times.max() ?? .zero)")
+                #expect(times.allSatisfy { $0 < limit }, "\(times.max() ?? .zero), \(stolen) of it stolen")
                 // From then on nobody waits: only now and then a moment, for whether it works again.
                 let lost = times.filter { $0 > .milliseconds(100) }.reduce(.zero, +)
-                #expect(lost < timeout + Self.slack * 2, "\(lost)")
+                #expect(lost < limit + Self.slack, "\(lost), \(stolen) of it stolen")
                 #expect(times.sorted()[times.count / 2] < .milliseconds(20))
                 // What is only doubted, since no news come, is given and not loaded.
                 #expect(try await cache.value(for: "before") { "2" } == "1")
