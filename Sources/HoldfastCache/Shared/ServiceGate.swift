@@ -150,11 +150,18 @@ final class ServiceGate: Sendable {
                 await late($0)
             }
         }
+        let giveUp = { @Sendable in
+            let error = self.refusal()
+            guard errand.end(.failure(error)), !isTrial else { return }
+            self.note(error, patience, since: start)
+        }
         let alarm = limit.map { limit in
-            self.host.timers.schedule(at: start.after(nanoseconds: limit)) {
-                let error = self.refusal()
-                guard errand.end(.failure(error)), !isTrial else { return }
-                self.note(error, patience, since: start)
+            let due = start.after(nanoseconds: limit)
+            return self.host.timers.schedule(at: due) {
+                let now = self.host.clock.now
+                // A process that was stopped has not waited: the answer may be there, and nobody has read it.
+                guard now > due.after(nanoseconds: limit) else { return giveUp() }
+                _ = self.host.timers.schedule(at: now.after(nanoseconds: limit), giveUp)
             }
         }
         defer { if let alarm { self.host.timers.cancel(alarm) } }
