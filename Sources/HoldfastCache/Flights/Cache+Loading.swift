@@ -149,6 +149,12 @@ extension Cache {
         let stamp = self.generations.stamp
         let suspectBelow = self.generations.suspectBelow
         let isRunning = self.service.isRunning
+        func begin(isDetached: Bool, _ shard: inout Shard) -> Flight<Value> {
+            let tags = self.generations.tags(tags)
+            let flight = Flight<Value>(id: id, stamp: stamp, startedAt: now, isDetached: isDetached, tags: tags)
+            shard.flights[key] = flight
+            return flight
+        }
         return self.change(hash) { shard, removed in
             var stale: LoadContext<Value>.Stale?
             if let found = shard.read(key, hash, now: now, suspectBelow: suspectBelow, removed: &removed) {
@@ -163,14 +169,7 @@ extension Cache {
                     guard self.flight(of: key, tags, &shard) == nil, isRunning, self.mayLoad(key, shard) else {
                         return .step(.give(found.content), reason)
                     }
-                    let flight = Flight<Value>(
-                        id: id,
-                        stamp: stamp,
-                        startedAt: now,
-                        isDetached: true,
-                        tags: self.generations.tags(tags)
-                    )
-                    shard.flights[key] = flight
+                    let flight = begin(isDetached: true, &shard)
                     return .lead(flight, .give(found.content), found.asStale(at: now), reason)
                 case .stale, .suspect: stale = found.asStale(at: now)
                 }
@@ -187,14 +186,7 @@ extension Cache {
                 if let stale { return .step(.give(.value(stale.value)), .bulkhead) }
                 return .fail(CacheError(.bulkheadFull, "too many loads are under way or were given up and still run"))
             }
-            let flight = Flight<Value>(
-                id: id,
-                stamp: stamp,
-                startedAt: now,
-                isDetached: false,
-                tags: self.generations.tags(tags)
-            )
-            shard.flights[key] = flight
+            let flight = begin(isDetached: false, &shard)
             return .lead(flight, .wait(flight, caller: flight.join(), stale: stale), stale, nil)
         }
     }
