@@ -4,10 +4,6 @@ import Holdfast
 import HoldfastCore
 import Synchronization
 
-#if Tracing
-import Tracing
-#endif
-
 // Running loads.
 extension Cache {
     /// Starts a load of one key in a task of the service.
@@ -241,17 +237,10 @@ extension CacheService {
 
     /// Runs a load in a task of the service; its room was taken before.
     func launch(_ load: @escaping Job) {
-        #if Tracing
-        let context = ServiceContext.current
+        let job = Self.inContext(load)
         self.jobs.input.yield {
-            await ServiceContext.$current.withValue(context) { await load() }
+            await job()
             self.loadEnded()
         }
-        #else
-        self.jobs.input.yield {
-            await load()
-            self.loadEnded()
-        }
-        #endif
     }
 }
