@@ -7,7 +7,9 @@ extension LockService {
     ///
     /// The work runs in a child task. If the lease cannot be renewed in time or is taken away, the work is **cancelled
     /// before the lease can pass to another**, and then awaited. Work that ignores cancellation goes on without the
-    /// lock: check `lease.checkValid()` before each effect, or use the fencing token.
+    /// lock: check `lease.checkValid()` before each effect, or use the fencing token. The cancellation comes from a
+    /// thread of the engine's own, also while programs occupy all threads of Swift's pool; handlers of
+    /// `withTaskCancellationHandler` run there, and must be as brief as ever.
     ///
     /// Inside the work, a scoped lock of the same resource is re-entered (the same lease, the same token); tasks that
     /// the work starts inherit that.
@@ -117,20 +119,12 @@ extension LockService {
         _ leases: [Lease],
         _ work: @escaping @Sendable () async throws -> Result
     ) async throws -> Result {
-        let slot = WakeSlot()
-        for lease in leases { lease.core.watch(slot) }
-        defer { for lease in leases { lease.core.unwatch(slot) } }
-        return try await withThrowingTaskGroup(of: Result.self) { group in
-            group.addTask {
-                defer { slot.wake(.finished) }
-                return try await work()
-            }
-            // The caller's own cancellation reaches the child by itself.
-            let reasons = await slot.wait()
-            if reasons.contains(.lost) { group.cancelAll() }
-            guard let result = try await group.next() else { throw CancellationError() }
-            return result
-        }
+        let guarded = GuardedWork()
+        for lease in leases { lease.core.watch(guarded) }
+        defer { for lease in leases { lease.core.unwatch(guarded) } }
+        // The caller's own cancellation reaches the child by itself.
+        async let result = guarded.run(work)
+        return try await result
     }
 }
 

@@ -92,3 +92,7 @@ package final class WakeSlot: Sendable {
         if let reasons { continuation.resume(returning: reasons) }
     }
 }
+
+extension WakeSlot: LeaseWatcher {
+    func leaseWasLost() { self.wake(.lost) }
+}

@@ -16,7 +16,7 @@ final class LeaseCore: Sendable {
         var revokeRequested = false
         var isConverting = false
         var reply: ReleaseReply?
-        var watchers: [WakeSlot] = []
+        var watchers: [any LeaseWatcher] = []
         var listeners: [Int: LeaseListener] = [:]
         var nextListener = 0
     }
@@ -231,18 +231,18 @@ final class LeaseCore: Sendable {
 
     // MARK: - Watching
 
-    /// Wakes a slot with ``WakeSlot/Reasons/lost`` when the lease is lost, or at once if it is.
-    func watch(_ slot: WakeSlot) {
+    /// Tells a watcher when the lease is lost, or at once if it is.
+    func watch(_ watcher: any LeaseWatcher) {
         let isLost = self.state.withLock { state in
-            if state.timeline.loss == nil { state.watchers.append(slot) }
+            if state.timeline.loss == nil { state.watchers.append(watcher) }
             return state.timeline.loss != nil
         }
-        if isLost { slot.wake(.lost) }
+        if isLost { watcher.leaseWasLost() }
     }
 
-    /// Takes a slot back.
-    func unwatch(_ slot: WakeSlot) {
-        self.state.withLock { state in state.watchers.removeAll { $0 === slot } }
+    /// Takes a watcher back.
+    func unwatch(_ watcher: any LeaseWatcher) {
+        self.state.withLock { state in state.watchers.removeAll { $0 === watcher } }
     }
 
     /// A new stream of what happens from now on.
@@ -283,13 +283,14 @@ final class LeaseCore: Sendable {
     private struct News {
         var events: [LeaseEvent] = []
         var listeners: [LeaseListener] = []
-        var watchers: [WakeSlot] = []
+        var watchers: [any LeaseWatcher] = []
 
         func deliver() {
-            for watcher in self.watchers { watcher.wake(.lost) }
             for listener in self.listeners {
                 for event in self.events { listener.yield(event) }
             }
+            // After that: work that is cancelled leaves its stream, and is to find there why.
+            for watcher in self.watchers { watcher.leaseWasLost() }
         }
     }
 
