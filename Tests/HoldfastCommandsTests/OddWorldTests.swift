@@ -29,6 +29,19 @@ struct OddWorldTests {
     private func text(_ name: String) -> String { self.directory.text(name) }
 
     @Test
+    func `a command that was asked to end gets no more time by the renewal of another lock`() async throws {
+        let child = try GuardedChild(
+            ["/bin/sh", "-c", "trap '' TERM; for i in 1 2 3 4 5 6 7 8; do sleep 1; done; exit 3"].map { CText($0) },
+            environment: ["PATH=/usr/bin:/bin"].map { CText($0) },
+            deadline: BootTime.now + 30_000_000_000
+        )
+        child.stop(killAt: BootTime.now + 300_000_000)
+        child.setDeadline(BootTime.now + 30_000_000_000)
+        #expect(await child.end() == .signalled(SIGKILL))
+        #expect(child.wasKilledAtDeadline)
+    }
+
+    @Test
     func `a revoke reaches the command though nobody reads what holdfast says`() async throws {
         let end = try await self.shell(
             """

@@ -32,6 +32,8 @@ package final class GuardedChild: Sendable {
         var process: Int32?
         var end: End?
         var wasKilledAtDeadline = false
+        /// When the group is killed at the latest since it was asked to end.
+        var killAt = Int64.max
         var waiters: [CheckedContinuation<End, Never>] = []
     }
 
@@ -123,18 +125,27 @@ package final class GuardedChild: Sendable {
 
     /// Moves the deadline; one in the past kills the group now.
     ///
+    /// A group that was asked to end gets no more time by it.
+    ///
     /// - Parameter deadline: Nanoseconds of boot time.
-    package func setDeadline(_ deadline: Int64) {
-        self.withHandle { hf_child_set_deadline($0, deadline) }
-    }
+    package func setDeadline(_ deadline: Int64) { self.moveDeadline(deadline, isLast: false) }
 
     /// Asks the group to end, and kills it if it has not by a time.
     ///
     /// - Parameter deadline: Nanoseconds of boot time.
     package func stop(killAt deadline: Int64) {
-        self.setDeadline(deadline)
+        self.moveDeadline(deadline, isLast: true)
         self.signal(SIGTERM)
         self.signal(SIGCONT)
+    }
+
+    private func moveDeadline(_ deadline: Int64, isLast: Bool) {
+        // Under the lock, so that whoever comes with news of another lock does not undo a stop; it does not block.
+        self.state.withLock { state in
+            if isLast { state.killAt = min(state.killAt, deadline) }
+            guard state.end == nil, let handle = OpaquePointer(bitPattern: state.handle) else { return }
+            hf_child_set_deadline(handle, min(state.killAt, deadline))
+        }
     }
 
     private func withHandle(_ body: (OpaquePointer) -> Void) {
