@@ -24,6 +24,25 @@ struct LeaseTests {
         }
     }
 
+    @Test("A loss that is told before the answer that granted the lock ends the lease at once")
+    func earlyLoss() throws {
+        try Bench.run { bench in
+            let store = bench.store
+            store.script.withLock { $0.afterAcquire = { store.tell(.lost($0.id, .forced)) } }
+            let lease = try await bench.locks.acquire("a", lease: .seconds(30))
+            #expect(throws: LockError.self) { try lease.checkValid() }
+            #expect(await lease.release() == .alreadyLost)
+            let cancelled = Collector<Bool>()
+            await #expect(throws: LockError.self) {
+                try await bench.locks.withLock("b", lease: .seconds(30)) { _ in
+                    try? await bench.sleep(.seconds(60))
+                    cancelled.append(Task.isCancelled)
+                }
+            }
+            #expect(cancelled.values == [true])
+        }
+    }
+
     @Test("Ten thousand leases are renewed in a few round trips")
     func batches() throws {
         try Bench.run { bench in

@@ -67,7 +67,7 @@ extension Engine {
         from started: Instant
     ) async throws -> (LeaseCore?, LockEvent.Acquisition.Path) {
         let context = OwnerContext.current
-        let request = self.makeRequest(options, context)
+        var request = self.makeRequest(options, context)
         try self.capabilities.check(request)
         let deadline = try Self.deadline(of: options.waitingAtMost, from: started)
         if let core = try self.reenter(options, context) { return (core, .reentered) }
@@ -88,6 +88,7 @@ extension Engine {
             try await self.awaitTurn(request, slot, until: deadline)
             hasWaited = true
             now = self.now
+            if let deadline { request.waitLimit = max(.zero, now.duration(to: deadline)) }
         }
         do {
             let (core, path) = try await self.obtain(request, at: now, until: deadline)

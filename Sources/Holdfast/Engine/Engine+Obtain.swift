@@ -130,7 +130,7 @@ extension Engine {
             state.waiting[id] = Waiting(slot: new, deadline: deadline)
             // Whoever comes after the end is told by nobody else.
             if state.phase == .stopped { new.wake(.stopped) }
-            return state.early.take(id)
+            return state.earlyGrants.take(id) != nil
         }
         if isEarly { new.wake(.signal) }
         return new
@@ -245,13 +245,16 @@ extension Engine {
     func adopt(_ core: LeaseCore) -> Bool {
         let look = core.nextLook(gridFrom: self.origin)
         var mustNudge = false
+        var loss: LossReason?
         let isRunning = self.state.withLock { state in
             guard state.phase == .running else { return false }
             state.leases[core.key.id] = core
+            loss = state.earlyLosses.take(core.key.id)
             mustNudge = Self.setTimer(.lease(core.key.id), at: look, &state)
             return true
         }
         if mustNudge { self.nudge.wake(.timer) }
+        if let loss, core.end(loss) { self.forget(core, because: loss) }
         return isRunning
     }
 

@@ -53,7 +53,13 @@ final class Engine: Sendable {
         var gate = LocalGate()
         var waiting: [RequestID: Waiting] = [:]
         /// Grants whose signal overtook the reply that said to wait for it.
-        var early = EarlySignals()
+        ///
+        /// There is room for far more than hand-overs can overtake their replies at once.
+        var earlyGrants = EarlySignals<Void>(capacity: 256)
+        /// Losses whose signal overtook the reply that granted the lock.
+        ///
+        /// Those of locks that were given back already are among them, and are looked through at each grant.
+        var earlyLosses = EarlySignals<LossReason>(capacity: 32)
         var starting: [RequestID: WakeSlot] = [:]
         var leases: [RequestID: LeaseCore] = [:]
         /// Grants that are being taken up.
@@ -180,15 +186,19 @@ final class Engine: Sendable {
         case .granted(let id):
             let slot = self.state.withLock { state -> WakeSlot? in
                 if let waiting = state.waiting[id] { return waiting.slot }
-                state.early.insert(id)
+                state.earlyGrants.insert(id, ())
                 return nil
             }
             slot?.wake(.signal)
         case .check(let id, let after):
             self.checkLater(id, after: after)
         case .lost(let id, let reason):
-            guard let core = self.state.withLock({ $0.leases[id] }) else { return }
-            if core.end(reason) { self.forget(core, because: reason) }
+            let core = self.state.withLock { state in
+                let core = state.leases[id]
+                if core == nil { state.earlyLosses.insert(id, reason) }
+                return core
+            }
+            if let core, core.end(reason) { self.forget(core, because: reason) }
         case .revokeRequested(let id):
             guard let core = self.state.withLock({ $0.leases[id] }) else { return }
             if core.askToRelease() { self.observe(.revokeRequested(core.grant)) }

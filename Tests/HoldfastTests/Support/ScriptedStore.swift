@@ -61,8 +61,11 @@ final class ScriptedStore: LockStore {
     func count(_ call: String) -> Int { self.script.withLock { $0.calls[call] ?? 0 } }
 
     /// Says that signals may have been lost.
-    func interrupt() {
-        for handler in self.handlers.withLock({ $0 }) { handler(.interrupted) }
+    func interrupt() { self.tell(.interrupted) }
+
+    /// Says something of its own to whoever listens.
+    func tell(_ signal: StoreSignal) {
+        for handler in self.handlers.withLock({ $0 }) { handler(signal) }
     }
 
     private func note(_ call: String) -> Script {
