@@ -166,10 +166,11 @@ public final class LockService: Sendable {
 
     /// Takes up a lock that was held before, by this process or by another one that handed its grant on.
     ///
-    /// One round trip.
+    /// Two round trips. If its mode was changed after the grant was written down, the lock has the mode and the fencing
+    /// token that the store says.
     ///
     /// - Parameter grant: The grant.
-    /// - Returns: The held lock, renewed, with the same fencing token.
+    /// - Returns: The held lock, renewed.
     /// - Throws: ``LockError`` with code ``LockError/Code/lost`` when it is not held any more.
     public func resume(_ grant: Grant) async throws -> Lease {
         Lease(core: try await self.engine.resume(grant), engine: self.engine)

@@ -131,4 +131,31 @@ struct OwnershipTests {
             }
         }
     }
+
+    @Test("A grant that was written down before a change of mode is taken up as what the store says")
+    func resumesAfterConversion() throws {
+        try Bench.run { bench in
+            let other = try bench.neighbour()
+            try await other.whileRunning {
+                let lease = try await bench.locks.acquire("a", mode: .update, lease: .seconds(10))
+                let early = lease.grant
+                try await lease.upgrade()
+                let token = try await lease.detach().fencingToken
+                #expect(token != early.fencingToken)
+                let resumed = try await other.locks.resume(early)
+                #expect(resumed.mode == .exclusive)
+                #expect(resumed.fencingToken == token)
+                let exclusive = resumed.grant
+                try await resumed.downgrade(to: .shared)
+                _ = try await resumed.detach()
+                let again = try await bench.locks.resume(exclusive)
+                #expect(again.mode == .shared)
+                // Readers of this process and of others come in beside it.
+                let reader = try #require(try await bench.locks.tryAcquire("a", mode: .shared))
+                await reader.release()
+                #expect(try await bench.locks.tryAcquire("a") == nil)
+                #expect(await again.release() == .released)
+            }
+        }
+    }
 }

@@ -180,8 +180,13 @@ extension Engine {
     private func adopt(_ mode: LockMode, _ token: FencingToken, of core: LeaseCore) throws {
         guard core.isValid(at: self.now) else { throw self.lossError(of: core) }
         core.converted(to: mode, token)
+        self.changeInGate(core.turn, core.key.resource, to: mode)
+    }
+
+    /// Lets those of this process through who fit beside the new mode.
+    func changeInGate(_ turn: RequestID, _ resource: Resource, to mode: LockMode) {
         let slots = self.state.withLock { state in
-            state.gate.change(core.turn, to: mode, core.key.resource).compactMap { state.waiting[$0]?.slot }
+            state.gate.change(turn, to: mode, resource).compactMap { state.waiting[$0]?.slot }
         }
         for slot in slots { slot.wake(.admitted) }
     }

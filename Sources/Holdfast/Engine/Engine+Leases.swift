@@ -182,10 +182,20 @@ extension Engine {
         case .lost: throw LockError(.lost, "the grant of \(grant.resource) is not held any more")
         case .unknown: throw LockError(.storeUnavailable, "the store did not say whether the grant is still held")
         }
+        // The grant may have been written down before a change of mode: what the store says counts.
+        let status = try await self.store.status(of: grant.resource)
+        guard let holder = status.holders.first(where: { $0.reference == grant.id.reference }) else {
+            throw LockError(.lost, "the grant of \(grant.resource) is not held any more")
+        }
+        var request = request
+        if holder.mode != request.mode {
+            request.mode = holder.mode
+            self.changeInGate(request.id, request.resource, to: holder.mode)
+        }
         let core = LeaseCore(
             request: request,
             turn: request.id,
-            token: grant.fencingToken,
+            token: holder.fencingToken ?? grant.fencingToken,
             timeline: self.timeline(grant.lease, from: sentAt),
             acquiredAt: sentAt
         )
