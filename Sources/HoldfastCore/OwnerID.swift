@@ -46,6 +46,9 @@ public struct ProcessIdentity: Sendable, Hashable {
     /// The name of the program.
     public var program: String { self.storage.program }
 
+    /// The process for people: `program[pid]@host`.
+    package var name: String { "\(self.program)[\(self.pid)]@\(self.host)" }
+
     /// Compares the instances: they are random.
     public static func == (left: ProcessIdentity, right: ProcessIdentity) -> Bool { left.instance == right.instance }
 
@@ -127,7 +130,7 @@ extension OwnerID: CustomStringConvertible {
 
     /// `program[pid]@host`, and the label when there is one.
     public var description: String {
-        let place = "\(self.process.program)[\(self.process.pid)]@\(self.process.host)"
+        let place = self.process.name
         return self.label.map { "\(place) (\($0))" } ?? place
     }
 }

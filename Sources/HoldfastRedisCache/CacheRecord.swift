@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HoldfastCache
+import HoldfastRedis
 
 /// What lies at the key of an entry: a head that can be read in `redis-cli`, and the envelope.
 ///
 /// ```
-/// HFC1V 1763914407000000 00000000000000000042 1763914406000000⏎ENVELOPE
-/// HFC1T 1763914407000001 00000000000000000000 1763914407000001⏎
-/// HFC1G 1763914407000002 00000000000000000042 1763914407000001 1763914408000000⏎ENVELOPE
+/// HFC2V 1763914407000000 00000000000000000042 1763914406000000 5d8f03a1⏎ENVELOPE
+/// HFC2T 1763914407000001 00000000000000000000 1763914407000001 0c44e7b2⏎
+/// HFC2G 1763914407000002 00000000000000000042 1763914407000001 1763914408000000 9e1a6c3d⏎ENVELOPE
 /// ```
+///
+/// The last eight digits are the first of the SHA-1 of what stands before the space in front of them: the envelope has a
+/// checksum of its own, and of a head that was damaged nobody could tell. SHA-1, because servers have it for their scripts.
 ///
 /// The numbers are version, token and ground: the version on the condition of which it was written, so that who saw that
 /// version too, and has a higher token, may write over it. The first is an entry, the second a tombstone. The third is an entry that was written over a tombstone and ends before it would have: it ends at the time it names,
@@ -23,11 +27,13 @@ struct CacheRecord: Sendable, Hashable {
     }
 
     /// How long the longest head is.
-    static let longestHead = 78
+    static let longestHead = 87
     /// How much of an envelope has its mark.
     private static let envelopeHead = 32
     /// How long the others are.
-    private static let head = 61
+    private static let head = 70
+    /// How long the checksum is, and what stands around it.
+    private static let seal = 10
     /// Above this, scripts cannot add 1.
     static let highestVersion: UInt64 = 9_007_199_254_740_990
     /// How far a version may be ahead of the server's clock, in µs: a day.
@@ -43,7 +49,7 @@ struct CacheRecord: Sendable, Hashable {
 
     /// Reads what is at a key; `nil` when it is empty or not ours.
     init?(_ bytes: [UInt8]) {
-        guard bytes.count >= Self.head, bytes[0..<4].elementsEqual("HFC1".utf8), bytes[5] == UInt8(ascii: " "),
+        guard bytes.count >= Self.head, bytes[0..<4].elementsEqual("HFC2".utf8), bytes[5] == UInt8(ascii: " "),
             let version = Self.decimal(bytes[6..<22]), version <= Self.highestVersion,
             bytes[22] == UInt8(ascii: " "), let token = Self.decimal(bytes[23..<43]),
             bytes[43] == UInt8(ascii: " "), Self.decimal(bytes[44..<60]) != nil
@@ -58,7 +64,9 @@ struct CacheRecord: Sendable, Hashable {
             (self.kind, head) = (.ending, Self.longestHead)
         default: return nil
         }
-        guard bytes[head - 1] == UInt8(ascii: "\n") else { return nil }
+        guard bytes[head - 1] == UInt8(ascii: "\n"), bytes[head - Self.seal] == UInt8(ascii: " "),
+            Self.hexadecimal(bytes[head - Self.seal + 1..<head - 1]) == SHA1.start(bytes[..<(head - Self.seal)])
+        else { return nil }
         self.version = version
         self.token = token
         self.payload = bytes[head...]
@@ -93,6 +101,25 @@ struct CacheRecord: Sendable, Hashable {
         }
         return number
     }
+
+    /// A number of eight hexadecimal digits, as servers write them.
+    private static func hexadecimal(_ digits: ArraySlice<UInt8>) -> UInt32? {
+        var number: UInt32 = 0
+        for digit in digits {
+            switch digit {
+            case 0x30...0x39: number = number << 4 | UInt32(digit - 0x30)
+            case 0x61...0x66: number = number << 4 | UInt32(digit - 0x57)
+            default: return nil
+            }
+        }
+        return number
+    }
+
+    /// A head with its checksum.
+    ///
+    /// - Parameter text: What stands before it.
+    /// - Returns: The head.
+    static func sealed(_ text: String) -> String { "\(text) \(SHA1.hex(text).prefix(8))\n" }
 
     /// A number with leading zeros.
     static func digits(_ number: UInt64, width: Int) -> String {

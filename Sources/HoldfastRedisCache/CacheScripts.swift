@@ -52,9 +52,11 @@ enum CacheScripts {
 
     /// What is at the key of an entry; see ``CacheRecord``.
     ///
-    /// Kinds: N nothing, F not ours, V, T, G as they are written; a G that has ended is a T.
+    /// Kinds: N nothing, F not ours or damaged, V, T, G as they are written; a G that has ended is a T.
     private static let look = """
         \(common)
+        local function sum(text) return string.sub(redis.sha1hex(text), 1, 8) end
+        local function sealed(text) return text .. ' ' .. sum(text) .. '\\n' end
         local function look(key)
           local head = redis.pcall('GETRANGE', key, 0, \(CacheRecord.longestHead - 1))
           local was = {kind = 'F', version = 0, text = '0000000000000000', token = ZERO, ground = '', rest = 0}
@@ -64,13 +66,16 @@ enum CacheScripts {
             was.kind = 'N'
             return was
           end
-          local kind, version, token, ground = string.match(head, '^HFC1([VT]) (\(d16)) (\(d20)) (\(d16))\\n')
           local ends
-          if not kind then
-            version, token, ground, ends = string.match(head, '^HFC1G (\(d16)) (\(d20)) (\(d16)) (\(d16))\\n')
+          local text, kind, version, token, ground, check =
+            string.match(head, '^(HFC2([VT]) (\(d16)) (\(d20)) (\(d16))) (%x+)\\n')
+          if not text then
+            text, version, token, ground, ends, check =
+              string.match(head, '^(HFC2G (\(d16)) (\(d20)) (\(d16)) (\(d16))) (%x+)\\n')
             kind = 'G'
           end
-          if not version or tonumber(version) > math.min(HIGHEST, now + AHEAD) then return was end
+          if not text or sum(text) ~= check then return was end
+          if tonumber(version) > math.min(HIGHEST, now + AHEAD) then return was end
           if kind ~= 'V' then was.rest = redis.call('PTTL', key) end
           if kind == 'G' and tonumber(ends) <= now then kind, token = 'T', ZERO end
           was.kind, was.version, was.text, was.token, was.ground = kind, tonumber(version), version, token, ground
@@ -104,10 +109,10 @@ enum CacheScripts {
         local life = tonumber(ARGV[3])
         local head = string.format(' %016.0f ', version) .. ARGV[2] .. ' ' .. ground
         if was.rest > life then
-          head = 'HFC1G' .. head .. string.format(' %016.0f', now + life * 1000) .. '\\n'
+          head = sealed('HFC2G' .. head .. string.format(' %016.0f', now + life * 1000))
           redis.call('SET', KEYS[1], head .. ARGV[4], 'PX', was.rest)
         else
-          redis.call('SET', KEYS[1], 'HFC1V' .. head .. '\\n' .. ARGV[4], 'PX', life)
+          redis.call('SET', KEYS[1], sealed('HFC2V' .. head) .. ARGV[4], 'PX', life)
         end
         return {1, version}
         """
@@ -121,7 +126,7 @@ enum CacheScripts {
         \(look)
         local version = math.max(was.version + 1, now)
         local text = string.format('%016.0f', version)
-        local head = 'HFC1T ' .. text .. ' ' .. ZERO .. ' ' .. text .. '\\n'
+        local head = sealed('HFC2T ' .. text .. ' ' .. ZERO .. ' ' .. text)
         redis.call('SET', KEYS[1], head, 'PX', math.max(tonumber(ARGV[1]), was.rest))
         return version
         """
@@ -134,7 +139,7 @@ enum CacheScripts {
         """
         \(look)
         if was.kind == 'N' or was.kind == 'F' then return '' end
-        if was.kind == 'T' then return 'HFC1T ' .. was.text .. ' ' .. ZERO .. ' ' .. was.text .. '\\n' end
+        if was.kind == 'T' then return sealed('HFC2T ' .. was.text .. ' ' .. ZERO .. ' ' .. was.text) end
         return redis.call('GETRANGE', KEYS[1], 0, ARGV[1])
         """
     )

@@ -92,7 +92,7 @@ struct FaultTests {
         // The server knows the script.
         _ = try await tier.remove(["other"], in: "n", keepFor: .seconds(60))
         _ = try await tier.put(Make.write("k", "first"))
-        let versions = try await way.losing(until: "HFC1T") {
+        let versions = try await way.losing(until: "HFC2T") {
             try await tier.remove(["k"], in: "n", keepFor: .seconds(60))
         }
         #expect(try await tier.get("k").version == versions[0])

@@ -39,16 +39,18 @@ struct LayoutTests {
         let digits = String(version)
         #expect(digits.count == 16)
         let token = "00000000000000000042"
-        #expect(try bench.ask("", ["GET", "hfc:n:k"]) == "HFC1V \(digits) \(token) \(digits)\nenvelope")
+        let entry = Self.sealed("HFC2V \(digits) \(token) \(digits)") + "envelope"
+        #expect(try bench.ask("", ["GET", "hfc:n:k"]) == entry)
         let life = try #require(Int(try bench.ask("", ["PTTL", "hfc:n:k"])))
         #expect((55_000...60_000).contains(life))
 
         let removed = try await bench.tier.remove(["k"], in: "n", keepFor: .seconds(30))[0]
-        #expect(try bench.ask("", ["GET", "hfc:n:k"]) == "HFC1T \(removed) 00000000000000000000 \(removed)\n")
+        let tombstone = Self.sealed("HFC2T \(removed) 00000000000000000000 \(removed)")
+        #expect(try bench.ask("", ["GET", "hfc:n:k"]) == tombstone)
         let last = try #require(try await bench.tier.put(Make.write("k", "e", life: .seconds(9), token: 42)).version)
         let ending = try bench.ask("", ["GET", "hfc:n:k"])
-        #expect(ending.hasPrefix("HFC1G \(last) \(token) \(last) "))
-        #expect(ending.hasSuffix("\ne") && ending.utf8.count == 79)
+        #expect(ending.hasPrefix("HFC2G \(last) \(token) \(last) "))
+        #expect(ending.hasSuffix("\ne") && ending.utf8.count == 88)
         #expect(try #require(Int(try bench.ask("", ["PTTL", "hfc:n:k"]))) > 20_000)
 
         let tag = try await bench.tier.invalidate(.tag("t"), in: "a:b{c}%", keepFor: .seconds(60))
@@ -64,6 +66,37 @@ struct LayoutTests {
         }
     }
 
+    /// A head with its checksum.
+    private static func sealed(_ head: String) -> String { "\(head) \(SHA1.hex(head).prefix(8))\n" }
+
+    @Test
+    func `a head of which any single bit changed is no entry, for readers and for writers (C3)`() async throws {
+        let bench = try await Bench.single()
+        let version = try #require(try await bench.tier.put(Make.write("k", "envelope", token: 42)).version)
+        let bits = 8 * Self.sealed("HFC2V \(version) 00000000000000000042 \(version)").utf8.count
+        let flip = """
+            local value = redis.call('GET', KEYS[1])
+            for number = 0, tonumber(ARGV[1]) - 1 do
+              local at = math.floor(number / 8) + 1
+              local byte = bit.bxor(string.byte(value, at), bit.lshift(1, number % 8))
+              local damaged = string.sub(value, 1, at - 1) .. string.char(byte) .. string.sub(value, at + 1)
+              redis.call('SET', KEYS[1] .. number, damaged, 'PX', 60000)
+            end
+            """
+        _ = try bench.ask("", ["EVAL", flip, "1", "hfc:n:k", String(bits)])
+        let keys = (0..<bits).map { "k\($0)" }
+        for start in stride(from: 0, to: bits, by: CacheLimits.maximumBatch) {
+            let some = Array(keys[start..<min(bits, start + CacheLimits.maximumBatch)])
+            let entries = try await bench.tier.read(some, in: "n").entries
+            let writes = some.map { Make.write($0, "late", if: .version(version), token: 43) }
+            for ((key, entry), reply) in zip(zip(some, entries), try await bench.tier.write(writes, in: "n")) {
+                #expect(entry == .absent, "bit \(key)")
+                #expect(reply == .refused(version: 0), "bit \(key)")
+            }
+        }
+        #expect(try await bench.tier.get("k").payload == Array("envelope".utf8))
+    }
+
     @Test
     func `what is not ours reads as absent, also in a batch, and is overwritten only where that is said`() async throws
     {
@@ -72,17 +105,25 @@ struct LayoutTests {
 
     static func leavesOthersAlone(_ bench: Bench) async throws {
         let (version, token) = ("0000000000000009", "00000000000000000007")
-        let foreign: [[String]] = [
-            ["SET", "plain text"], ["SET", "HFC1V"], ["SET", "HFC1V \(version) \(token)"],
-            ["SET", "HFC1X \(version) \(token) \(version)\nx"], ["SET", "HFC2V \(version) \(token) \(version)\nx"],
-            ["SET", "HFC1V 000000000000000x \(token) \(version)\nx"],
-            ["SET", "HFC1V \(version) 0000000000000000000x \(version)\nx"],
-            ["SET", "HFC1V \(version) \(token) 000000000000000x\nx"], ["SET", "HFC1V \(version) \(token)\nx"],
-            ["SET", "HFC1V 9999999999999999 \(token) \(version)\nx"],
-            ["SET", "HFC1G \(version) \(token) \(version)\nx"],
-            ["SET", "HFC1G \(version) \(token) \(version) 000000000000000x\nx"], ["SET", "\0\0\0\0"],
-            ["LPUSH", "a"], ["HSET", "a", "b"], ["SADD", "a"], ["ZADD", "1", "a"], ["XADD", "*", "a", "b"],
+        let heads = [
+            "HFC2V", "HFC2V \(version) \(token)", "HFC2X \(version) \(token) \(version)",
+            "HFC1V \(version) \(token) \(version)", "HFC2V 000000000000000x \(token) \(version)",
+            "HFC2V \(version) 0000000000000000000x \(version)", "HFC2V \(version) \(token) 000000000000000x",
+            "HFC2V 9999999999999999 \(token) \(version)", "HFC2G \(version) \(token) \(version)",
+            "HFC2G \(version) \(token) \(version) 000000000000000x",
         ]
+        let seal = String(Self.sealed("HFC2V \(version) \(token) \(version)").suffix(9).dropLast())
+        let unsealed = [
+            "", " ", " \(seal)", " \(seal.uppercased())x", " \(seal)0", " \(seal.dropLast())", " 00000000", "  \(seal)",
+        ]
+        let foreign: [[String]] =
+            heads.map { ["SET", Self.sealed($0) + "x"] }
+            + unsealed.map { ["SET", "HFC2V \(version) \(token) \(version)\($0)\nx"] }.filter {
+                $0[1] != Self.sealed("HFC2V \(version) \(token) \(version)") + "x"
+            } + [
+                ["SET", "plain text"], ["SET", "HFC2V \(version) \(token) \(version)"], ["SET", "\0\0\0\0"],
+                ["LPUSH", "a"], ["HSET", "a", "b"], ["SADD", "a"], ["ZADD", "1", "a"], ["XADD", "*", "a", "b"],
+            ]
         func key(_ number: Int) -> String { "foreign \(number)" }
         func place(_ number: Int) -> String { bench.at("n:\(key(number))") }
         func plant(_ number: Int) throws {
@@ -242,7 +283,10 @@ struct LayoutTests {
         let now = try #require(try await bench.tier.put(Make.write("k")).version)
         let week: UInt64 = 7 * 24 * 60 * 60 * 1_000_000
         for version in [now + week, 8_000_000_000_000_000, 9_007_199_254_740_990, 9_007_199_254_740_991] {
-            for head in ["HFC1V \(version) \(token) \(version)\nx", "HFC1T \(version) \(token) \(version)\n"] {
+            for head in [
+                Self.sealed("HFC2V \(version) \(token) \(version)") + "x",
+                Self.sealed("HFC2T \(version) \(token) \(version)"),
+            ] {
                 func plant() throws { _ = try bench.ask(key, ["SET", key, head, "PX", "60000"]) }
                 try plant()
                 #expect(try await bench.tier.read(["k"], in: "n").entries == [.absent], "\(head)")
@@ -261,7 +305,7 @@ struct LayoutTests {
         }
         // Within what clocks may differ by, versions go on from where they are.
         let ahead = now + 60 * 60 * 1_000_000
-        _ = try bench.ask(key, ["SET", key, "HFC1V \(ahead) \(token) \(ahead)\nx", "PX", "60000"])
+        _ = try bench.ask(key, ["SET", key, Self.sealed("HFC2V \(ahead) \(token) \(ahead)") + "x", "PX", "60000"])
         #expect(try await bench.tier.read(["k"], in: "n").entries[0].age == .zero)
         #expect(try await bench.tier.put(Make.write("k", "2")).version == ahead + 1)
         #expect(try await bench.tier.remove(["k"], in: "n", keepFor: .seconds(60)) == [ahead + 2])

@@ -3,8 +3,8 @@
 /// What a shared tier keeps of an entry: the value's bytes, and what must be known to use them.
 ///
 /// ```
-/// "HFE" 1 | codec 1 | flags 1 | mark 8 | fresh 8 | revalidate 8 | kept 8 | load 8
-///   | entity tag: length 2, bytes | tags: count 1, each length 1, bytes | payload: length 4, bytes | checksum 8
+/// "HFE" 2 | codec 1 | flags 1 | mark 8 | fresh 8 | revalidate 8 | kept 8 | load 8
+///   | entity tag: length 2, bytes | writer: length 1, bytes | tags: count 1, each length 1, bytes | payload: length 4, bytes | checksum 8
 /// ```
 ///
 /// Numbers are big-endian; times are nanoseconds since the tier stored it, all ones for ever; flag 1 says that there is
@@ -37,6 +37,8 @@ package struct Envelope: Sendable, Hashable {
     package var loadTime: Int64 = 0
     /// What the loader called this state of the value.
     package var entityTag: String?
+    /// Who wrote it, for people: at most ``longestWriter`` bytes.
+    package var writer = ""
     /// What was said of it, sorted.
     package var tags: [String] = []
     /// Whether it stands for a removal: it says that there is nothing, and for no time.
@@ -44,10 +46,12 @@ package struct Envelope: Sendable, Hashable {
     /// The value's bytes.
     package var payload: ArraySlice<UInt8> = []
 
-    private static let magic: [UInt8] = [0x48, 0x46, 0x45, 1]
+    private static let magic: [UInt8] = [0x48, 0x46, 0x45, 2]
     private static let nothing: UInt8 = 1
     /// The longest entity tag that is kept; a longer one is not.
     private static let longestEntityTag = 4096
+    /// Its length is one byte.
+    package static let longestWriter = 255
 
     /// An envelope of a value's bytes.
     package init(codec: UInt8) { self.codec = codec }
@@ -67,6 +71,10 @@ package struct Envelope: Sendable, Hashable {
         let isKept = entityTag.count <= Self.longestEntityTag
         bytes.append(UInt64(isKept ? entityTag.count : 0), width: 2)
         if isKept { bytes += entityTag }
+        let writer = Array(self.writer.utf8)
+        let isNamed = writer.count <= Self.longestWriter
+        bytes.append(UInt64(isNamed ? writer.count : 0), width: 1)
+        if isNamed { bytes += writer }
         bytes.append(UInt64(self.tags.count), width: 1)
         for tag in self.tags {
             bytes.append(UInt64(tag.utf8.count), width: 1)
@@ -96,8 +104,10 @@ package struct Envelope: Sendable, Hashable {
         guard let codec = reader.number(1), let flags = reader.number(1), let mark = reader.number(8),
             let fresh = reader.number(8), let revalidate = reader.number(8), let kept = reader.number(8),
             let load = reader.number(8), let tagLength = reader.number(2), let entityTag = reader.text(Int(tagLength)),
+            let writerLength = reader.number(1), let writer = reader.text(Int(writerLength)),
             let count = reader.number(1)
         else { throw .damaged }
+        self.writer = writer
         self.codec = UInt8(codec)
         self.isNotFound = UInt8(flags) & Self.nothing != 0
         self.mark = mark

@@ -124,7 +124,8 @@ extension CacheExplanation.Tier: CustomStringConvertible {
         case .removed: return "removed, version \(self.version), \(self.age.brief) ago"
         default: break
         }
-        var parts = ["version \(self.version), written \(self.age.brief) ago, \(self.size) bytes"]
+        let writer = self.writer.map { " by \($0)" } ?? ""
+        var parts = ["version \(self.version), written \(self.age.brief) ago\(writer), \(self.size) bytes"]
         switch self.standing {
         case .unreadable(let reason): parts.append("not usable: \(reason)")
         case .invalidated(.tag(let tag)): parts.append("not usable: the tag \(tag) was invalidated")

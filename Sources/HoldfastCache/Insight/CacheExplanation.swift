@@ -122,8 +122,8 @@ public struct CacheExplanation: Sendable, Hashable {
         public enum Leader: Sendable, Hashable {
             /// This process: the owner and the token of the lock under which it did, `nil` without one.
             case thisProcess(OwnerID?, FencingToken?)
-            /// Another process, or this one earlier; this process took what that one had written to the tier, where it is not
-            /// said who did.
+            /// Another process, or this one earlier; this process took what that one had written to the tier. Who that was is
+            /// said there: ``Tier/writer``.
             case throughTier
         }
 
@@ -187,6 +187,9 @@ public struct CacheExplanation: Sendable, Hashable {
         public var freshFor: Duration?
         /// How long it took to load.
         public var loadTime: Duration?
+        /// Who wrote it, by loading, setting or expiring it: `program[pid]@host`, as that process says itself; `nil` where it did
+        /// not say.
+        public var writer: String?
         /// Its tags, sorted.
         public var tags: [String] = []
         /// What the loader called this state of the value.

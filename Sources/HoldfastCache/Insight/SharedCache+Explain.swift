@@ -73,6 +73,7 @@ extension SharedLink {
         result.isNegative = envelope.isNotFound
         result.freshFor = envelope.freshFor == .max ? nil : .nanoseconds(envelope.freshFor) - entry.age
         result.loadTime = envelope.loadTime > 0 ? .nanoseconds(envelope.loadTime) : nil
+        result.writer = envelope.writer.isEmpty ? nil : envelope.writer
         result.tags = envelope.tags
         result.entityTag = envelope.entityTag
         return result

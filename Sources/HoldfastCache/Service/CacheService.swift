@@ -39,6 +39,8 @@ public final class CacheService: Sendable {
 
     let configuration: CacheServiceConfiguration
     let locks: GuardedLocks?
+    /// What entries in the tier say of who wrote them.
+    let name: String
     let tier: GuardedTier?
     let bus: BusPort?
     let clock: CacheClock
@@ -90,6 +92,7 @@ public final class CacheService: Sendable {
         self.locks = locks.map { GuardedLocks($0, host, limit: limit) }
         var generator = generator
         let origin = generator.next()
+        self.name = (locks?.identity ?? .current(instance: origin)).name
         self.generator = Mutex(generator)
         self.tier = tier.map { tier in
             GuardedTier(tier, host, retries: configuration.tierRetries) {

@@ -161,6 +161,7 @@ extension CacheService {
             bus: self.bus,
             codec: codec,
             maximumValue: configuration.maximumSharedValue,
+            writer: self.name,
             fillLease: configuration.fillLease,
             text: { $0.cacheKey },
             key: { Key(cacheKey: $0) },

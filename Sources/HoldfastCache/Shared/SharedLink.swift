@@ -12,6 +12,8 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     let codec: any CacheCodec<Value>
     /// The largest value that is shared, in bytes.
     let maximumValue: Int
+    /// Who writes, for people: this process.
+    let writer: String
     /// The lease of the lock under which a key is loaded.
     let fillLease: Duration
     /// What a key is called.
@@ -152,6 +154,7 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         token: UInt64
     ) throws -> TierWrite? {
         var envelope = terms.envelope(codec: self.codec.id, mark: mark)
+        envelope.writer = self.writer
         switch content {
         case .notFound: envelope.isNotFound = true
         case .value(let value): envelope.payload = try self.codec.encode(value)[...]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Holdfast
 package import HoldfastCore
 
 /// Changes entries of a cache in its tier without knowing what its values are, and tells the services: for operators.
@@ -48,6 +49,7 @@ package actor TierEditor {
             // The tier counts what is written about the value too.
             var envelope = Envelope(codec: 0)
             envelope.tags = tags
+            envelope.writer = String(repeating: "w", count: Envelope.longestWriter)
             let room = CacheLimits.largestValue - envelope.encoded(for: self.key, in: namespace).count
             guard self.value.count <= room else {
                 throw CacheError(
@@ -77,6 +79,8 @@ package actor TierEditor {
     private let bus: any CacheBus
     private let clock: any LeaseClock
     private var outbox: BusOutbox
+    /// Who writes, for people.
+    private let writer: String
     private var tier: any CacheTier { self.inspector.tier }
     private var namespace: String { self.inspector.namespace }
 
@@ -90,8 +94,10 @@ package actor TierEditor {
         self.inspector = inspector
         self.bus = bus
         self.clock = clock
+        let origin = UInt64.random(in: 1...UInt64.max)
+        self.writer = ProcessIdentity.current(instance: origin).name
         self.outbox = BusOutbox(
-            origin: UInt64.random(in: 1...UInt64.max),
+            origin: origin,
             hasSides: inspector.tier is FallbackTier
         )
     }
@@ -151,6 +157,7 @@ package actor TierEditor {
         let lifetime = Lifetime(draft.options, isNegative: false, now: 0, loadTime: 0, using: &generator)
         let terms = EntryTerms(lifetime, now: 0, loadTime: 0, entityTag: nil, tags: [])
         var envelope = terms.envelope(codec: JSONCacheCodec<String>().id, mark: mark)
+        envelope.writer = self.writer
         envelope.tags = draft.ownTags
         envelope.payload = draft.value[...]
         return self.write(envelope, at: draft.key, if: condition)

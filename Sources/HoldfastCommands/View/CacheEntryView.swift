@@ -95,6 +95,7 @@ package struct CacheEntryView: Sendable {
             .init("size", envelope.map { .integer(Int64($0.payload.count)) } ?? .null),
             .init("codec", .optional(self.codec)),
             .init("entity_tag", .optional(envelope?.entityTag)),
+            .init("writer", .optional(envelope.flatMap { $0.writer.isEmpty ? nil : $0.writer })),
         ]
         if includesValue { members.append(.init("value", self.value.map(JSONValue.json) ?? .null)) }
         return .object(members)

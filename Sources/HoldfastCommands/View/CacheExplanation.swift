@@ -38,8 +38,10 @@ package struct CacheExplanation: Sendable {
         var lines = ["\(key) \(self.situation)."]
         if let envelope = self.view.envelope {
             let tags = envelope.tags.isEmpty ? "no tags" : "tags \(envelope.tags.joined(separator: ", "))"
+            let writer = envelope.writer.isEmpty ? "" : " by \(TerminalText.escaped(envelope.writer))"
             lines.append(
-                "Written \(DurationText.short(self.view.inspection.age)) ago, version \(self.view.inspection.version), "
+                "Written \(DurationText.short(self.view.inspection.age)) ago\(writer), "
+                    + "version \(self.view.inspection.version), "
                     + "\(envelope.payload.count) bytes, \(self.view.codec ?? "-"), \(TerminalText.escaped(tags))."
             )
         }

@@ -9,7 +9,20 @@ package enum SHA1 {
     /// - Parameter text: The text.
     /// - Returns: Forty lower-case hexadecimal digits.
     package static func hex(_ text: String) -> String {
-        var bytes = Array(text.utf8)
+        Self.digest(text.utf8).map { word in
+            let digits = String(word, radix: 16)
+            return String(repeating: "0", count: 8 - digits.count) + digits
+        }.joined()
+    }
+
+    /// Hashes bytes.
+    ///
+    /// - Parameter bytes: The bytes.
+    /// - Returns: The first 32 bits: what the first eight digits say.
+    package static func start(_ bytes: ArraySlice<UInt8>) -> UInt32 { Self.digest(bytes)[0] }
+
+    private static func digest(_ text: some Collection<UInt8>) -> [UInt32] {
+        var bytes = Array(text)
         let bits = UInt64(bytes.count) * 8
         bytes.append(0x80)
         while bytes.count % 64 != 56 { bytes.append(0) }
@@ -17,10 +30,7 @@ package enum SHA1 {
 
         var hash: [UInt32] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476, 0xC3D2_E1F0]
         for block in stride(from: 0, to: bytes.count, by: 64) { Self.mix(bytes[block..<block + 64], into: &hash) }
-        return hash.map { word in
-            let digits = String(word, radix: 16)
-            return String(repeating: "0", count: 8 - digits.count) + digits
-        }.joined()
+        return hash
     }
 
     private static func mix(_ block: ArraySlice<UInt8>, into hash: inout [UInt32]) {

@@ -128,6 +128,13 @@ struct SharedExplainTests {
             #expect(now.description.contains("held by"))
             gate.open()
             _ = try await value
+            // And who did, once it is over, in whichever process one asks.
+            #expect(try await nodes[1].cache.value(for: "a") { "other" } == "v")
+            for node in nodes {
+                let then = await node.cache.explain("a")
+                #expect(then.tier?.writer == nodes[0].locks.identity.name)
+                #expect(then.description.contains(" by \(nodes[0].locks.identity.name), "))
+            }
         }
     }
 

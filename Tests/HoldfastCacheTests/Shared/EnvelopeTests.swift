@@ -15,6 +15,7 @@ struct EnvelopeTests {
         envelope.keptFor = envelope.revalidateFor
         envelope.loadTime = .random(in: 0...1 << 40, using: &generator)
         envelope.entityTag = Bool.random(using: &generator) ? nil : "\"ü-\(envelope.mark)\""
+        envelope.writer = Bool.random(using: &generator) ? "" : "shöp[\(envelope.loadTime)]@host"
         envelope.tags = (0..<Int.random(in: 0...32, using: &generator)).map { "tag \($0)" }
         let count = Int.random(in: 0...300, using: &generator)
         envelope.payload = (0..<count).map { _ in .random(in: 0...255, using: &generator) }[...]
@@ -67,7 +68,7 @@ struct EnvelopeTests {
 
     @Test("that are something else are foreign")
     func foreign() throws {
-        for text in ["", "HF", "{\"a\":1}", "HFE\u{2}", "\u{0}\u{0}\u{0}\u{0}"] {
+        for text in ["", "HF", "{\"a\":1}", "HFE\u{1}", "HFE\u{3}", "\u{0}\u{0}\u{0}\u{0}"] {
             #expect(throws: Envelope.Fault.foreign) {
                 try Envelope(Array(text.utf8), for: "k", in: "n", limit: 100)
             }
