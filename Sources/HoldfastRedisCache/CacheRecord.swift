@@ -84,7 +84,7 @@ struct CacheRecord: Sendable, Hashable {
         // What is cut off is of somebody else, or damaged; under a mark that is none, nothing could invalidate it.
         let hasPayload =
             self.kind != .tombstone && self.payload.count <= RedisCacheTier.maximumPayload
-            && Envelope.mark(of: Array(self.payload.prefix(Self.envelopeHead))) < MarkRecord.limit
+            && (Envelope.mark(of: Array(self.payload.prefix(Self.envelopeHead))) ?? 0) < MarkRecord.limit
         let age = Duration.microseconds(Int64(clamping: time - min(time, self.version)))
         return TierEntry(payload: hasPayload ? Array(self.payload) : nil, version: self.version, age: age)
     }

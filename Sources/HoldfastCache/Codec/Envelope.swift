@@ -130,10 +130,10 @@ package struct Envelope: Sendable, Hashable {
         self.payload = payload
     }
 
-    /// The mark of an envelope, without a look at the rest; 0 of what is none.
-    package static func mark(of bytes: [UInt8]) -> UInt64 {
+    /// The mark of an envelope, without a look at the rest; `nil` of what is none.
+    package static func mark(of bytes: [UInt8]) -> UInt64? {
         // After the magic number, the codec and the flags.
-        guard bytes.starts(with: Self.magic), bytes.count >= Self.magic.count + 10 else { return 0 }
+        guard bytes.starts(with: Self.magic), bytes.count >= Self.magic.count + 10 else { return nil }
         return bytes[(Self.magic.count + 2)...].prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
     }
 

@@ -160,7 +160,7 @@ public final class FallbackTier: CacheTier {
                 if let believed, reading.entries[place].age >= believed { reading.entries[place].payload = nil }
                 reading.entries[place].version = side.outward(reading.entries[place].version)
             }
-            reading.marks.current = side.outward(reading.marks.current)
+            reading.marks.current = side.outwardMark(reading.marks.current)
             reading.marks.all = side.outward(reading.marks.all)
             reading.marks.prefixes = reading.marks.prefixes.mapValues(side.outward)
             return reading
@@ -190,7 +190,10 @@ public final class FallbackTier: CacheTier {
     /// A write with the tier's own numbers; `nil` when it was loaded under marks of the other one.
     private func translated(_ write: TierWrite, for side: TierSide) -> TierWrite? {
         var write = write
-        guard side.owns(Envelope.mark(of: write.payload)) else { return nil }
+        // What is written whatever is there, or has no mark, was not loaded before.
+        if let mark = Envelope.mark(of: write.payload) {
+            guard write.condition == .always ? side.owns(mark) : mark & 1 == side.rawValue else { return nil }
+        }
         if case .version(let version) = write.condition {
             // What the other tier had is not here: all that may be here is nothing.
             write.condition = .version(side.owns(version) ? side.inward(version) : 0)

@@ -119,6 +119,11 @@ enum TierSide: UInt64, Sendable {
     /// What others are told of a number of this tier; 0 stays 0.
     func outward(_ number: UInt64) -> UInt64 { number == 0 ? 0 : number << 1 | self.rawValue }
 
+    /// What others are told of the current mark.
+    ///
+    /// Where nothing was invalidated yet it is 0; that of the secondary is told from that of the primary all the same.
+    func outwardMark(_ mark: UInt64) -> UInt64 { mark << 1 | self.rawValue }
+
     /// The tier's own number.
     func inward(_ number: UInt64) -> UInt64 { number >> 1 }
 

@@ -154,7 +154,7 @@ public struct TierEntry: Sendable, Hashable {
 
 /// The marks of a namespace that concern all its entries.
 public struct TierMarks: Sendable, Hashable {
-    /// The highest mark that was given out, 0 when there is none.
+    /// The highest mark that was given out; 0, or 1 in the secondary of a ``FallbackTier``, when there is none.
     ///
     /// What is loaded from now on is valid against all up to it.
     public var current: UInt64

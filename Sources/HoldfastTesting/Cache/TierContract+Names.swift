@@ -108,7 +108,8 @@ extension TierContract {
             }
             // Nothing was done on the way.
             try bench.equal(try await bench.read("x"), .absent)
-            try bench.equal(try await bench.marks(), TierMarks())
+            try bench.equal(try await bench.marks().all, 0)
+            try bench.equal(try await bench.marks().prefixes, [:])
         },
         Case("A place to go on that is none is refused") { bench in
             for cursor in ["x", "-1", "1:2:3", ""] {

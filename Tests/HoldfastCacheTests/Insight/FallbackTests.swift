@@ -278,6 +278,35 @@ struct FallbackTests {
         }
     }
 
+    @Test("A value that was loaded before anything was invalidated is not written to the other tier after its removal")
+    func nothingInvalidated() async throws {
+        let tier = self.pair.join()
+        var envelope = Envelope(codec: 1)
+        envelope.mark = try await tier.read(["a"], in: "n").marks.current
+        _ = try await tier.remove(["a"], in: "n", keepFor: .seconds(60))
+        let write = TierWrite(
+            key: "a",
+            payload: envelope.encoded(for: "a", in: "n"),
+            timeToLive: .seconds(60),
+            condition: .version(0),
+            token: 1
+        )
+        self.pair.primary.fault = .fail
+        await self.pair.notice(tier)
+        #expect(try await tier.write([write], in: "n") == [.refused(version: 0)])
+        #expect(tier.counts.refusedWrites == 1)
+        // Nor the other way round.
+        envelope.mark = try await tier.read(["a"], in: "n").marks.current
+        let bytes = envelope.encoded(for: "b", in: "n")
+        let other = TierWrite(key: "b", payload: bytes, timeToLive: .seconds(60), condition: .version(0), token: 1)
+        guard case .written = try await tier.write([other], in: "n")[0] else {
+            Issue.record("a write with its own mark is refused")
+            return
+        }
+        try await self.pair.end(tier)
+        #expect(try await tier.write([other], in: "n") == [.refused(version: 0)])
+    }
+
     @Test("What is too much to be told apart is everything, and single changes before it are not lost")
     func bound() async throws {
         let tier = self.pair.join()
