@@ -86,7 +86,7 @@ extension Cache {
         let weight = self.weight(key, .value(value))
         let now = self.now
         self.change(hash) { shard, removed in
-            shard.supersede(key)
+            shard.supersede(key, removed: &removed)
             let terms = MemoryBooks.Terms(
                 weight: weight,
                 version: shard.nextVersion(),
@@ -108,7 +108,7 @@ extension Cache {
         let hash = Self.hash(key)
         let now = self.service.clock.now
         self.change(hash) { shard, removed in
-            shard.supersede(key)
+            shard.supersede(key, removed: &removed)
             shard.remove(key, hash, .removed, at: now, removed: &removed)
         }
     }
@@ -121,8 +121,8 @@ extension Cache {
     public func expire(_ key: Key) {
         let hash = Self.hash(key)
         let now = self.service.clock.now
-        self.change(hash) { shard, _ in
-            shard.supersede(key)
+        self.change(hash) { shard, removed in
+            shard.supersede(key, removed: &removed)
             shard.extend(key, hash) { $0.lifetime.expire(at: now, from: $0.storedAt) }
         }
     }
@@ -147,7 +147,7 @@ extension Cache {
         self.generations.invalidateAll()
         let now = self.service.clock.now
         self.changeAll { shard, removed in
-            shard.supersedeAll()
+            shard.supersedeAll(removed: &removed)
             shard.removeAll(.all, at: now, removed: &removed)
         }
     }
@@ -181,7 +181,7 @@ extension Cache {
             let now = self.service.clock.now
             let isDone = self.change(hash) { shard, removed in
                 guard (shard.peek(key, hash)?.1.version ?? 0) == version else { return false }
-                shard.supersede(key)
+                shard.supersede(key, removed: &removed)
                 guard let new else {
                     shard.remove(key, hash, .removed, at: now, removed: &removed)
                     return true
@@ -233,7 +233,7 @@ extension Cache {
             for key in part.withLock({ $0.keys }) where text(key).utf8.starts(with: prefix.utf8) {
                 let hash = Self.hash(key)
                 self.change(hash) { shard, removed in
-                    if let flight = shard.flights[key], flight.stamp < mark { shard.supersede(key) }
+                    if let flight = shard.flights[key], flight.stamp < mark { shard.supersede(key, removed: &removed) }
                     shard.remove(key, hash, olderThan: mark, .prefix, at: now, detail: prefix, removed: &removed)
                 }
             }

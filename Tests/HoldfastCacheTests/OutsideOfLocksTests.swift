@@ -29,6 +29,18 @@ private final class AskingValue: Sendable {
     }
 }
 
+/// The same as an error.
+private final class AskingError: Error {
+    let key: AskingKey
+
+    init(_ key: AskingKey) { self.key = key }
+
+    deinit {
+        self.key.place.ended.withLock { $0 += 1 }
+        self.key.place.ask(about: self.key)
+    }
+}
+
 /// Asks the cache when its text is made.
 private struct AskingKey: CacheKey, Hashable {
     let text: String
@@ -91,6 +103,42 @@ struct OutsideOfLocksTests {
         cache.invalidateAll()
         let ended = place.ended.withLock { $0 }
         #expect(ended == 91)
+    }
+
+    @Test("the end of an error that was remembered: set over, removed, invalidated, expired, followed by another")
+    func errors() async throws {
+        let clock = ManualClock()
+        let place = Place()
+        let service = try CacheService(clock: clock)
+        let cache = try service.cache("test", of: AskingValue.self, keyedBy: AskingKey.self) { configuration in
+            configuration.shards = 1
+            configuration.options.errorBackoff = .seconds(10)
+        }
+        place.cache.withLock { $0 = cache }
+        defer { place.cache.withLock { $0 = nil } }
+        let keys = (0..<5).map { AskingKey("key \($0)", place) }
+        try await withCacheService(service) { _ in
+            func fail(_ key: AskingKey) async {
+                _ = try? await cache.value(for: key) { throw AskingError(key) }
+            }
+            for key in keys { await fail(key) }
+            let kept = place.ended.withLock { $0 }
+            #expect(kept == 0)
+            try cache.set(AskingValue(keys[0]), for: keys[0])
+            cache.remove(keys[1])
+            clock.advance(by: .seconds(20))
+            // Over, and followed by another.
+            await fail(keys[2])
+            // Over, and swept away.
+            clock.advance(by: .seconds(20))
+            let isSwept = await eventually { place.ended.withLock { $0 } == 6 }
+            #expect(isSwept)
+            await fail(keys[3])
+            cache.invalidateAll()
+        }
+        // The value too.
+        let ended = place.ended.withLock { $0 }
+        #expect(ended == 8)
     }
 
     @Test("a prefix is forgotten up to its invalidation, and what is set after it stays")

@@ -214,7 +214,7 @@ extension Cache {
         _ options: CacheOptions,
         now: Int64
     ) -> Bool {
-        self.change(hash) { shard, _ in
+        self.change(hash) { shard, removed in
             let wasAbandoned = shard.land(key, flight)
             if !wasAbandoned { shard.history.note(hash, .failed, at: now, detail: ErrorLabel.of(error)) }
             guard !wasAbandoned, !flight.isSuperseded, options.errorBackoff > .zero else { return wasAbandoned }
@@ -224,7 +224,7 @@ extension Cache {
             if let (_, record) = shard.peek(key, hash), record.lifetime.keptUntil > now {
                 shard.extend(key, hash) { $0.lifetime.retryAt = until }
             } else {
-                shard.fail(key, error, until: until)
+                shard.fail(key, error, until: until, removed: &removed)
             }
             return wasAbandoned
         }

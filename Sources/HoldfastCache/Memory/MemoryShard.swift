@@ -193,8 +193,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
 
     /// Has what is loaded for a key not be stored, and nobody join it any more.
     @inlinable
-    mutating func supersede(_ key: Key) {
-        if !self.failures.isEmpty { self.failures[key] = nil }
+    mutating func supersede(_ key: Key, removed: inout Removals<Key, Value>) {
+        if !self.failures.isEmpty { self.forgetFailure(of: key, &removed) }
         if !self.flights.isEmpty || !self.abandoned.isEmpty { self.supersedeLoads(of: key) }
     }
 
@@ -205,7 +205,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
     }
 
     /// The same for all keys.
-    mutating func supersedeAll() {
+    mutating func supersedeAll(removed: inout Removals<Key, Value>) {
+        removed.failures += self.failures.map { ($0.key, $0.value.error) }
         self.failures = [:]
         for flight in self.flights.values { flight.supersede() }
         for flight in self.abandoned.values.joined() { flight.supersede() }
@@ -237,10 +238,18 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
     }
 
     /// Remembers that a load failed.
-    mutating func fail(_ key: Key, _ error: any Error, until time: Int64) {
+    mutating func fail(_ key: Key, _ error: any Error, until time: Int64, removed: inout Removals<Key, Value>) {
+        self.forgetFailure(of: key, &removed)
         // Whoever makes up keys that cannot be loaded shall not fill the memory.
-        guard self.failures.count < Self.mostFailures || self.failures[key] != nil else { return }
+        guard self.failures.count < Self.mostFailures else { return }
         self.failures[key] = Failure(error: error, until: time)
+    }
+
+    @usableFromInline
+    mutating func forgetFailure(of key: Key, _ removed: inout Removals<Key, Value>) {
+        guard let index = self.failures.index(forKey: key) else { return }
+        let (key, failure) = self.failures.remove(at: index)
+        removed.failures.append((key, failure.error))
     }
 
     /// How an entry lives that is stored now.
@@ -275,7 +284,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         now: Int64,
         removed: inout Removals<Key, Value>
     ) {
-        if !self.failures.isEmpty { self.failures[key] = nil }
+        if !self.failures.isEmpty { self.forgetFailure(of: key, &removed) }
         let entry = MemoryEntry(
             key: key,
             content: content,
@@ -354,7 +363,7 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
 
     /// Removes what has expired.
     mutating func expire(now: Int64, removed: inout Removals<Key, Value>) {
-        if !self.failures.isEmpty { self.failures = self.failures.filter { $0.value.until > now } }
+        for (key, failure) in self.failures where failure.until <= now { self.forgetFailure(of: key, &removed) }
         self.books.expire(now: now)
         while let victim = self.books.nextVictim() {
             self.clear(victim, .expired, at: self.books.deadline(victim), &removed)

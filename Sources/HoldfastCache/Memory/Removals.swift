@@ -23,6 +23,10 @@ struct Removals<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     @usableFromInline
     var others: [Removal] = []
 
+    /// Keys that are not remembered any more, and the errors of their loads: also of the user's types.
+    @usableFromInline
+    var failures: [(key: Key, error: any Error)] = []
+
     @inlinable
     init() {}
 

@@ -52,7 +52,7 @@ extension Cache {
         self.change(hash) { shard, removed in
             if let (_, record) = shard.peek(key, hash), self.isAsNew(record.version, as: version) { return }
             // A load that began after the change is not stored either: that costs one more look into the tier.
-            shard.supersede(key)
+            shard.supersede(key, removed: &removed)
             shard.remove(key, hash, .elsewhere, at: now, removed: &removed)
         }
     }

@@ -32,7 +32,7 @@ extension Cache {
         let now = self.service.clock.now
         let hasSides = self.link?.tier.hasSides ?? false
         self.change(hash) { shard, removed in
-            if supersedes { shard.supersede(key) }
+            if supersedes { shard.supersede(key, removed: &removed) }
             if let (_, record) = shard.peek(key, hash) {
                 guard self.link?.areComparable(record.version, publication.version) ?? true else {
                     // Of another tier, and nobody can say which is newer.
