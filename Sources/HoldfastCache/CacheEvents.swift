@@ -69,6 +69,8 @@ public enum CacheEvent: Sendable {
     case journalUnreadable(cache: String, count: Int)
     /// A journal could not be told that changes are written: the next run writes them once more.
     case journalFailed(cache: String, error: any Error)
+    /// A journal could not be written anew without what does not count any more: it works, and grows until it can.
+    case journalNotShortened(cache: String, error: any Error)
 }
 
 /// Is told what happens in caches.

@@ -60,7 +60,8 @@ public final class CacheMetricsObserver: CacheObserver {
         case .bulkheadFull(let cache): self.count(CacheNames.bulkheadTotal, [(CacheNames.cache, cache)], 1)
         case .written(let cache, _, let duration):
             self.time(CacheNames.writeSeconds, [(CacheNames.cache, cache)], duration)
-        case .journalFailed(let cache, _): self.count(CacheNames.journalFailuresTotal, [(CacheNames.cache, cache)], 1)
+        case .journalFailed(let cache, _), .journalNotShortened(let cache, _):
+            self.count(CacheNames.journalFailuresTotal, [(CacheNames.cache, cache)], 1)
         // Reports tell how many there were.
         case .loadAbandoned, .loadSuperseded, .unlockedFill, .tierFailed, .unreadable, .unshared, .invalidationFailed,
             .writeFailed, .writeParked, .deadLettersFull, .writesLeft, .journalTorn, .journalUnreadable, .tierReturned,

@@ -77,7 +77,7 @@ public enum CacheNames {
     ///
     /// Dimensions: ``cache``.
     public static let writeSeconds = "holdfast_cache_write_seconds"
-    /// Counter of journals that could not be written to.
+    /// Counter of times that a journal could not be written to, or not be written anew when it had grown.
     ///
     /// Dimensions: ``cache``.
     public static let journalFailuresTotal = "holdfast_cache_journal_failures_total"

@@ -50,6 +50,7 @@ public final class FileWriteJournal: WriteJournal {
     private let limit: Int
     private let queue = DispatchQueue(label: "holdfast.write-journal")
     private let additions = Mutex<[Addition]>([])
+    private let listeners = Mutex<[@Sendable (CacheError) -> Void]>([])
     /// Held on the queue only, so that nobody ever waits for it.
     private let disk = Mutex<JournalDisk?>(nil)
 
@@ -121,6 +122,15 @@ public final class FileWriteJournal: WriteJournal {
         }
     }
 
+    /// Tells of each time that the file could not be written anew without what does not count any more.
+    ///
+    /// The old one goes on then, and grows.
+    ///
+    /// - Parameter listener: Called on the journal's queue; must return soon.
+    public func watch(_ listener: @escaping @Sendable (CacheError) -> Void) {
+        self.listeners.withLock { $0.append(listener) }
+    }
+
     /// Closes the file, and lets others open it.
     @concurrent
     public func close() async {
@@ -147,7 +157,8 @@ public final class FileWriteJournal: WriteJournal {
             let result = (try? together.get()) != nil || isAlone ? together : self.add(addition.records)
             addition.continuation.resume(with: result)
         }
-        self.disk.withLock { $0?.compactIfNeeded() }
+        guard let failure = self.disk.withLock({ $0?.compactIfNeeded() }) else { return }
+        for listener in self.listeners.withLock({ $0 }) { listener(failure) }
     }
 
     private func add(_ records: [JournalRecord]) -> Result<Void, any Error> {

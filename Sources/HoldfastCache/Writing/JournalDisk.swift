@@ -182,15 +182,20 @@ final class JournalDisk {
 
     /// Leaves out what does not count any more, when that is most of the file.
     ///
-    /// When it fails the old file goes on.
-    func compactIfNeeded() {
-        guard self.fault == nil, self.end >= self.nextCompaction, self.book.wantsCompaction(self.end) else { return }
+    /// When it fails the old file goes on, and this is tried again when it is twice as long.
+    ///
+    /// - Returns: Why it failed, if it did.
+    func compactIfNeeded() -> CacheError? {
+        let isDue = self.end >= self.nextCompaction && self.book.wantsCompaction(self.end)
+        guard self.fault == nil, isDue else { return nil }
         do {
             try self.compact()
             self.nextCompaction = 0
+            return nil
         } catch {
             unlink(self.directory + "/journal.new")
             self.nextCompaction = 2 * self.end
+            return Self.storage(error, "write \(self.path) anew")
         }
     }
 

@@ -56,6 +56,9 @@ extension WriteBehind {
     ///
     /// - Returns: The keys that were in it.
     private func start() async throws -> [Key] {
+        self.link?.journal.watch { [weak service = self.service, name = self.name] error in
+            service?.observe(.journalNotShortened(cache: name, error: error))
+        }
         let contents = try await self.link?.journal.open() ?? JournalContents()
         guard contents.highestVersion <= CacheLimits.highestVersion else {
             throw CacheError(.storage, "the journal of \(self.name) has a version that no program gave")

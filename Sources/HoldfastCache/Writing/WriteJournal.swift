@@ -19,6 +19,16 @@ public protocol WriteJournal: Sendable {
 
     /// Lets go of the journal; what is in it stays.
     func close() async
+
+    /// Tells of what goes wrong beside these calls, so that the journal works but takes more and more room.
+    ///
+    /// - Parameter listener: Called on any thread; returns soon.
+    func watch(_ listener: @escaping @Sendable (CacheError) -> Void)
+}
+
+extension WriteJournal {
+    /// Has nothing to tell.
+    public func watch(_ listener: @escaping @Sendable (CacheError) -> Void) {}
 }
 
 /// A line of a journal.

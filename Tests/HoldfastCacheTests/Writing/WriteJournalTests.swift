@@ -50,6 +50,30 @@ struct WriteJournalTests {
         }
     }
 
+    @Test("a journal that cannot be written anew works, and its cache says that it grows")
+    func notShortened() async throws {
+        let base = try TemporaryDirectory.make(prefix: "hf-writing-")
+        defer { TemporaryDirectory.remove(base) }
+        struct NoRoom: Error {}
+        let isFull = Mutex(false)
+        let journal = FileWriteJournal(directory: base + "/j", durability: .processEnd) { step in
+            if step == .drafted, isFull.withLock({ $0 }) { throw NoRoom() }
+        }
+        let written = try Written { .behind($0, journal: journal) }
+        let value = String(repeating: "v", count: 100_000)
+        try await written.run {
+            isFull.withLock { $0 = true }
+            for number in 0..<30 {
+                try await written.cache.write("\(number)\(value)", for: "a")
+                #expect(await written.soon { written.statistics.pendingWrites == 0 })
+            }
+            let failures = written.log.all.count { if case .journalNotShortened = $0 { true } else { false } }
+            // Not each time: only when it is twice as long.
+            #expect((1...2).contains(failures))
+            #expect(written.source.rows["a"]?.hasPrefix("29v") == true)
+        }
+    }
+
     @Test("written once is not written again by the next run")
     func settled() async throws {
         let journal = PaperJournal()
