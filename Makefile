@@ -13,7 +13,7 @@ LIMIT ?=
 # The contract has hundreds of cases in real time: begun all at once, they hold each other up for seconds.
 FEW := --experimental-maximum-parallelization-width 16
 # Suites that keep every core busy.
-BUSY := Adaptivity|ExactMissCount|FrequencySketch|HitRatio|PolicyProperty|SlotList|TinyLFU|TraceReader|WriteQueueModel
+BUSY := Adaptivity|ExactMissCount|FrequencySketch|HitRatio|PolicyProperty|SlotList|TagChurn|TinyLFU|TraceReader|WriteQueueModel
 SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(?!$(BUSY))' \
 	'HoldfastCacheTests\.($(BUSY))' 'HoldfastSQLiteTests\.' \
 	'HoldfastRedisTests\.(?!Quorum|Sentinel|Late|Network|RestartGuard|Cluster|ReplyFuzz|Executor|Refusal)' \

@@ -6,7 +6,7 @@ import Testing
 
 @Suite("Loads", .timeLimit(.minutes(1)))
 struct FlightTests {
-    @Test("a thousand callers of a cold key share one load")
+    @Test("a thousand callers of a cold key share one load (laravel 60920)")
     func share() async throws {
         try await withCache(
             options: CacheOptions().with {
@@ -78,7 +78,7 @@ struct FlightTests {
         }
     }
 
-    @Test("one of many callers leaves, and takes nobody with him", arguments: [0, 1])
+    @Test("one of many callers leaves, and takes nobody with him (caffeine 870)", arguments: [0, 1])
     func cancelOne(leaver: Int) async throws {
         try await withCache { cache in
             let (gate, runs) = (Gate(), Counter())
@@ -149,7 +149,7 @@ struct FlightTests {
         }
     }
 
-    @Test("a loader that never ends frees its key at the deadline, and is counted")
+    @Test("a loader that never ends frees its key at the deadline, and is counted (dialogporten 4300)")
     func hangingLoader() async throws {
         let clock = ManualClock()
         try await withCache(clock: clock, options: CacheOptions().with { $0.hardDeadline = .seconds(5) }) { cache in
@@ -208,7 +208,7 @@ struct FlightTests {
         }
     }
 
-    @Test("nobody waits longer than his own deadline because others' were shorter, nor repeats what failed by itself")
+    @Test("nobody fails by the shorter deadline of others, nor repeats what failed by itself (bucketeer 2552)")
     func ownDeadline() async throws {
         let clock = ManualClock()
         let limits = CacheServiceConfiguration()
@@ -354,7 +354,7 @@ struct FlightTests {
         }
     }
 
-    @Test("a loader that throws before it waits for anything leaves the key usable")
+    @Test("a loader that throws before it waits for anything leaves the key usable (FusionCache 647, groupcache 38)")
     func throwsAtOnce() async throws {
         let clock = ManualClock()
         try await withCache(

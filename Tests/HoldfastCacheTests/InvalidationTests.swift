@@ -23,7 +23,10 @@ enum Change: String, Sendable, CaseIterable {
 
 @Suite("Invalidations", .timeLimit(.minutes(1)))
 struct InvalidationTests {
-    @Test("nothing loaded before an invalidation is stored after it, in the foreground", arguments: Change.allCases)
+    @Test(
+        "nothing loaded before an invalidation is stored after it, in the foreground (FusionCache 625)",
+        arguments: Change.allCases
+    )
     func foreground(change: Change) async throws {
         try await withCache { cache in
             let gate = Gate()
@@ -52,7 +55,7 @@ struct InvalidationTests {
         }
     }
 
-    @Test("nor in the background", arguments: Change.allCases)
+    @Test("nor in the background (FusionCache 535)", arguments: Change.allCases)
     func background(change: Change) async throws {
         let clock = ManualClock()
         try await withCache(
@@ -154,7 +157,7 @@ struct InvalidationTests {
         }
     }
 
-    @Test("two of one instant are told apart, since no clock decides")
+    @Test("two of one instant are told apart, since no clock decides (moka 155)")
     func frozenClock() async throws {
         try await withCache { cache in
             for round in 0..<100 {
@@ -174,7 +177,7 @@ struct InvalidationTests {
         }
     }
 
-    @Test("an entry that is written while all is forgotten can be forgotten later")
+    @Test("an entry that is written while all is forgotten can be forgotten later (laravel 61328)")
     func writtenDuringFlush() async throws {
         let cache = try CacheService().cache("test", of: Int.self, keyedBy: Int.self) {
             $0.capacity = .entries(100_000)
@@ -214,7 +217,7 @@ struct InvalidationTests {
         #expect(cache.contains("usersAbc"))
     }
 
-    @Test("any number of invalidated tags take no memory for ever, and a load from before them is not stored")
+    @Test("any number of invalidated tags take no memory for ever, nor is a load from before stored (laravel 43850)")
     func manyTags() async throws {
         try await withCache { cache in
             let gate = Gate()

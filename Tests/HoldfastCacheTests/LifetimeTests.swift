@@ -196,7 +196,7 @@ struct LifetimeTests {
         }
     }
 
-    @Test("what is not there is remembered, as an error and as an optional", arguments: [true, false])
+    @Test("what is not there is remembered, as an error and as an optional (aiocache 452)", arguments: [true, false])
     func negative(throwsIt: Bool) async throws {
         let clock = ManualClock()
         try await withCache(

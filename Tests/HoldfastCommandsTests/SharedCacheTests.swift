@@ -51,13 +51,17 @@ struct SharedCacheTests {
         #expect(loads >= 2 && loads <= 7, "\(result.output)")
     }
 
-    @Test("when the process that loads is killed, another loads within its lease (dogpile 261)")
-    func killed() async throws {
+    @Test(
+        "when the process that loads is killed, another loads within its lease (dogpile 261, groupcache 38)",
+        .serialized,
+        arguments: [0, 50, 700, 2000]
+    )
+    func killed(milliseconds: Int) async throws {
         try await self.withCache { cache in
             let leader = try self.loader("k", for: .seconds(60))
             try await eventually { try self.isLocked("k") }
-            // Its lease is renewed from now on.
-            try await Task.sleep(for: .seconds(2))
+            // At once, before its lease was renewed, and after.
+            try await Task.sleep(for: .milliseconds(milliseconds))
             try await leader.signal(SIGKILL)
             let start = ContinuousClock.now
             let waiters = (0..<10).map { _ in Task { try await cache.value(for: "k") { "new" } } }
@@ -66,6 +70,34 @@ struct SharedCacheTests {
             // The lease, 100 ms, and what a busy machine needs.
             #expect(time < Self.fillLease + .milliseconds(100) + .milliseconds(500), "\(time)")
             #expect(cache.statistics().loads == 1)
+        }
+    }
+
+    @Test(
+        "a process that is killed around its write leaves its value or none, and the key usable",
+        .serialized,
+        arguments: [-40, -10, 0, 5, 10, 20, 40]
+    )
+    func killedNearItsWrite(milliseconds: Int) async throws {
+        try await self.withCache { cache in
+            let load = Duration.milliseconds(600)
+            let leader = try self.loader("k", for: load)
+            let pid = try await leader.pid
+            // It may be over before a busy machine has looked.
+            try await eventually { try self.isLocked("k") || self.isStored("k") }
+            try await Task.sleep(for: load + .milliseconds(milliseconds))
+            // Nothing happens to one that has ended just now.
+            kill(pid, SIGKILL)
+            let start = ContinuousClock.now
+            let waiters = (0..<10).map { _ in Task { try await cache.value(for: "k") { "new" } } }
+            var values: Set<String> = []
+            for waiter in waiters { values.insert(try await waiter.value) }
+            let time = start.duration(to: .now)
+            #expect(time < Self.fillLease + .milliseconds(100) + .milliseconds(500), "\(time)")
+            #expect(values.count == 1, "\(values)")
+            #expect(cache.statistics().loads == (values == ["new"] ? 1 : 0))
+            let kept = try await cache.get("k")
+            #expect(kept == values.first)
         }
     }
 
@@ -119,6 +151,10 @@ struct SharedCacheTests {
 
     private func isLocked(_ key: String) throws -> Bool {
         try self.server.execute("EXISTS", "cache/bench/\(key)").contains("1")
+    }
+
+    private func isStored(_ key: String) throws -> Bool {
+        try self.server.execute("EXISTS", "hfc:bench:\(key)").contains("1")
     }
 
     /// The cache that the workers have, in this process.

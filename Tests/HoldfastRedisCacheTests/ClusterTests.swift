@@ -23,6 +23,11 @@ struct ClusterCacheTests {
     }
 
     @Test
+    func `expiring entries with tags leave nothing behind on any node (laravel 43850)`() async throws {
+        try await LayoutTests.leavesNothing(try await .cluster(), entries: 10_000)
+    }
+
+    @Test
     func `versions that no clock has given are damage, and the next write makes it good`() async throws {
         try await LayoutTests.doubtsVersions(try await .cluster())
     }

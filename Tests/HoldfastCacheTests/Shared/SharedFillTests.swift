@@ -41,7 +41,7 @@ struct SharedFillTests {
         }
     }
 
-    @Test("one slow key does not hold up another, in any process")
+    @Test("one slow key does not hold up another, in any process (spring-data-redis 2890)")
     func keysAreApart() async throws {
         try await withNodes(2) { (_, nodes) async throws in
             let gate = Gate()

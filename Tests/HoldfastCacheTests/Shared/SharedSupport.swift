@@ -119,10 +119,14 @@ func withNodes(
 }
 
 /// Does something while time passes.
-func ticking<Result>(_ clock: ManualClock, _ body: () async throws -> Result) async rethrows -> Result {
+func ticking<Result>(
+    _ clock: ManualClock,
+    by step: Duration = .milliseconds(20),
+    _ body: () async throws -> Result
+) async rethrows -> Result {
     let ticks = Task {
         while !Task.isCancelled {
-            clock.advance(by: .milliseconds(50))
+            clock.advance(by: step)
             try await Task.sleep(for: .milliseconds(1))
         }
     }

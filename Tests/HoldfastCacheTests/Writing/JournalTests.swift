@@ -222,7 +222,7 @@ struct FileWriteJournalTests {
     }
 
     @Test(
-        "it does not grow for ever, and no crash of its rewriting loses anything",
+        "it does not grow for ever, and no crash of its rewriting loses anything (bentocache 74)",
         arguments: [nil, "drafted", "flushed", "renamed"]
     )
     func compaction(crash: String?) async throws {
