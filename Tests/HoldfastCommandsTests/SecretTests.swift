@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Row S2 of the fault matrix: no secret in any output.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(2)))
 struct SecretTests {
     private static let canary = "canary-7f3a"
 
@@ -27,17 +27,27 @@ struct SecretTests {
         #expect(grant.status == 0, "\(grant.errors)")
         let id = try #require(grant.output.firstMatch(of: /"id":"([0-9a-f]{32})"/)).output.1
 
+        let nobody = "127.0.0.1:1"
         let stores = [
             right, wrong, dead, "nosuch://:\(Self.canary)@h", "redis://:\(Self.canary)@a,b", "redis://:\(Self.canary)@",
+        ]
+        // Other kinds of servers, none of which is there.
+        let others = [
+            "rediss://:\(Self.canary)@\(nobody)/0", "redis+cluster://\(Self.canary):\(Self.canary)@\(nobody)",
+            "redis://:\(Self.canary)@\(nobody),127.0.0.1:2,127.0.0.1:3",
+            "redis+sentinel://:\(Self.canary)@\(nobody)/name", "zookeepers://u:\(Self.canary)@\(nobody)",
+            "zookeeper://\(Self.canary):\(Self.canary)@\(nobody)/x",
+            "zookeeper://u:\(Self.canary)@\(nobody)/x?layout=none",
         ]
         let commands = [
             ["ls"], ["ls", "--format", "json"], ["show", "held"], ["show", "held", "--format", "json"], ["doctor"],
             ["doctor", "--format", "jsonl"], ["run", "--wait", "0", "held", "--", "true"], ["run", "x", "--", "true"],
             ["revoke", "held"], ["bench", "--workload", "seq1", "--seconds", "0.05"], ["renew"],
         ]
+        let few = [["ls"], ["doctor", "--format", "json"], ["run", "x", "--", "true"]]
         // Mostly waiting for a server that does not answer: all stores at once.
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for store in stores {
+            for (store, commands) in stores.map({ ($0, commands) }) + others.map({ ($0, few) }) {
                 group.addTask {
                     for arguments in commands {
                         let variables = ["HOLDFAST_STORE": store, "HOLDFAST_GRANT": grant.output]
