@@ -26,6 +26,8 @@ final class Connection: Sendable {
         case job(Job)
         /// A look at the processes that stand before waiting requests; what to do after it.
         case look(@Sendable () -> Void)
+        /// A part of a caller's task.
+        case task(@Sendable () -> Void)
     }
 
     private struct Open {
@@ -58,22 +60,32 @@ final class Connection: Sendable {
     let path: StorePath
     /// The name under which others reach this store object.
     let channel: String
+    /// The name of the socket: the same, where signals are received.
+    private let socketName: String
     private let hub: SignalHub
     private let process = ProcessMark.current
     private let patience: BusyPatience
     private let state = Mutex(State())
 
-    init(path: StorePath, hub: SignalHub, busyLimit: Duration) {
+    /// Makes a connection without opening it.
+    ///
+    /// - Parameters:
+    ///   - path: The file.
+    ///   - hub: Where signals go.
+    ///   - busyLimit: How long to wait for other processes in one transaction.
+    ///   - main: The connection on which signals are received, when it is not this one.
+    init(path: StorePath, hub: SignalHub, busyLimit: Duration, beside main: Connection? = nil) {
         var generator = SystemRandomNumberGenerator()
         self.path = path
         self.hub = hub
-        self.channel = Hex.text(of: generator.next())
+        self.socketName = Hex.text(of: generator.next())
+        self.channel = main?.channel ?? self.socketName
         self.patience = BusyPatience(limit: busyLimit)
     }
 
     // MARK: - Commands
 
-    /// Runs a batch: all jobs in one transaction, then the looks.
+    /// Runs a batch: all jobs in one transaction, then the looks, then parts of callers' tasks.
     ///
     /// - Parameter batch: The commands.
     /// - Returns: Whether there was more than a look, which nobody waits for with the next command in hand.
@@ -86,6 +98,7 @@ final class Connection: Sendable {
             self.look()
             completion()
         }
+        for case .task(let part) in batch { part() }
         return !jobs.isEmpty
     }
 
@@ -209,7 +222,7 @@ final class Connection: Sendable {
             looked: clock.now
         )
         self.state.withLock { $0.open = open }
-        if self.hub.hasHandlers { self.listen() }
+        if self.hub.hasHandlers, self.socketName == self.channel { self.listen() }
         return open
     }
 
@@ -237,7 +250,8 @@ final class Connection: Sendable {
     private func socket() -> SignalSocket? {
         if let socket = self.state.withLock({ $0.socket }) { return socket }
         guard let open = self.state.withLock({ $0.open }) else { return nil }
-        let socket = try? SignalSocket(database: open.path, name: self.channel) { [hub = self.hub] in hub.deliver($0) }
+        let hub = self.hub
+        let socket = try? SignalSocket(database: open.path, name: self.socketName) { hub.deliver($0) }
         self.state.withLock { $0.socket = socket }
         return socket
     }

@@ -41,22 +41,47 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
     let hub = SignalHub()
     let connection: Connection
     private let commands: CommandQueue<Connection.Command>
+    private let callers: CallerExecutor?
+    /// Where renewals go, when callers can occupy the thread of the other commands.
+    private let renewals: CommandQueue<Connection.Command>
 
     /// Makes a store on a file, without touching it yet.
     ///
     /// Missing directories are made with mode 0700, the file with mode 0600. Symbolic links, files and directories of
     /// other users, and directories that everybody may write to are refused by the first command.
     ///
-    /// - Parameter path: The file; by default `$XDG_STATE_HOME/holdfast/locks.db`, or else
-    ///   `~/.local/state/holdfast/locks.db`.
-    public convenience init(path: String? = nil) { self.init(path: path, busyLimit: Connection.busyLimit) }
+    /// - Parameters:
+    ///   - path: The file; by default `$XDG_STATE_HOME/holdfast/locks.db`, or else `~/.local/state/holdfast/locks.db`.
+    ///   - offersExecutor: Whether tasks can run on the store's thread, see ``executor``. Renewals then have a thread and
+    ///     a connection to the file of their own.
+    public convenience init(path: String? = nil, offersExecutor: Bool = false) {
+        self.init(path: path, busyLimit: Connection.busyLimit, offersExecutor: offersExecutor)
+    }
 
     /// Makes a store that waits no longer than a limit for other processes to let go of the file.
-    package init(path: String?, busyLimit: Duration) {
+    package init(path: String?, busyLimit: Duration, offersExecutor: Bool = false) {
         let connection = Connection(path: StorePath(path), hub: self.hub, busyLimit: busyLimit)
         self.connection = connection
         self.commands = CommandQueue(spins: ProcessInfo.processInfo.activeProcessorCount > 1) { connection.run($0) }
+        self.callers = offersExecutor ? CallerExecutor(self.commands) : nil
+        if offersExecutor {
+            let other = Connection(path: connection.path, hub: self.hub, busyLimit: busyLimit, beside: connection)
+            self.renewals = CommandQueue(spins: false) { other.run($0) }
+        } else {
+            self.renewals = self.commands
+        }
     }
+
+    /// Runs tasks on the store's thread; `nil` unless the store was made to offer it.
+    ///
+    /// ```swift
+    /// let store = SQLiteLockStore(offersExecutor: true)
+    /// await withTaskExecutorPreference(store.executor) { … }
+    /// ```
+    ///
+    /// Commands of such tasks, and their replies, change threads twice less. What blocks or computes for long there holds
+    /// up all commands of the store but renewals.
+    public var executor: (any TaskExecutor)? { self.callers }
 
     /// The file, or `nil` when neither `XDG_STATE_HOME` nor `HOME` says where it is.
     public var path: String? { self.connection.path.file }
@@ -86,7 +111,9 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
                 "\(renewals.count) renewals in one call; the limit is \(Limits.maximumRenewalBatch)"
             )
         }
-        return try await self.perform { transaction in try renewals.map { try transaction.renew($0) } }
+        return try await self.perform(on: self.renewals) { transaction in
+            try renewals.map { try transaction.renew($0) }
+        }
     }
 
     /// Gives a lock back and hands it on; see `LockStore`.
@@ -212,6 +239,7 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
     /// Runs a command in a transaction on the store's thread; the caller's cancellation does not stop it.
     @concurrent
     private func perform<Reply: Sendable>(
+        on queue: CommandQueue<Connection.Command>? = nil,
         _ body: @escaping @Sendable (LockTransaction) throws -> Reply
     ) async throws -> Reply {
         try await withCheckedThrowingContinuation { continuation in
@@ -222,7 +250,7 @@ public final class SQLiteLockStore: LockStore, DetachableStore {
                 },
                 fail: { continuation.resume(throwing: $0) }
             )
-            self.commands.submit(.job(job))
+            (queue ?? self.commands).submit(.job(job))
         }
     }
 

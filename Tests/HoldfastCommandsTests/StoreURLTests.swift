@@ -58,10 +58,13 @@ struct StoreURLTests {
 
     @Test
     func `only a store with a thread of its own lets callers run there`() throws {
-        #expect(try StoreURL("redis://h").runningCallers?.text == "redis://h?executor=loop")
-        #expect(try StoreURL("redis+cluster://a,b?timeout=2s").runningCallers?.text.hasSuffix("&executor=loop") == true)
-        for url in ["memory:", "sqlite:/x", "redis://a,b,c", "zookeeper://h"] {
-            #expect(try StoreURL(url).runningCallers == nil)
+        for url in ["sqlite:/x", "redis://h", "redis+cluster://a,b?timeout=2s", "redis+sentinel://a,b/m"] {
+            #expect(StoreFactory.executor(of: try StoreFactory.make(StoreURL(url))) == nil)
+            #expect(StoreFactory.executor(of: try StoreFactory.makeRunningCallers(StoreURL(url))) != nil)
+        }
+        for url in ["memory:", "redis://a,b,c", "zookeeper://h"] {
+            let error = #expect(throws: CommandFailure.self) { try StoreFactory.makeRunningCallers(StoreURL(url)) }
+            #expect(error?.status == ExitStatus.configuration)
         }
     }
 }

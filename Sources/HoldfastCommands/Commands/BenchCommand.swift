@@ -47,7 +47,7 @@ package struct BenchCommand: AsyncParsableCommand {
         help: ArgumentHelp("Instead: hold n locks, and measure what renewing them costs.", valueName: "n")
     )
     var held: Int?
-    @Option(name: .long, help: "Where workers run: pool (Swift's threads) or loop (the thread of a Redis store).")
+    @Option(name: .long, help: "Where workers run: pool (Swift's threads) or loop (the thread of the store).")
     var executor = BenchExecutor.pool
     @Option(name: .long, help: ArgumentHelp("Of the cache: by how many threads.", valueName: "n"))
     var threads = 2
@@ -79,7 +79,7 @@ package struct BenchCommand: AsyncParsableCommand {
             throw CommandFailure(ExitStatus.configuration, "--processes must be at least 1")
         }
         if case .cache(let workload) = self.workload { return try await self.measure(workload) }
-        let url = try self.store()
+        let url = try self.storage.url()
         if case .stampede = self.workload {
             let figures = try await self.interruptible {
                 try await self.stampede.measure(on: url, processes: self.processes)
@@ -139,21 +139,12 @@ package struct BenchCommand: AsyncParsableCommand {
         let run = String(UInt64.random(in: 0...UInt64.max), radix: 36)
         let figures = try await self.interruptible { [seconds] in
             try await BenchHeld(count: held, seconds: seconds).measure(
-                on: try StoreFactory.make(url),
+                on: try self.executor.store(url),
                 run: run,
                 version: HoldfastProgram.version
             )
         }
         try Output.line(figures.text)
-    }
-
-    private func store() throws -> StoreURL {
-        let url = try self.storage.url()
-        guard self.executor == .loop else { return url }
-        guard let url = url.runningCallers else {
-            throw CommandFailure(ExitStatus.configuration, "--executor loop is for one Redis, a Sentinel or a cluster")
-        }
-        return url
     }
 
     /// Lets a signal end the workers before it ends this process, so that nothing is left behind.
@@ -177,7 +168,7 @@ package struct BenchCommand: AsyncParsableCommand {
         guard processes > 1 else {
             let workers = BenchWorkers(workload, run: run, workers: Array(0..<workload.workers))
             let (logs, started, cpu) = try await workers.work(
-                on: try StoreFactory.make(url),
+                on: try self.executor.store(url),
                 start: 0,
                 seconds: self.seconds
             )
@@ -201,7 +192,7 @@ package struct BenchCommand: AsyncParsableCommand {
                         [
                             "bench-worker", workload.rawValue, run, "\(process)",
                             "\(min(self.processes, workload.workers))", "\(start)",
-                            "\(self.seconds)", "\(directory)/\(process)",
+                            "\(self.seconds)", "\(directory)/\(process)", "--executor", self.executor.rawValue,
                         ],
                         store: url.text
                     )
@@ -234,6 +225,7 @@ package struct BenchWorkerCommand: AsyncParsableCommand {
     @Argument var start: Int64
     @Argument var seconds: Double
     @Argument var log: String
+    @Option var executor = BenchExecutor.pool
     @OptionGroup var storage: StoreOptions
 
     /// Makes the command, for the parser.
@@ -244,7 +236,7 @@ package struct BenchWorkerCommand: AsyncParsableCommand {
         let mine = (0..<self.workload.workers).filter { $0 % self.processes == self.process }
         let workers = BenchWorkers(self.workload, run: self.label, workers: mine)
         let (logs, _, cpu) = try await workers.work(
-            on: try self.storage.open(),
+            on: try self.executor.store(try self.storage.url()),
             start: self.start,
             seconds: self.seconds
         )

@@ -31,9 +31,27 @@ package enum StoreFactory {
         }
     }
 
+    /// Makes a store on whose own thread callers can run.
+    ///
+    /// - Parameter url: Where its locks live.
+    /// - Returns: The store.
+    /// - Throws: ``CommandFailure`` where there is no such thread, or `LockError`.
+    package static func makeRunningCallers(_ url: StoreURL) throws -> any LockStore {
+        switch url {
+        case .sqlite(let path): return SQLiteLockStore(path: path, offersExecutor: true)
+        case .redis(let text) where !RedisQuorumConfiguration.names(severalIn: text):
+            return try RedisLockStore(url: "\(text)\(text.contains("?") ? "&" : "?")executor=loop")
+        case .memory, .redis, .zookeeper:
+            throw CommandFailure(
+                ExitStatus.configuration,
+                "--executor loop is for the embedded store, one Redis, a Sentinel or a cluster"
+            )
+        }
+    }
+
     /// Where callers of a store run without changing threads; `nil` where it has no such place.
     package static func executor(of store: any LockStore) -> (any TaskExecutor)? {
-        (store as? RedisLockStore)?.executor
+        (store as? RedisLockStore)?.executor ?? (store as? SQLiteLockStore)?.executor
     }
 
     /// The name of a store for output, without secrets and with the default path filled in.

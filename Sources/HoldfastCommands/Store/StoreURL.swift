@@ -80,12 +80,6 @@ package enum StoreURL: Sendable, Hashable {
         }
     }
 
-    /// The same store with callers on its own thread; `nil` where there is none to run on.
-    package var runningCallers: StoreURL? {
-        guard case .redis(let url) = self, !RedisQuorumConfiguration.names(severalIn: url) else { return nil }
-        return .redis(url: "\(url)\(url.contains("?") ? "&" : "?")executor=loop")
-    }
-
     private static func path(_ text: String) throws(Problem) -> String? {
         var path = text
         if path.hasPrefix("//") {
