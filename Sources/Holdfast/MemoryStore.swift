@@ -169,7 +169,7 @@ public final class MemoryStore: LockStore {
             handlers.active[handlers.next] = handler
             return handlers.next
         }
-        return SignalSubscription { [weak self] in _ = self?.handlers.withLock { $0.active.removeValue(forKey: key) } }
+        return SignalSubscription { _ = self.handlers.withLock { $0.active.removeValue(forKey: key) } }
     }
 
     /// Ends what is over every ten seconds, until cancelled.

@@ -17,7 +17,9 @@ extension Engine {
         guard self.begin() else {
             throw LockError(.invalidArgument, "run() of a lock service can be called once only")
         }
-        let subscription = self.store.subscribe { [weak self] signal in self?.receive(signal) }
+        // Cancelled below, so that nothing has to be weak: an object that ever was referred to weakly pays for that with
+        // each reference to it.
+        let subscription = self.store.subscribe { signal in self.receive(signal) }
         self.welcome()
         defer {
             subscription.cancel()

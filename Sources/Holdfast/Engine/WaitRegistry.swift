@@ -22,7 +22,7 @@ final class WaitRegistry: Sendable {
     }
 
     private struct Entry {
-        weak var engine: Engine?
+        let engine: Engine
         let suspect: Suspect
     }
 
@@ -46,7 +46,7 @@ final class WaitRegistry: Sendable {
 
     private let state = Mutex(State())
 
-    /// Enters a request.
+    /// Enters a request, until it is taken out.
     func enter(_ suspect: Suspect, of engine: Engine) -> Ticket {
         self.state.withLock { state in
             state.next += 1
@@ -69,8 +69,7 @@ final class WaitRegistry: Sendable {
     func waits(of owner: OwnerID, outside engine: Engine) -> [Wait] {
         self.state.withLock { state in
             (state.entries[Key(world: engine.world, name: owner)] ?? [:]).values.compactMap { entry in
-                guard let other = entry.engine, other !== engine else { return nil }
-                return Wait(engine: other, resource: entry.suspect.resource)
+                entry.engine === engine ? nil : Wait(engine: entry.engine, resource: entry.suspect.resource)
             }
         }
     }
