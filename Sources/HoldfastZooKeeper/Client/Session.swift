@@ -52,7 +52,8 @@ final class Session: Sendable {
         var lastContact: Instant?
         var lastProblem: String?
         var waiters: [(deadline: Instant, resume: @Sendable () -> Void)] = []
-        var listeners: [Int: @Sendable (Event) -> Void] = [:]
+        /// Who is told of events, and says whether to be told of the next.
+        var listeners: [Int: @Sendable (Event) -> Bool] = [:]
         var nextListener = 0
     }
 
@@ -99,8 +100,10 @@ final class Session: Sendable {
 
     /// Registers for events, which come on threads that must not be blocked.
     ///
+    /// - Parameter listener: Says whether it wants to hear more.
     /// - Returns: What to give to ``ignore(_:)``.
-    func listen(_ listener: @escaping @Sendable (Event) -> Void) -> Int {
+    @discardableResult
+    func listen(_ listener: @escaping @Sendable (Event) -> Bool) -> Int {
         self.state.withLock { state in
             state.nextListener += 1
             state.listeners[state.nextListener] = listener
@@ -263,7 +266,7 @@ final class Session: Sendable {
             return state
         }
         guard let entered else { return }
-        for listener in entered.listeners.values { listener(event) }
+        self.tell(entered.listeners, event)
         for waiter in entered.waiters { waiter.resume() }
     }
 
@@ -272,11 +275,15 @@ final class Session: Sendable {
         let (handle, over, listeners) = self.state.withLock { state in
             let over = state.waiters.filter { $0.deadline <= now }
             state.waiters.removeAll { $0.deadline <= now }
-            return (state.handle, over, Array(state.listeners.values))
+            return (state.handle, over, state.listeners)
         }
         for waiter in over { waiter.resume() }
         if let handle { CallbackTable.shared.endLate(on: handle.number, at: now) }
-        for listener in listeners { listener(.tick(now)) }
+        self.tell(listeners, .tick(now))
+    }
+
+    private func tell(_ listeners: [Int: @Sendable (Event) -> Bool], _ event: Event) {
+        for (key, listener) in listeners where !listener(event) { self.ignore(key) }
     }
 
     /// Ends the session: waits a moment for calls under way, then closes the handle on its own queue.

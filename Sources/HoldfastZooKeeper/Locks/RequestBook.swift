@@ -78,6 +78,11 @@ struct RequestBook: Sendable {
         /// The node that says for whom it waits, for finding deadlocks.
         var registration: String?
 
+        /// All watches.
+        var allWatches: [UInt] {
+            self.watches + [self.hold?.watch, self.hold?.upgrade?.watch].compactMap(\.self)
+        }
+
         /// The whole path of the node.
         var path: String? { self.node.map { "\(self.parent)/\($0.name.text)" } }
 
@@ -129,6 +134,9 @@ struct RequestBook: Sendable {
     private var hasChanged = true
     private var nextLook: Instant = .now
     private var finished = RecentRequests(capacity: Limits.rememberedRequests)
+
+    /// All requests.
+    var all: [Entry] { Array(self.entries.values) }
 
     subscript(id: RequestID) -> Entry? { self.entries[id] }
 

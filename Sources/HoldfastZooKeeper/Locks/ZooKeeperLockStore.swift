@@ -54,12 +54,30 @@ public final class ZooKeeperLockStore: LockStore {
         self.session = SessionPool.session(for: configuration.sessionSettings)
         self.remover = Remover(timeout: configuration.timeout, layout: configuration.layout)
         self.capabilities = Self.capabilities(configuration)
-        let key = self.session.listen { [weak self] event in self?.took(event) }
+        let key = self.session.listen { [weak self] event in
+            self?.took(event)
+            return self != nil
+        }
         self.registration.withLock { $0 = key }
     }
 
     deinit {
         if let key = self.registration.withLock({ $0 }) { self.session.ignore(key) }
+        // Others may keep the session, and with it the nodes.
+        let link = self.session.link
+        for entry in self.book.withLock({ $0.all }) {
+            if let registration = entry.registration { self.remover.remove(registration, entry.epoch, link) }
+            self.drop(watches: entry.allWatches)
+            if let successor = entry.hold?.successor {
+                self.remover.remove("\(entry.parent)/\(successor.text)", entry.epoch, link)
+            }
+            if let path = entry.path {
+                self.remover.remove(path, entry.epoch, link)
+            } else {
+                self.remover.search(entry.parent, guid: entry.guid, entry.epoch, link)
+            }
+        }
+        self.remover.finish(on: self.session)
     }
 
     /// Depends on the layout; never priorities, barging or lock delays.
