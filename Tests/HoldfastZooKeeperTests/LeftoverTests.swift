@@ -35,4 +35,44 @@ struct LeftoverTests {
             return
         }
     }
+
+    @Test("Containers that are removed on the way to a lock are made again")
+    func reaped() async throws {
+        let server = try await ZooKeeperServer()
+        let store = try Fixture.store(server.hosts)
+        let reaper = try Fixture.store(server.hosts)
+        let parts = ["reaped", "a", "b", "c", "d"]
+        let paths = parts.indices.map { "/locks/\(parts[...$0].joined(separator: "/"))" }
+        let isOver = Cell(false)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                let wire = Wire(
+                    link: try await reaper.session.ready(by: .now.advanced(by: .seconds(10))),
+                    deadline: .now.advanced(by: .seconds(100))
+                )
+                while !isOver.value {
+                    _ = await wire.delete(paths.randomElement() ?? "")
+                    try await Task.sleep(for: .microseconds(.random(in: 0...2000)))
+                }
+            }
+            let resource = try Resource(parts.joined(separator: "/"))
+            for round in 0..<60 {
+                let request = Fixture.request(resource)
+                do {
+                    guard case .granted = try await store.acquire(request) else {
+                        Issue.record("round \(round): not granted")
+                        break
+                    }
+                } catch {
+                    Issue.record("round \(round): \(error)")
+                }
+                _ = try await store.release(request.key)
+                try await Fixture.eventually("nothing is reaped") {
+                    await (try store.wire()).get(paths[0]).code == .noNode
+                }
+            }
+            isOver.value = true
+            try await group.waitForAll()
+        }
+    }
 }

@@ -201,17 +201,29 @@ extension ZooKeeperLockStore {
     func makeParents(of path: String, _ wire: Wire) async throws {
         var ancestors: [String] = []
         for index in path.indices.dropFirst() where path[index] == "/" { ancestors.append(String(path[..<index])) }
-        for ancestor in ancestors + [path] {
-            var reply = await wire.create(ancestor, [], .container)
+        for _ in 0..<Self.maximumRounds where Instant.now < wire.deadline {
+            if try await self.make(ancestors + [path], wire) { return }
+        }
+        throw LockError(.storeUnavailable, "the nodes on the way to \(path) go away faster than they can be made")
+    }
+
+    /// Makes nodes, each below the one before.
+    ///
+    /// - Returns: Whether that was possible; if not, one was removed again before it had a child.
+    private func make(_ nodes: [String], _ wire: Wire) async throws -> Bool {
+        for node in nodes {
+            var reply = await wire.create(node, [], .container)
             // Servers before 3.5.3 have no containers.
-            if reply.code == .unimplemented { reply = await wire.create(ancestor, [], .persistent) }
+            if reply.code == .unimplemented { reply = await wire.create(node, [], .persistent) }
             switch reply.code {
             case .ok, .nodeExists: continue
             // Not ours to create, but perhaps there: what comes below will tell.
-            case .noPermission where ancestor != path: continue
-            default: throw reply.code.error("create \(ancestor)", at: self.place)
+            case .noPermission where node != nodes.last: continue
+            case .noNode where node != nodes.first: return false
+            default: throw reply.code.error("create \(node)", at: self.place)
             }
         }
+        return true
     }
 
     /// Says who is in the way of a request that does not want to wait; `nil` when nobody is.

@@ -83,7 +83,7 @@ extension ZooKeeperLockStore {
 
     private func makeRegistration(_ path: String, _ resource: Resource, _ wire: Wire) async throws {
         var made = await wire.create(path, Array(resource.name.utf8), .ephemeral)
-        if made.code == .noNode {
+        while made.code == .noNode, Instant.now < wire.deadline {
             try await self.makeParents(of: self.waitsRoom, wire)
             made = await wire.create(path, Array(resource.name.utf8), .ephemeral)
         }
