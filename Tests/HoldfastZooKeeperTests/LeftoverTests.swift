@@ -75,4 +75,49 @@ struct LeftoverTests {
             try await group.waitForAll()
         }
     }
+
+    @Test("A waiter that asks again and again has one watch")
+    func watches() async throws {
+        let server = try await ZooKeeperServer()
+        let (holder, waiter) = (try Fixture.store(server.hosts), try Fixture.store(server.hosts))
+        let signals = Signals(of: waiter)
+        try await Fixture.running([holder, waiter]) {
+            let (held, next) = (Fixture.request("watched"), Fixture.request("watched"))
+            _ = try await holder.acquire(held)
+            for _ in 0..<200 {
+                guard case .waiting = try await waiter.acquire(next) else {
+                    Issue.record("not waiting")
+                    return
+                }
+            }
+            let before = CallbackTable.shared.strayWatches
+            _ = try await holder.release(held.key)
+            try await Fixture.eventually("not granted") { signals.all.contains(.granted(next.id)) }
+            // What follows on the same thread comes after all of them.
+            _ = try await waiter.acquire(next)
+            #expect(CallbackTable.shared.strayWatches - before <= 1)
+        }
+    }
+
+    @Test("Nothing says that somebody waits who has gone meanwhile")
+    func registrations() async throws {
+        let server = try await ZooKeeperServer()
+        for round in 0..<20 {
+            // A root of its own, whose room for this has to be made first.
+            let root = "/root\(round)"
+            let url = "\(server.url)\(root)?session=20s"
+            let (holder, waiter) = (try ZooKeeperLockStore(url: url), try ZooKeeperLockStore(url: url))
+            let (held, next) = (Fixture.request("x"), Fixture.request("x"))
+            _ = try await holder.acquire(held)
+            guard case .waiting = try await waiter.acquire(next) else { return }
+            async let waits = waiter.waits(of: next.owner, for: next.resource)
+            _ = try await waiter.withdraw(next.key)
+            _ = try await waits
+            let room = "\(root)/.holdfast/waits"
+            try await Fixture.eventually(within: .seconds(3), "round \(round): a node is left") {
+                await (try holder.wire()).children(of: room).children.isEmpty
+            }
+            _ = try await holder.release(held.key)
+        }
+    }
 }

@@ -56,6 +56,10 @@ final class CallbackTable: Sendable {
     }
 
     private let state = Mutex(State())
+    private let strays = Atomic<Int>(0)
+
+    /// How many watches fired for nobody: those that were given up, which the library keeps until then.
+    var strayWatches: Int { self.strays.load(ordering: .relaxed) }
 
     /// How many calls, watches and handles are known: zero when all sessions are closed.
     var count: Int { self.state.withLock { $0.calls.count + $0.watches.count + $0.handles.count } }
@@ -164,7 +168,11 @@ final class CallbackTable: Sendable {
 
     /// Takes a watch's event, its last.
     func fire(_ number: UInt, isDeleted: Bool) {
-        self.state.withLock { $0.watches.removeValue(forKey: number) }?.fire(isDeleted)
+        guard let watch = self.state.withLock({ $0.watches.removeValue(forKey: number) }) else {
+            self.strays.add(1, ordering: .relaxed)
+            return
+        }
+        watch.fire(isDeleted)
     }
 
     /// Takes a change of a handle's state.

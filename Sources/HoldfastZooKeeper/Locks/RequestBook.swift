@@ -73,8 +73,9 @@ struct RequestBook: Sendable {
         var waitsFor: RequestID?
         /// Whether its node is known to be gone.
         var isCleared = false
-        /// Watches on nodes before it.
+        /// Watches on nodes before it, and the names of those.
         var watches: [UInt] = []
+        var watched: [String] = []
         /// The node that says for whom it waits, for finding deadlocks.
         var registration: String?
 
@@ -216,6 +217,11 @@ struct RequestBook: Sendable {
         guard let first = waiting.first, !waiting.contains(where: { $0.registration == path }) else { return false }
         self.entries[first.request.id]?.registration = path
         return true
+    }
+
+    /// Whether a request has this node to say what its owner waits for.
+    func hasRegistration(_ path: String, epoch: Int) -> Bool {
+        self.entries.values.contains { $0.registration == path && $0.epoch == epoch }
     }
 
     /// Notes that such a node could not be made.

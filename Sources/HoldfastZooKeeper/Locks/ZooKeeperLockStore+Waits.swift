@@ -79,6 +79,10 @@ extension ZooKeeperLockStore {
             self.book.withLock { $0.unregister(path) }
             throw error
         }
+        // The wait may have ended, and what it left been removed, before this was made.
+        if !self.book.withLock({ $0.hasRegistration(path, epoch: wire.link.epoch) }) {
+            self.remover.remove(path, wire.link.epoch, wire.link)
+        }
     }
 
     private func makeRegistration(_ path: String, _ resource: Resource, _ wire: Wire) async throws {
