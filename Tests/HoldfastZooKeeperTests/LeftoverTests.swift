@@ -2,6 +2,7 @@
 
 import HoldfastCore
 import HoldfastTesting
+import Synchronization
 import Testing
 
 @testable import HoldfastZooKeeper
@@ -119,5 +120,20 @@ struct LeftoverTests {
             }
             _ = try await holder.release(held.key)
         }
+    }
+
+    @Test("A renewal does not vouch for a node that could not be looked at")
+    func unknownNode() async throws {
+        let server = try await ZooKeeperServer()
+        let store = try Fixture.store(server.hosts)
+        let request = Fixture.request("unknown")
+        guard case .granted = try await store.acquire(request) else { return }
+        // A path that the client library does not take.
+        let name = LockName.replacement(.curator, guid: "no//path", .exclusive, .held, sequence: 0)
+        store.book.withLock { book in
+            guard let entry = book[request.id] else { return }
+            _ = book.update(request.id, guid: entry.guid) { $0.node = RequestBook.Node(name: name, created: 1) }
+        }
+        #expect(try await store.renew([Renewal(key: request.key, lease: .seconds(1))]) == [.unknown])
     }
 }
