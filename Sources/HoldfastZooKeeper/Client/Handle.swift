@@ -4,6 +4,16 @@ import CZooKeeper
 import Glibc
 import Synchronization
 
+/// The answer to the first of two calls that are sent together.
+final class FirstReply: Sendable {
+    private let value = Mutex<CallReply?>(nil)
+
+    func put(_ reply: CallReply) { self.value.withLock { $0 = reply } }
+
+    /// The library answers in order, so the first is there before the second; a call that was not sent is not.
+    func take() -> CallReply { self.value.withLock { $0 } ?? CallReply(code: .late) }
+}
+
 /// One handle of the C library, which is one session with the servers: the only place that touches the pointer.
 ///
 /// Calls are submitted under a lock, so that none can meet a closed handle and two that belong together are sent
@@ -220,6 +230,18 @@ final class Handle: Sendable {
     /// alive for the ensemble.
     func sync(_ path: String, _ terms: Terms) {
         unsafe self.send(terms) { raw, context in unsafe zoo_async(raw, path, stringCompletion, context) }
+    }
+
+    /// Lists the names of a node's children when all is known that the leader has been asked for: also what was
+    /// proposed and is not committed, such as a create whose answer was lost with another connection.
+    func currentChildren(of path: String, _ terms: Terms) {
+        let word = FirstReply()
+        self.sync(path, Terms(sentAt: terms.sentAt, deadline: terms.deadline) { word.put($0) })
+        let list = Terms(sentAt: terms.sentAt, deadline: terms.deadline) { reply in
+            let code = word.take().code
+            terms.done(code == .ok || code == .noNode ? reply : CallReply(code: code))
+        }
+        self.children(of: path, list)
     }
 
     // MARK: - Sending

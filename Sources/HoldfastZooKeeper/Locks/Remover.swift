@@ -129,7 +129,8 @@ final class Remover: Sendable {
                 }
                 self.end(item, reply.code)
             }
-            link.handle.children(of: parent, terms)
+            // What was proposed and is not committed yet would be missed, and come later.
+            link.handle.currentChildren(of: parent, terms)
         }
     }
 

@@ -284,9 +284,10 @@ extension ZooKeeperLockStore {
 
     /// Finds out whether a node was made for a request whose answer was lost.
     ///
-    /// The search is sent after the create, in the same session, so what it does not find was never made.
+    /// The search waits for what the leader was asked for before, also by way of another server, so what it does not
+    /// find was never made; what is still on its way there belongs to a connection that the leader does not heed any more.
     private func resolve(_ entry: RequestBook.Entry, _ wire: Wire) async throws {
-        let list = await wire.children(of: entry.parent)
+        let list = await wire.currentChildren(of: entry.parent)
         guard list.code == .ok || list.code == .noNode else {
             throw list.code.error("look for a node below \(entry.parent)", at: self.place)
         }

@@ -363,6 +363,9 @@ extension ZooKeeperLockStore {
     /// Finds out which node a grant has after the answer to a change was lost.
     private func settle(_ entry: RequestBook.Entry, _ wire: Wire) async throws {
         guard let successor = entry.hold?.successor else { return }
+        // What was proposed and is not committed yet would be missed, and come later.
+        let word = await wire.sync(entry.parent)
+        guard word.code == .ok else { throw word.code.error("read a lock below \(entry.parent)", at: self.place) }
         let found = await wire.get("\(entry.parent)/\(successor.text)")
         switch found.code {
         case .ok: _ = try await self.adopt(successor, successor.mode, entry, wire)
