@@ -104,6 +104,11 @@ final class Handle: Sendable {
         }
     }
 
+    /// What the library says of the connection at this moment, or `nil` when the handle is not open.
+    var state: Int32? {
+        self.pointer.withLock { pointer in unsafe (pointer?.raw).map { unsafe zoo_state($0) } }
+    }
+
     // MARK: - Calls
 
     /// How a call is answered, and by when.

@@ -16,8 +16,15 @@ extension ZooKeeperLockStore {
     /// - Returns: How it stands.
     /// - Throws: ``LockError``; whether the request took effect is then unknown unless the message says so.
     public func acquire(_ request: LockRequest) async throws -> AcquireReply {
+        let start = Instant.now
         try self.capabilities.check(request)
         let wire = try await self.wire()
+        let reply = try await self.ask(request, wire)
+        if case .granted = reply { try await self.vouch(for: request.lease, from: start, wire) }
+        return reply
+    }
+
+    private func ask(_ request: LockRequest, _ wire: Wire) async throws -> AcquireReply {
         // Each round but the last finds that something changed meanwhile; nobody needs more than a few.
         for _ in 0..<Self.maximumRounds {
             guard Instant.now < wire.deadline else { break }
@@ -27,13 +34,7 @@ extension ZooKeeperLockStore {
             case .verify(let entry): if let reply = try await self.verify(entry) { return reply }
             case .create(let entry): if let reply = try await self.create(entry, wire) { return reply }
             case .look(let entry):
-                let look = await self.look(entry, wire)
-                if case .granted = look, !self.session.isFresh(within: self.freshness) {
-                    // Any server shows the queue; that the session is alive only the ensemble knows.
-                    if let reply = try await self.verify(entry) { return reply }
-                } else if let reply = try self.reply(look, to: entry) {
-                    return reply
-                }
+                if let reply = try self.reply(await self.look(entry, wire), to: entry) { return reply }
             case .resolve(let entry): try await self.resolve(entry, wire)
             }
         }
@@ -55,7 +56,6 @@ extension ZooKeeperLockStore {
 
     private func begin(_ request: LockRequest, _ wire: Wire) -> Beginning {
         let now = Instant.now
-        let isFresh = self.session.isFresh(within: self.freshness)
         let (beginning, over) = self.book.withLock { book -> (Beginning, RequestBook.Entry?) in
             if book.isFinished(request.id) { return (.reply(.finished), nil) }
             var over: RequestBook.Entry?
@@ -66,7 +66,7 @@ extension ZooKeeperLockStore {
                 case .unresolved where entry.epoch == wire.link.epoch: return (.resolve(entry), nil)
                 case .queued where entry.epoch == wire.link.epoch: return (.look(entry), nil)
                 case .granted(let hold) where entry.epoch == wire.link.epoch && hold.expires > now:
-                    guard !hold.isAccepted, isFresh else { return (.verify(entry), nil) }
+                    guard !hold.isAccepted else { return (.verify(entry), nil) }
                     Self.accept(request, &book, entry, at: now)
                     return (.reply(.granted(hold.token)), nil)
                 default: over = book.remove(request.id)

@@ -18,6 +18,7 @@ extension ZooKeeperLockStore {
         }
         let entries = self.book.withLock { book in renewals.map { book[$0.key.id] } }
         guard entries.contains(where: { $0 != nil }) else { return renewals.map { _ in .lost(.expired) } }
+        let start = Instant.now
         let wire = try await self.wire()
         async let word = wire.sync(self.configuration.root.isEmpty ? "/" : self.configuration.root)
         let unseen = await self.check(entries.compactMap(\.self), wire)
@@ -26,6 +27,7 @@ extension ZooKeeperLockStore {
         guard answer.code == .ok || answer.code == .noNode else {
             throw answer.code.error("renew \(renewals.count) grants", at: self.place)
         }
+        try await self.vouch(for: renewals.map(\.lease).max() ?? .zero, from: start, wire)
         let now = Instant.now
         return self.book.withLock { book in
             zip(renewals, entries).map { renewal, entry in

@@ -66,8 +66,6 @@ extension ZooKeeperLockStore {
         self.drop(watches: entry.watches)
         guard let wire = self.wire(ofEpoch: entry.epoch) else { return }
         _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.isLooking = true } }
-        // A grant is believed in for a time that counts from the last word of the ensemble.
-        if !self.session.isFresh(within: self.freshness) { wire.link.handle.sync(entry.parent, wire.terms { _ in }) }
         self.look(id, entry, wire, .watch) { [weak self] outcome in
             guard let self else { return }
             _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.isLooking = false } }
