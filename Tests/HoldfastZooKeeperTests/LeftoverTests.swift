@@ -136,4 +136,81 @@ struct LeftoverTests {
         }
         #expect(try await store.renew([Renewal(key: request.key, lease: .seconds(1))]) == [.unknown])
     }
+
+    @Test("A lock whose node is deleted between two turns is made again, and its tokens rise (Z13)")
+    func deleted() async throws {
+        let server = try await ZooKeeperServer()
+        let store = try Fixture.store(server.hosts)
+        var last = FencingToken.zero
+        for round in 0..<20 {
+            let request = Fixture.request("deleted/below")
+            guard case .granted(let token) = try await store.acquire(request) else {
+                Issue.record("round \(round): not granted")
+                return
+            }
+            #expect(token > last, "round \(round)")
+            last = token
+            #expect(try await store.release(request.key) == .released)
+            let wire = try await store.wire()
+            for path in ["/locks/deleted/below", "/locks/deleted", "/locks"].prefix(1 + round % 3) {
+                let reply = await wire.delete(path)
+                #expect(reply.code == .ok, "round \(round): \(path)")
+            }
+        }
+    }
+
+    @Test("A node with a request's own GUID of another session is not its own (pain 21: curator#1121)")
+    func foreignNode() async throws {
+        let server = try await ZooKeeperServer()
+        let (store, dying) = (try Fixture.store(server.hosts), try Fixture.store(server.hosts))
+        let request = Fixture.request("foreign")
+        // The answer to the create is lost, and what it made belongs to a session that is about to end.
+        let wire = try await store.wire()
+        try await store.makeParents(of: "/locks/foreign", wire)
+        let guid = LockName.guid(.curator, for: request.id, random: 1, 2)
+        let prefix = LockName.prefix(.curator, guid: guid, .exclusive, .queued)
+        let made = await (try dying.wire()).create("/locks/foreign/\(prefix)", [], .ephemeralSequential)
+        #expect(made.code == .ok)
+        store.book.withLock { book in
+            var entry = RequestBook.Entry(
+                request: request,
+                parent: "/locks/foreign",
+                guid: guid,
+                epoch: wire.link.epoch,
+                since: .now,
+                waitEnd: nil
+            )
+            entry.phase = .unresolved
+            book.enter(entry)
+        }
+        guard case .waiting = try await store.acquire(request) else {
+            Issue.record("granted by a node of another session")
+            return
+        }
+        await dying.closeSession(draining: .zero)
+        try await Fixture.eventually("not granted after its end") {
+            if case .granted = try await store.acquire(request) { true } else { false }
+        }
+    }
+
+    @Test("A user that the servers refuse ends the store with an error that says so, and without more tries (Z12)")
+    func refusedUser() async throws {
+        let server = try await ZooKeeperServer()
+        let store = try Fixture.store("anna:secret@\(server.hosts)")
+        let signals = Signals(of: store)
+        let request = Fixture.request("refused")
+        guard case .granted = try await store.acquire(request) else { return }
+        let handle = try await store.wire().link.handle
+        // ZOO_AUTH_FAILED_STATE: servers with digest authentication take every user, so the library is spoken for.
+        CallbackTable.shared.changed(handle.number, to: -113)
+        for _ in 0..<2 {
+            let error = await #expect(throws: LockError.self) { _ = try await store.acquire(Fixture.request("x")) }
+            #expect(error?.code == .storeRefused)
+            #expect(error?.message.contains("refused the user") == true)
+            #expect(error?.message.contains("secret") == false)
+        }
+        await #expect(throws: LockError.self) { try await store.run() }
+        #expect(signals.all == [.lost(request.id, .expired)])
+        try await Fixture.eventually("still connected") { try !server.command("cons").contains("sid=0x") }
+    }
 }
