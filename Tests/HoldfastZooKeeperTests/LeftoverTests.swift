@@ -100,6 +100,42 @@ struct LeftoverTests {
         }
     }
 
+    @Test("Waits that are given up, and upgrades that ask again, leave no watches behind")
+    func forgottenWatches() async throws {
+        let server = try await ZooKeeperServer()
+        let (holder, waiter) = (try Fixture.store(server.hosts), try Fixture.store(server.hosts))
+        let signals = Signals(of: waiter)
+        try await Fixture.running([holder, waiter]) {
+            let (held, wishing) = (Fixture.request("x", mode: .shared), Fixture.request("x", mode: .update))
+            let other = Fixture.request("y")
+            for request in [held, other] { _ = try await holder.acquire(request) }
+            _ = try await waiter.acquire(wishing)
+            for _ in 0..<100 {
+                let next = Fixture.request("y")
+                guard case .waiting = try await waiter.acquire(next) else {
+                    Issue.record("not waiting")
+                    return
+                }
+                #expect(try await waiter.withdraw(next.key) == .withdrawn)
+            }
+            for _ in 0..<100 {
+                guard
+                    case .waiting = try await waiter.convert(
+                        Conversion(wishing.key, to: .exclusive, contention: .queue)
+                    )
+                else {
+                    Issue.record("not waiting for the upgrade")
+                    return
+                }
+            }
+            let before = CallbackTable.shared.strayWatches
+            for request in [other, held] { _ = try await holder.release(request.key) }
+            try await Fixture.eventually("not granted") { signals.all.contains(.granted(wishing.id)) }
+            _ = try await waiter.status(of: "x")
+            #expect(CallbackTable.shared.strayWatches - before <= 1)
+        }
+    }
+
     @Test("Nothing says that somebody waits who has gone meanwhile")
     func registrations() async throws {
         let server = try await ZooKeeperServer()

@@ -249,6 +249,26 @@ final class Handle: Sendable {
         self.children(of: path, list)
     }
 
+    /// Enters a watch on a node that is about to be set.
+    ///
+    /// - Parameters:
+    ///   - path: The node.
+    ///   - fire: Called once at most; told whether the node was deleted.
+    /// - Returns: Its number.
+    func addWatch(on path: String, _ fire: @escaping @Sendable (_ isDeleted: Bool) -> Void) -> UInt {
+        // The library keeps each watch until it fires, and that may be never.
+        self.table.addWatch(on: self.number, forget: { [weak self] in self?.forget($0, on: path) }, fire)
+    }
+
+    /// Has the library forget a watch; the server keeps one for the session, if there are any.
+    private func forget(_ watch: UInt, on path: String) {
+        self.pointer.withLock { pointer in
+            guard let raw = unsafe pointer?.raw else { return }
+            // The last argument says that the server is not asked, so that nothing is waited for.
+            _ = unsafe zoo_remove_watches(raw, path, ZWATCHTYPE_DATA, nodeWatcher, context(watch), 1)
+        }
+    }
+
     // MARK: - Sending
 
     private var acl: UnsafePointer<ACL_vector>? {

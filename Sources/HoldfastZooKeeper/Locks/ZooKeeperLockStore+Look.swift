@@ -240,15 +240,15 @@ extension ZooKeeperLockStore {
         let watched = before == nil ? watch : []
         let named = asker == .request ? view.possibleHolders.prefix(Self.maximumNamed) : []
         let places = watched + named.filter { !watched.contains($0) && own[$0] == nil }
-        // The library keeps each watch until it fires: whoever asks again has those that it had.
+        // Whoever asks again has the watches that it had.
         let names = watched.map { view.contenders[$0].text }
         let kept = self.book.withLock { book in
             book[id].flatMap { $0.watched == names && !$0.watches.isEmpty ? $0.watches : nil }
         }
         let numbers =
             kept
-            ?? watched.map { _ in
-                CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] _ in self?.wake(id) }
+            ?? names.map { name in
+                wire.link.handle.addWatch(on: "\(entry.parent)/\(name)") { [weak self] _ in self?.wake(id) }
             }
         let gathering = Gathering(places.count) { [weak self] replies in
             guard let self else { return done(.gone) }
