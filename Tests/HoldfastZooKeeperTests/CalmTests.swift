@@ -58,6 +58,41 @@ struct CalmTests {
         }
     }
 
+    @Test("Readers and writers of two stores exclude each other, whoever leaves first")
+    func readersAndWriters() async throws {
+        let server = try await ZooKeeperServer()
+        let (readers, writers, turns) = (Cell(0), Cell(0), Cell(0))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for seed in 0..<2 as Range<UInt64> {
+                group.addTask {
+                    try await Fixture.withService(server.hosts, "&session=30s") { locks in
+                        try await withThrowingTaskGroup(of: Void.self) { group in
+                            for task in 0..<8 as Range<UInt64> {
+                                group.addTask {
+                                    var generator = SeededGenerator(seed: seed * 8 + task)
+                                    for _ in 0..<40 {
+                                        let isWriter = Int.random(in: 0..<4, using: &generator) == 0
+                                        try await locks.withLock("rw", mode: isWriter ? .exclusive : .shared) { _ in
+                                            (isWriter ? writers : readers).add(1)
+                                            #expect(writers.value <= (isWriter ? 1 : 0))
+                                            if isWriter { #expect(readers.value == 0) }
+                                            await Task.yield()
+                                            (isWriter ? writers : readers).add(-1)
+                                            turns.add(1)
+                                        }
+                                    }
+                                }
+                            }
+                            try await group.waitForAll()
+                        }
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(turns.value == 640)
+    }
+
     @Test("All stores of a process with the same servers and user share a session")
     func oneSession() async throws {
         let server = try await ZooKeeperServer()
