@@ -46,6 +46,11 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
     public var access: Access
     /// How long the servers keep the session of a client that they do not hear of, and its locks with it.
     public var sessionTimeout: Duration
+    /// The servers' `tickTime`, or `nil` when it is not known.
+    ///
+    /// Then it is taken for half of ``sessionTimeout``: servers refuse shorter sessions than of two ticks, unless told
+    /// otherwise. Whoever says it may believe in a lock for longer; see ``ZooKeeperLockStore``.
+    public var tick: Duration?
     /// How long a call may take, reconnects included.
     public var timeout: Duration
     /// How the nodes of locks are named.
@@ -80,6 +85,7 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
         self.password = nil
         self.access = .open
         self.sessionTimeout = Self.defaultSessionTimeout
+        self.tick = nil
         self.timeout = Self.defaultTimeout
         self.layout = .curator
         self.release = .background
@@ -106,6 +112,9 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
                     + "\(Self.sessionTimeouts.upperBound.brief)"
             )
         }
+        if let tick = self.tick, tick <= .zero || tick * 2 > self.sessionTimeout {
+            throw Self.invalid("a tick of \(tick.brief) is not above 0 and at most half of the session")
+        }
         guard Self.timeouts.contains(self.timeout) else {
             throw Self.invalid("a timeout of \(self.timeout.brief) is outside 10 ms to 60 s")
         }
@@ -119,6 +128,9 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
             guard self.access == .open else { throw Self.invalid("access=creator needs user:password@") }
         }
     }
+
+    /// The servers' tick, or more.
+    var slowestTick: Duration { self.tick ?? self.sessionTimeout / 2 }
 
     static func invalid(_ reason: String) -> LockError {
         LockError(
@@ -135,6 +147,7 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
         return SessionSettings(
             servers: self.servers,
             sessionTimeout: self.sessionTimeout,
+            tick: self.slowestTick,
             credentials: credentials,
             usesCreatorACL: self.access == .creator,
             room: self.sharesSession ? 0 : generator.next()

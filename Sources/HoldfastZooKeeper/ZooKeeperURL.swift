@@ -5,8 +5,8 @@ public import HoldfastCore
 extension ZooKeeperConfiguration {
     /// Reads a URL: `zookeeper://[user:password@]host[:port][,host[:port]…][/path][?setting=value&…]`.
     ///
-    /// User, password and path are percent-decoded. Settings: `session` and `timeout` (seconds, or with a unit as
-    /// `500ms`, `2s`), `layout=curator|curator-rw|kazoo`, `access=open|creator` (with a user, `creator` unless said
+    /// User, password and path are percent-decoded. Settings: `session`, `tick` and `timeout` (seconds, or with a
+    /// unit as `500ms`, `2s`), `layout=curator|curator-rw|kazoo`, `access=open|creator` (with a user, `creator` unless said
     /// otherwise), `release=background|confirmed`, `sharing=yes|no`.
     ///
     /// - Parameter url: The URL. Errors never quote it, since it may hold a password.
@@ -85,6 +85,7 @@ extension ZooKeeperConfiguration {
         let value = try parts.count == 2 ? Self.decoded(parts[1], "a setting") : ""
         switch parts[0] {
         case "session": self.sessionTimeout = try Self.duration(value, "the session")
+        case "tick": self.tick = try Self.duration(value, "the tick")
         case "timeout": self.timeout = try Self.duration(value, "the timeout")
         case "layout": self.layout = try Self.choice(value, "layout")
         case "access": self.access = try Self.choice(value, "access")
@@ -94,7 +95,7 @@ extension ZooKeeperConfiguration {
             self.sharesSession = value == "yes"
         default:
             throw Self.invalid(
-                "it has an unknown setting; known are session, timeout, layout, access, release and sharing"
+                "it has an unknown setting; known are session, tick, timeout, layout, access, release and sharing"
             )
         }
     }

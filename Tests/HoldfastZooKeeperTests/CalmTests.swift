@@ -10,17 +10,18 @@ import Testing
 /// What a store must not do to its servers, its process and its users.
 @Suite("ZooKeeper calm", .timeLimit(.minutes(2)), .serialized)
 struct CalmTests {
-    @Test("A release wakes one waiter, however many there are")
+    @Test("A release wakes one waiter, however many there are (Z8)")
     func herd() async throws {
         let server = try await ZooKeeperServer()
         let stores = try (0..<4).map { _ in try Fixture.store(server.hosts) }
         let signals = stores.map { Signals(of: $0) }
+        let waiters = 200
         try await Fixture.running(stores) {
             var current = Fixture.request("herd")
             var holder = stores[0]
             guard case .granted = try await holder.acquire(current) else { return }
             var line: [(request: LockRequest, store: ZooKeeperLockStore)] = []
-            for number in 0..<100 {
+            for number in 1...waiters {
                 let request = Fixture.request("herd")
                 let store = stores[number % stores.count]
                 guard case .waiting = try await store.acquire(request) else {
@@ -29,12 +30,19 @@ struct CalmTests {
                 }
                 line.append((request, store))
             }
+            // One for each, since the node before it is another store's; the holder watches its own.
+            let watches = try #require(try server.number(after: "Total watches:", in: "wchs"))
+            #expect((waiters...waiters + 1).contains(watches))
+            let (received, start) = (try server.number(after: "Received: ", in: "srvr"), ContinuousClock.now)
             for (number, next) in line.enumerated() {
-                let before = signals.map(\.all.count).reduce(0, +)
-                #expect(before == number)
                 _ = try await holder.release(current.key)
                 try await Fixture.eventually("number \(number) is not granted") {
                     signals.contains { $0.all.contains(.granted(next.request.id)) }
+                }
+                let granted = signals.map(\.all.count).reduce(0, +)
+                guard granted == number + 1 else {
+                    Issue.record("\(granted) signals after \(number + 1) releases")
+                    return
                 }
                 (current, holder) = (next.request, next.store)
                 guard case .granted = try await holder.acquire(current) else {
@@ -42,8 +50,47 @@ struct CalmTests {
                     return
                 }
             }
+            let calls = try #require(try server.number(after: "Received: ", in: "srvr")) - (try #require(received))
+            // The delete, the list, the watch on the own node; and what sessions ask for by themselves.
+            let beats = Int(Double(stores.count) * (start.duration(to: .now) / .milliseconds(100)))
+            #expect(calls <= waiters * 4 + beats)
             _ = try await holder.release(current.key)
         }
+    }
+
+    @Test("Readers and writers of two stores exclude each other, whoever leaves first")
+    func readersAndWriters() async throws {
+        let server = try await ZooKeeperServer()
+        let (readers, writers, turns) = (Cell(0), Cell(0), Cell(0))
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for seed in 0..<2 as Range<UInt64> {
+                group.addTask {
+                    try await Fixture.withService(server.hosts, "&session=30s") { locks in
+                        try await withThrowingTaskGroup(of: Void.self) { group in
+                            for task in 0..<8 as Range<UInt64> {
+                                group.addTask {
+                                    var generator = SeededGenerator(seed: seed * 8 + task)
+                                    for _ in 0..<40 {
+                                        let isWriter = Int.random(in: 0..<4, using: &generator) == 0
+                                        try await locks.withLock("rw", mode: isWriter ? .exclusive : .shared) { _ in
+                                            (isWriter ? writers : readers).add(1)
+                                            #expect(writers.value <= (isWriter ? 1 : 0))
+                                            if isWriter { #expect(readers.value == 0) }
+                                            await Task.yield()
+                                            (isWriter ? writers : readers).add(-1)
+                                            turns.add(1)
+                                        }
+                                    }
+                                }
+                            }
+                            try await group.waitForAll()
+                        }
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        #expect(turns.value == 640)
     }
 
     @Test("All stores of a process with the same servers and user share a session")
@@ -79,8 +126,8 @@ struct CalmTests {
                 #expect(asked.duration(to: .now) < .seconds(2))
             }
             #expect(Self.cpu - cpu < 1)
-            // Ten in ten seconds, and the number of those that were not passed on.
-            #expect(lines.value <= 24)
+            // Ten in ten seconds, and the number of those that were not passed on; there are some.
+            #expect((1...24).contains(lines.value))
             try await server.start()
             guard case .granted = try await SessionFaultTests.insist(store, Fixture.request("other")) else {
                 Issue.record("the store does not come back")
@@ -151,5 +198,13 @@ struct CalmTests {
         getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
         let seconds = Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec)
         return seconds + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
+    }
+}
+
+extension ZooKeeperServer {
+    /// A number in an answer to a four-letter word.
+    fileprivate func number(after label: String, in word: String) throws -> Int? {
+        let text = try self.command(word)
+        return text.firstRange(of: label).flatMap { Int(text[$0.upperBound...].prefix { $0.isNumber }) }
     }
 }

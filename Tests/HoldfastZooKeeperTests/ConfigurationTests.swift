@@ -56,11 +56,25 @@ struct ConfigurationTests {
         #expect(error?.message.contains("stunnel") == true)
     }
 
-    @Test("The lease that a holder may believe in is shorter than the session")
-    func belief() throws {
-        let store = try ZooKeeperLockStore(url: "zookeeper://h?session=10s")
-        #expect(store.capabilities.sessionLease == .seconds(9))
-        #expect(store.capabilities.modes == Set(LockMode.Kind.allCases))
+    @Test(
+        "A holder believes for the session less half a tick and 15 %; an unknown tick is half a session",
+        arguments: [("", 6000), ("?session=4s", 2400), ("?session=20s&tick=2s", 16_000), ("?tick=2s", 7500)]
+    )
+    func belief(_ settings: String, _ milliseconds: Int) throws {
+        let store = try ZooKeeperLockStore(url: "zookeeper://h\(settings)")
+        #expect(store.capabilities.sessionLease == .milliseconds(milliseconds))
+    }
+
+    @Test("Ticks of more than half a session are refused", arguments: ["session=3s&tick=2s", "tick=0s", "tick=x"])
+    func ticks(_ settings: String) {
+        let error = #expect(throws: LockError.self) { _ = try ZooKeeperLockStore(url: "zookeeper://h?\(settings)") }
+        #expect(error?.code == .invalidArgument)
+    }
+
+    @Test("The layouts of others have only their modes")
+    func modes() throws {
+        let own = try ZooKeeperLockStore(url: "zookeeper://h")
+        #expect(own.capabilities.modes == Set(LockMode.Kind.allCases))
         let plain = try ZooKeeperLockStore(url: "zookeeper://h?layout=curator-rw")
         #expect(plain.capabilities.modes == [.exclusive, .shared])
     }

@@ -109,7 +109,7 @@ final class Signals: Sendable {
 
 /// A value that several tasks see.
 final class Cell<Value: Sendable>: Sendable {
-    private let state: Mutex<Value>
+    fileprivate let state: Mutex<Value>
 
     init(_ value: Value) { self.state = Mutex(value) }
 
@@ -117,4 +117,9 @@ final class Cell<Value: Sendable>: Sendable {
         get { self.state.withLock { $0 } }
         set { self.state.withLock { $0 = newValue } }
     }
+}
+
+extension Cell<Int> {
+    /// Counts.
+    func add(_ number: Int) { self.state.withLock { $0 += number } }
 }

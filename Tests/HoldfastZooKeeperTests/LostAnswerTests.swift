@@ -9,7 +9,7 @@ import Testing
 /// Requests whose answers are lost: what was done stays unknown until it is looked up.
 @Suite("Lost answers of ZooKeeper", .timeLimit(.minutes(3)), .serialized)
 struct LostAnswerTests {
-    @Test("A create whose answer is cut off leaves no node behind, and never two")
+    @Test("A create whose answer is cut off leaves no node behind, and never two (Z3)")
     func create() async throws {
         let server = try await ZooKeeperServer()
         let proxy = try FaultProxy(to: server.port)
@@ -57,7 +57,7 @@ struct LostAnswerTests {
         #expect(cuts.value > 25)
     }
 
-    @Test("A delete that is cut off is sent again until the node is gone")
+    @Test("A delete that is cut off is sent again until the node is gone (pain 22: curator#1193)")
     func delete() async throws {
         let server = try await ZooKeeperServer()
         let proxy = try FaultProxy(to: server.port)
@@ -76,6 +76,31 @@ struct LostAnswerTests {
                 try await Fixture.eventually("round \(round): the node stays") {
                     try await observer.status(of: "delete").isFree
                 }
+            }
+        }
+    }
+
+    @Test("A wait that is over while the connection is cut leaves no node behind (pain 22: kazoo PR#760)")
+    func waitIsOver() async throws {
+        let server = try await ZooKeeperServer()
+        let proxy = try FaultProxy(to: server.port)
+        try await Fixture.withService(server.hosts) { holder in
+            try await Fixture.withService("127.0.0.1:\(proxy.port)") { waiter in
+                let lease = try await holder.acquire("over")
+                for round in 0..<20 {
+                    async let got = try? waiter.acquire("over", waitingAtMost: .milliseconds(200))
+                    try await Fixture.eventually("round \(round): nobody waits") {
+                        try await holder.status(of: "over").waiters.count == 1
+                    }
+                    // Some now, and some at the delete.
+                    if round % 2 == 0 { proxy.cut() } else { proxy.cut(afterRequests: 1) }
+                    let lease = await got
+                    #expect(lease == nil, "round \(round)")
+                    try await Fixture.eventually("round \(round): a node is left") {
+                        try await holder.status(of: "over").waiters.isEmpty
+                    }
+                }
+                await lease.release()
             }
         }
     }

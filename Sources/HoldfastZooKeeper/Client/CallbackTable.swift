@@ -43,10 +43,19 @@ final class CallbackTable: Sendable {
         var pending = 0
     }
 
+    /// A watch that was set, or is about to be.
+    private struct Watch {
+        let handle: UInt
+        /// Called when the watch is given up, unless the handle is closed.
+        let forget: @Sendable (UInt) -> Void
+        /// Called once at most; told whether the node was deleted.
+        let fire: @Sendable (Bool) -> Void
+    }
+
     private struct State {
         var next: UInt = 1
         var calls: [UInt: (call: Call, isLate: Bool)] = [:]
-        var watches: [UInt: (handle: UInt, fire: @Sendable (Bool) -> Void)] = [:]
+        var watches: [UInt: Watch] = [:]
         var handles: [UInt: Owner] = [:]
 
         mutating func number() -> UInt {
@@ -56,6 +65,10 @@ final class CallbackTable: Sendable {
     }
 
     private let state = Mutex(State())
+    private let strays = Atomic<Int>(0)
+
+    /// How many watches fired for nobody.
+    var strayWatches: Int { self.strays.load(ordering: .relaxed) }
 
     /// How many calls, watches and handles are known: zero when all sessions are closed.
     var count: Int { self.state.withLock { $0.calls.count + $0.watches.count + $0.handles.count } }
@@ -94,18 +107,25 @@ final class CallbackTable: Sendable {
     ///
     /// - Parameters:
     ///   - handle: The handle.
+    ///   - forget: Has the library forget a watch that is given up.
     ///   - fire: Called once at most; told whether the node was deleted.
     /// - Returns: Its number.
-    func addWatch(on handle: UInt, _ fire: @escaping @Sendable (_ isDeleted: Bool) -> Void) -> UInt {
+    func addWatch(
+        on handle: UInt,
+        forget: @escaping @Sendable (UInt) -> Void,
+        _ fire: @escaping @Sendable (_ isDeleted: Bool) -> Void
+    ) -> UInt {
         self.state.withLock { state in
             let number = state.number()
-            state.watches[number] = (handle, fire)
+            state.watches[number] = Watch(handle: handle, forget: forget, fire: fire)
             return number
         }
     }
 
-    /// Forgets a watch; should the library call it, nothing happens.
-    func removeWatch(_ number: UInt) { self.state.withLock { _ = $0.watches.removeValue(forKey: number) } }
+    /// Gives a watch up; should the library call it, nothing happens.
+    func removeWatch(_ number: UInt) {
+        self.state.withLock { $0.watches.removeValue(forKey: number) }?.forget(number)
+    }
 
     /// Ends a call that could not be sent.
     func fail(_ number: UInt, _ code: ServerCode) { self.complete(number, CallReply(code: code), isAnswer: false) }
@@ -164,7 +184,11 @@ final class CallbackTable: Sendable {
 
     /// Takes a watch's event, its last.
     func fire(_ number: UInt, isDeleted: Bool) {
-        self.state.withLock { $0.watches.removeValue(forKey: number) }?.fire(isDeleted)
+        guard let watch = self.state.withLock({ $0.watches.removeValue(forKey: number) }) else {
+            self.strays.add(1, ordering: .relaxed)
+            return
+        }
+        watch.fire(isDeleted)
     }
 
     /// Takes a change of a handle's state.

@@ -4,6 +4,16 @@ import CZooKeeper
 import Glibc
 import Synchronization
 
+/// The answer to the first of two calls that are sent together.
+final class FirstReply: Sendable {
+    private let value = Mutex<CallReply?>(nil)
+
+    func put(_ reply: CallReply) { self.value.withLock { $0 = reply } }
+
+    /// The library answers in order, so the first is there before the second; a call that was not sent is not.
+    func take() -> CallReply { self.value.withLock { $0 } ?? CallReply(code: .late) }
+}
+
 /// One handle of the C library, which is one session with the servers: the only place that touches the pointer.
 ///
 /// Calls are submitted under a lock, so that none can meet a closed handle and two that belong together are sent
@@ -92,6 +102,11 @@ final class Handle: Sendable {
             guard let raw = unsafe pointer?.raw, let client = unsafe zoo_client_id(raw) else { return nil }
             return (unsafe client.pointee.client_id, unsafe zoo_recv_timeout(raw))
         }
+    }
+
+    /// What the library says of the connection at this moment, or `nil` when the handle is not open.
+    var state: Int32? {
+        self.pointer.withLock { pointer in unsafe (pointer?.raw).map { unsafe zoo_state($0) } }
     }
 
     // MARK: - Calls
@@ -220,6 +235,38 @@ final class Handle: Sendable {
     /// alive for the ensemble.
     func sync(_ path: String, _ terms: Terms) {
         unsafe self.send(terms) { raw, context in unsafe zoo_async(raw, path, stringCompletion, context) }
+    }
+
+    /// Lists the names of a node's children when all is known that the leader has been asked for: also what was
+    /// proposed and is not committed, such as a create whose answer was lost with another connection.
+    func currentChildren(of path: String, _ terms: Terms) {
+        let word = FirstReply()
+        self.sync(path, Terms(sentAt: terms.sentAt, deadline: terms.deadline) { word.put($0) })
+        let list = Terms(sentAt: terms.sentAt, deadline: terms.deadline) { reply in
+            let code = word.take().code
+            terms.done(code == .ok || code == .noNode ? reply : CallReply(code: code))
+        }
+        self.children(of: path, list)
+    }
+
+    /// Enters a watch on a node that is about to be set.
+    ///
+    /// - Parameters:
+    ///   - path: The node.
+    ///   - fire: Called once at most; told whether the node was deleted.
+    /// - Returns: Its number.
+    func addWatch(on path: String, _ fire: @escaping @Sendable (_ isDeleted: Bool) -> Void) -> UInt {
+        // The library keeps each watch until it fires, and that may be never.
+        self.table.addWatch(on: self.number, forget: { [weak self] in self?.forget($0, on: path) }, fire)
+    }
+
+    /// Has the library forget a watch; the server keeps one for the session, if there are any.
+    private func forget(_ watch: UInt, on path: String) {
+        self.pointer.withLock { pointer in
+            guard let raw = unsafe pointer?.raw else { return }
+            // The last argument says that the server is not asked, so that nothing is waited for.
+            _ = unsafe zoo_remove_watches(raw, path, ZWATCHTYPE_DATA, nodeWatcher, context(watch), 1)
+        }
     }
 
     // MARK: - Sending

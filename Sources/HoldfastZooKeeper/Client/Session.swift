@@ -48,11 +48,16 @@ final class Session: Sendable {
         var phase = Phase.idle
         var epoch = 0
         var handle: Handle?
-        /// When the last call that the ensemble answered was sent.
-        var lastContact: Instant?
+        /// Since when the leader counts the session's time.
+        var contact: LeaderContact
+        /// When the last call was sent that asks for nothing but an answer.
+        var lastBeat: Instant?
+        /// When the handle was last seen without a connection that may have been greeted.
+        var lastApart: Instant?
         var lastProblem: String?
         var waiters: [(deadline: Instant, resume: @Sendable () -> Void)] = []
-        var listeners: [Int: @Sendable (Event) -> Void] = [:]
+        /// Who is told of events, and says whether to be told of the next.
+        var listeners: [Int: @Sendable (Event) -> Bool] = [:]
         var nextListener = 0
     }
 
@@ -64,12 +69,13 @@ final class Session: Sendable {
     static let drainLimit: Duration = .seconds(2)
 
     let settings: SessionSettings
-    private let state = Mutex(State())
+    private let state: Mutex<State>
     private let lifecycle = DispatchQueue(label: "holdfast.zookeeper.lifecycle")
     private let timer: Ticker
 
     init(_ settings: SessionSettings) {
         self.settings = settings
+        self.state = Mutex(State(contact: settings.contact))
         self.timer = Ticker(every: Self.tick)
         self.timer.start { [weak self] in self?.ticked() }
     }
@@ -88,19 +94,39 @@ final class Session: Sendable {
         }
     }
 
-    /// Whether the ensemble was heard of within a time; then the session is alive, and will be for its timeout less
-    /// that.
-    func isFresh(within limit: Duration) -> Bool {
+    /// Whether the leader surely keeps a session, and its nodes with it, until an instant.
+    func isKept(until end: Instant, _ epoch: Int) -> Bool {
         self.state.withLock { state in
-            guard case .connected = state.phase, let contact = state.lastContact else { return false }
-            return contact.duration(to: .now) <= limit
+            guard state.epoch == epoch, let since = state.contact.since else { return false }
+            return since.advanced(by: self.settings.sessionTimeout) >= end
         }
+    }
+
+    /// Waits until the leader surely keeps a session until an instant.
+    ///
+    /// - Parameters:
+    ///   - end: The instant.
+    ///   - link: The session.
+    ///   - deadline: How long to wait.
+    /// - Returns: Whether it does.
+    @concurrent
+    func isKept(until end: Instant, _ link: Link, waitingUntil deadline: Instant) async -> Bool {
+        while !self.isKept(until: end, link.epoch) {
+            guard Instant.now < deadline, self.link?.epoch == link.epoch else { return false }
+            link.handle.sync("/", Handle.Terms(sentAt: .now, deadline: deadline) { _ in })
+            await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
+                Pause.shared.after(.milliseconds(10)) { continuation.resume() }
+            }
+        }
+        return true
     }
 
     /// Registers for events, which come on threads that must not be blocked.
     ///
+    /// - Parameter listener: Says whether it wants to hear more.
     /// - Returns: What to give to ``ignore(_:)``.
-    func listen(_ listener: @escaping @Sendable (Event) -> Void) -> Int {
+    @discardableResult
+    func listen(_ listener: @escaping @Sendable (Event) -> Bool) -> Int {
         self.state.withLock { state in
             state.nextListener += 1
             state.listeners[state.nextListener] = listener
@@ -172,6 +198,9 @@ final class Session: Sendable {
         let epoch = self.state.withLock { state -> Int? in
             guard case .connecting = state.phase else { return nil }
             state.epoch += 1
+            state.contact = self.settings.contact
+            state.contact.began(at: .now)
+            state.lastApart = nil
             return state.epoch
         }
         guard let epoch else { return }
@@ -197,7 +226,7 @@ final class Session: Sendable {
         switch event {
         case .answered(let sentAt):
             self.state.withLock { state in
-                if state.epoch == epoch { state.lastContact = max(state.lastContact ?? sentAt, sentAt) }
+                if state.epoch == epoch { state.contact.answered(sentAt: sentAt, at: .now) }
             }
         case .state(let code):
             switch code {
@@ -226,6 +255,13 @@ final class Session: Sendable {
                     + "the store's URL, or raise the server's maxSessionTimeout"
             )
             return self.fail(epoch, error)
+        }
+        let isUp = handle.state == ZOO_CONNECTED_STATE
+        self.state.withLock { state in
+            guard state.epoch == epoch else { return }
+            state.contact.moved()
+            // The leader was asked for the connection that is up now after it was last seen not to be.
+            if isUp, let apart = state.lastApart { state.contact.began(at: apart) }
         }
         let link = Link(epoch: epoch, handle: handle, id: session.id)
         self.enter(.connected(link), epoch, tell: .connected(link))
@@ -263,20 +299,42 @@ final class Session: Sendable {
             return state
         }
         guard let entered else { return }
-        for listener in entered.listeners.values { listener(event) }
+        self.tell(entered.listeners, event)
         for waiter in entered.waiters { waiter.resume() }
     }
 
     private func ticked() {
         let now = Instant.now
-        let (handle, over, listeners) = self.state.withLock { state in
+        let (handle, epoch, over, listeners) = self.state.withLock { state in
             let over = state.waiters.filter { $0.deadline <= now }
             state.waiters.removeAll { $0.deadline <= now }
-            return (state.handle, over, Array(state.listeners.values))
+            return (state.handle, state.epoch, over, state.listeners)
         }
         for waiter in over { waiter.resume() }
+        self.beat(at: now)
+        if let seen = handle?.state, seen != ZOO_CONNECTED_STATE, seen != ZOO_ASSOCIATING_STATE {
+            self.state.withLock { if $0.epoch == epoch { $0.lastApart = now } }
+        }
         if let handle { CallbackTable.shared.endLate(on: handle.number, at: now) }
-        for listener in listeners { listener(.tick(now)) }
+        self.tell(listeners, .tick(now))
+    }
+
+    private func tell(_ listeners: [Int: @Sendable (Event) -> Bool], _ event: Event) {
+        for (key, listener) in listeners where !listener(event) { self.ignore(key) }
+    }
+
+    /// Asks the leader for an answer when nothing else has for a while: how long a lock may be believed in hangs on it.
+    private func beat(at now: Instant) {
+        let link = self.state.withLock { state -> Link? in
+            guard case .connected(let link) = state.phase else { return nil }
+            let last = max(state.contact.latest ?? now - .seconds(3600), state.lastBeat ?? now - .seconds(3600))
+            // Rather half a tick too early than too late.
+            guard last.duration(to: now) >= state.contact.pause - Self.tick / 2 else { return nil }
+            state.lastBeat = now
+            return link
+        }
+        let deadline = now.advanced(by: self.settings.sessionTimeout)
+        link?.handle.sync("/", Handle.Terms(sentAt: .now, deadline: deadline) { _ in })
     }
 
     /// Ends the session: waits a moment for calls under way, then closes the handle on its own queue.

@@ -6,6 +6,8 @@ import Synchronization
 struct SessionSettings: Sendable, Hashable {
     let servers: [String]
     let sessionTimeout: Duration
+    /// The servers' tick, or more.
+    let tick: Duration
     /// `user:password`, a secret.
     let credentials: String?
     let usesCreatorACL: Bool
@@ -14,6 +16,9 @@ struct SessionSettings: Sendable, Hashable {
 
     /// The servers, for people.
     var place: String { self.servers.joined(separator: ",") }
+
+    /// What is known of the leader when a session begins: nothing.
+    var contact: LeaderContact { LeaderContact(session: self.sessionTimeout, tick: self.tick) }
 }
 
 /// The sessions of this process: one for each ensemble and user, however many stores there are.

@@ -64,6 +64,24 @@ final class Remover: Sendable {
         }
     }
 
+    /// Goes on without its store, until nothing is left or the session ends.
+    func finish(on session: Session) {
+        guard !self.isDone else { return }
+        // The session keeps the listener, and the listener this object.
+        session.listen { [weak session] event in
+            switch event {
+            case .connected(let link): self.retry(link)
+            case .ended(let epoch): self.forget(epoch: epoch)
+            case .tick: if let link = session?.link { self.retry(link) }
+            case .doubted: break
+            }
+            return !self.isDone
+        }
+    }
+
+    /// Whether everything is gone.
+    private var isDone: Bool { self.state.withLock { $0.left.isEmpty && $0.inFlight.isEmpty } }
+
     /// Sends what is left.
     func retry(_ link: Session.Link) {
         let items = self.state.withLock { state -> Set<Item> in
@@ -79,7 +97,7 @@ final class Remover: Sendable {
     /// Waits until nothing is left.
     @concurrent
     func drain(by limit: ContinuousClock.Instant) async {
-        while self.state.withLock({ !$0.left.isEmpty || !$0.inFlight.isEmpty }), ContinuousClock.now < limit {
+        while !self.isDone, ContinuousClock.now < limit {
             // Uncancelled: the end of a service is where this is needed.
             await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
                 Pause.shared.after(.milliseconds(2)) { continuation.resume() }
@@ -111,7 +129,8 @@ final class Remover: Sendable {
                 }
                 self.end(item, reply.code)
             }
-            link.handle.children(of: parent, terms)
+            // What was proposed and is not committed yet would be missed, and come later.
+            link.handle.currentChildren(of: parent, terms)
         }
     }
 

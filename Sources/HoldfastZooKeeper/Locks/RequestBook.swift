@@ -73,10 +73,16 @@ struct RequestBook: Sendable {
         var waitsFor: RequestID?
         /// Whether its node is known to be gone.
         var isCleared = false
-        /// Watches on nodes before it.
+        /// Watches on nodes before it, and the names of those.
         var watches: [UInt] = []
+        var watched: [String] = []
         /// The node that says for whom it waits, for finding deadlocks.
         var registration: String?
+
+        /// All watches.
+        var allWatches: [UInt] {
+            self.watches + [self.hold?.watch, self.hold?.upgrade?.watch].compactMap(\.self)
+        }
 
         /// The whole path of the node.
         var path: String? { self.node.map { "\(self.parent)/\($0.name.text)" } }
@@ -129,6 +135,9 @@ struct RequestBook: Sendable {
     private var hasChanged = true
     private var nextLook: Instant = .now
     private var finished = RecentRequests(capacity: Limits.rememberedRequests)
+
+    /// All requests.
+    var all: [Entry] { Array(self.entries.values) }
 
     subscript(id: RequestID) -> Entry? { self.entries[id] }
 
@@ -208,6 +217,11 @@ struct RequestBook: Sendable {
         guard let first = waiting.first, !waiting.contains(where: { $0.registration == path }) else { return false }
         self.entries[first.request.id]?.registration = path
         return true
+    }
+
+    /// Whether a request has this node to say what its owner waits for.
+    func hasRegistration(_ path: String, epoch: Int) -> Bool {
+        self.entries.values.contains { $0.registration == path && $0.epoch == epoch }
     }
 
     /// Notes that such a node could not be made.

@@ -18,6 +18,11 @@ struct Wire: Sendable {
         await self.reply { self.handle.create(path, data, kind, $0) }
     }
 
+    /// See ``Handle/currentChildren(of:_:)``.
+    func currentChildren(of path: String) async -> CallReply {
+        await self.reply { self.handle.currentChildren(of: path, $0) }
+    }
+
     func children(of path: String) async -> CallReply { await self.reply { self.handle.children(of: path, $0) } }
 
     func get(_ path: String, watch: UInt? = nil) async -> CallReply {
@@ -42,7 +47,7 @@ struct Wire: Sendable {
     @concurrent
     func enqueue(_ path: String, _ data: [UInt8], listing parent: String) async -> (CallReply, CallReply) {
         await withCheckedContinuation { continuation in
-            let box = Box()
+            let box = FirstReply()
             self.handle.create(
                 path,
                 data,
@@ -100,14 +105,6 @@ struct Wire: Sendable {
         await withCheckedContinuation { continuation in send(self.terms { continuation.resume(returning: $0) }) }
     }
 
-    private final class Box: Sendable {
-        private let value = Mutex<CallReply?>(nil)
-
-        func put(_ reply: CallReply) { self.value.withLock { $0 = reply } }
-
-        /// The library answers in order, so the first is there before the second; a call that was not sent is not.
-        func take() -> CallReply { self.value.withLock { $0 } ?? CallReply(code: .late) }
-    }
 }
 
 /// Collects the answers to several calls.

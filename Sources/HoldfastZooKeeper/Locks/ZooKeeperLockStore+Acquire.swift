@@ -16,8 +16,15 @@ extension ZooKeeperLockStore {
     /// - Returns: How it stands.
     /// - Throws: ``LockError``; whether the request took effect is then unknown unless the message says so.
     public func acquire(_ request: LockRequest) async throws -> AcquireReply {
+        let start = Instant.now
         try self.capabilities.check(request)
         let wire = try await self.wire()
+        let reply = try await self.ask(request, wire)
+        if case .granted = reply { try await self.vouch(for: request.lease, from: start, wire) }
+        return reply
+    }
+
+    private func ask(_ request: LockRequest, _ wire: Wire) async throws -> AcquireReply {
         // Each round but the last finds that something changed meanwhile; nobody needs more than a few.
         for _ in 0..<Self.maximumRounds {
             guard Instant.now < wire.deadline else { break }
@@ -27,13 +34,7 @@ extension ZooKeeperLockStore {
             case .verify(let entry): if let reply = try await self.verify(entry) { return reply }
             case .create(let entry): if let reply = try await self.create(entry, wire) { return reply }
             case .look(let entry):
-                let look = await self.look(entry, wire)
-                if case .granted = look, !self.session.isFresh(within: self.freshness) {
-                    // Any server shows the queue; that the session is alive only the ensemble knows.
-                    if let reply = try await self.verify(entry) { return reply }
-                } else if let reply = try self.reply(look, to: entry) {
-                    return reply
-                }
+                if let reply = try self.reply(await self.look(entry, wire), to: entry) { return reply }
             case .resolve(let entry): try await self.resolve(entry, wire)
             }
         }
@@ -55,7 +56,6 @@ extension ZooKeeperLockStore {
 
     private func begin(_ request: LockRequest, _ wire: Wire) -> Beginning {
         let now = Instant.now
-        let isFresh = self.session.isFresh(within: self.freshness)
         let (beginning, over) = self.book.withLock { book -> (Beginning, RequestBook.Entry?) in
             if book.isFinished(request.id) { return (.reply(.finished), nil) }
             var over: RequestBook.Entry?
@@ -66,7 +66,7 @@ extension ZooKeeperLockStore {
                 case .unresolved where entry.epoch == wire.link.epoch: return (.resolve(entry), nil)
                 case .queued where entry.epoch == wire.link.epoch: return (.look(entry), nil)
                 case .granted(let hold) where entry.epoch == wire.link.epoch && hold.expires > now:
-                    guard !hold.isAccepted, isFresh else { return (.verify(entry), nil) }
+                    guard !hold.isAccepted else { return (.verify(entry), nil) }
                     Self.accept(request, &book, entry, at: now)
                     return (.reply(.granted(hold.token)), nil)
                 default: over = book.remove(request.id)
@@ -201,17 +201,29 @@ extension ZooKeeperLockStore {
     func makeParents(of path: String, _ wire: Wire) async throws {
         var ancestors: [String] = []
         for index in path.indices.dropFirst() where path[index] == "/" { ancestors.append(String(path[..<index])) }
-        for ancestor in ancestors + [path] {
-            var reply = await wire.create(ancestor, [], .container)
+        for _ in 0..<Self.maximumRounds where Instant.now < wire.deadline {
+            if try await self.make(ancestors + [path], wire) { return }
+        }
+        throw LockError(.storeUnavailable, "the nodes on the way to \(path) go away faster than they can be made")
+    }
+
+    /// Makes nodes, each below the one before.
+    ///
+    /// - Returns: Whether that was possible; if not, one was removed again before it had a child.
+    private func make(_ nodes: [String], _ wire: Wire) async throws -> Bool {
+        for node in nodes {
+            var reply = await wire.create(node, [], .container)
             // Servers before 3.5.3 have no containers.
-            if reply.code == .unimplemented { reply = await wire.create(ancestor, [], .persistent) }
+            if reply.code == .unimplemented { reply = await wire.create(node, [], .persistent) }
             switch reply.code {
             case .ok, .nodeExists: continue
             // Not ours to create, but perhaps there: what comes below will tell.
-            case .noPermission where ancestor != path: continue
-            default: throw reply.code.error("create \(ancestor)", at: self.place)
+            case .noPermission where node != nodes.last: continue
+            case .noNode where node != nodes.first: return false
+            default: throw reply.code.error("create \(node)", at: self.place)
             }
         }
+        return true
     }
 
     /// Says who is in the way of a request that does not want to wait; `nil` when nobody is.
@@ -272,9 +284,10 @@ extension ZooKeeperLockStore {
 
     /// Finds out whether a node was made for a request whose answer was lost.
     ///
-    /// The search is sent after the create, in the same session, so what it does not find was never made.
+    /// The search waits for what the leader was asked for before, also by way of another server, so what it does not
+    /// find was never made; what is still on its way there belongs to a connection that the leader does not heed any more.
     private func resolve(_ entry: RequestBook.Entry, _ wire: Wire) async throws {
-        let list = await wire.children(of: entry.parent)
+        let list = await wire.currentChildren(of: entry.parent)
         guard list.code == .ok || list.code == .noNode else {
             throw list.code.error("look for a node below \(entry.parent)", at: self.place)
         }

@@ -137,9 +137,9 @@ extension ZooKeeperLockStore {
     /// Watches another holder's node; `nil` when it is gone already.
     private func watch(_ other: LockName, of entry: RequestBook.Entry, _ wire: Wire) async -> UInt? {
         let id = entry.request.id
-        let watch = CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] _ in self?.upgradeMoved(id)
-        }
-        let reply = await wire.get("\(entry.parent)/\(other.text)", watch: watch)
+        let path = "\(entry.parent)/\(other.text)"
+        let watch = wire.link.handle.addWatch(on: path) { [weak self] _ in self?.upgradeMoved(id) }
+        let reply = await wire.get(path, watch: watch)
         guard reply.code != .ok else { return watch }
         self.drop(watches: [watch])
         return nil
@@ -168,9 +168,8 @@ extension ZooKeeperLockStore {
                     }
                     return
                 }
-                let watch = CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] _ in
-                    self?.upgradeMoved(id)
-                }
+                let path = "\(entry.parent)/\(first.text)"
+                let watch = wire.link.handle.addWatch(on: path) { [weak self] _ in self?.upgradeMoved(id) }
                 let isWanted = self.book.withLock { book in
                     book.update(id, guid: entry.guid) { entry in
                         guard entry.hold?.upgrade != nil, entry.hold?.upgrade?.watch == nil else { return false }
@@ -180,7 +179,7 @@ extension ZooKeeperLockStore {
                 }
                 guard isWanted else { return self.drop(watches: [watch]) }
                 wire.link.handle.get(
-                    "\(entry.parent)/\(first.text)",
+                    path,
                     watch: watch,
                     wire.terms { reply in
                         guard reply.code == .noNode else { return }
@@ -363,6 +362,9 @@ extension ZooKeeperLockStore {
     /// Finds out which node a grant has after the answer to a change was lost.
     private func settle(_ entry: RequestBook.Entry, _ wire: Wire) async throws {
         guard let successor = entry.hold?.successor else { return }
+        // What was proposed and is not committed yet would be missed, and come later.
+        let word = await wire.sync(entry.parent)
+        guard word.code == .ok else { throw word.code.error("read a lock below \(entry.parent)", at: self.place) }
         let found = await wire.get("\(entry.parent)/\(successor.text)")
         switch found.code {
         case .ok: _ = try await self.adopt(successor, successor.mode, entry, wire)

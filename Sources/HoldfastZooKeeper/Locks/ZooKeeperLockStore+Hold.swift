@@ -23,7 +23,7 @@ extension ZooKeeperLockStore {
     func inspect(_ entry: RequestBook.Entry, _ wire: Wire, _ done: @escaping @Sendable (Bool?) -> Void) {
         let id = entry.request.id
         guard let path = entry.path else { return done(nil) }
-        let watch = CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] isDeleted in
+        let watch = wire.link.handle.addWatch(on: path) { [weak self] isDeleted in
             self?.touched(id, path, isDeleted)
         }
         let isFirst = self.book.withLock { book in

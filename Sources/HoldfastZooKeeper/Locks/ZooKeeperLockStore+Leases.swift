@@ -18,20 +18,23 @@ extension ZooKeeperLockStore {
         }
         let entries = self.book.withLock { book in renewals.map { book[$0.key.id] } }
         guard entries.contains(where: { $0 != nil }) else { return renewals.map { _ in .lost(.expired) } }
+        let start = Instant.now
         let wire = try await self.wire()
         async let word = wire.sync(self.configuration.root.isEmpty ? "/" : self.configuration.root)
-        await self.check(entries.compactMap(\.self), wire)
+        let unseen = await self.check(entries.compactMap(\.self), wire)
         let answer = await word
         // A root that does not exist yet is an answer too.
         guard answer.code == .ok || answer.code == .noNode else {
             throw answer.code.error("renew \(renewals.count) grants", at: self.place)
         }
+        try await self.vouch(for: renewals.map(\.lease).max() ?? .zero, from: start, wire)
         let now = Instant.now
         return self.book.withLock { book in
             zip(renewals, entries).map { renewal, entry in
                 guard let entry, entry.epoch == wire.link.epoch else { return .lost(.expired) }
                 return book.update(renewal.key.id, guid: entry.guid) { entry in
                     guard var hold = entry.hold, hold.expires > now else { return .lost(.expired) }
+                    guard !unseen.contains(renewal.key.id) else { return .unknown }
                     hold.isAccepted = true
                     hold.expires = now.advanced(by: renewal.lease)
                     entry.hold = hold
@@ -47,8 +50,10 @@ extension ZooKeeperLockStore {
     }
 
     /// Makes sure of grants whose nodes are not watched, and of requests that may have been granted.
+    ///
+    /// - Returns: Those of which nobody knows.
     @concurrent
-    private func check(_ entries: [RequestBook.Entry], _ wire: Wire) async {
+    private func check(_ entries: [RequestBook.Entry], _ wire: Wire) async -> Set<RequestID> {
         var unsure: [RequestBook.Entry] = []
         for entry in entries where entry.epoch == wire.link.epoch {
             switch entry.phase {
@@ -59,12 +64,17 @@ extension ZooKeeperLockStore {
             case .granted(let hold): if hold.watch == nil { unsure.append(entry) }
             }
         }
-        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-            let gathering = Gathering(unsure.count) { _ in continuation.resume() }
-            for (index, entry) in unsure.enumerated() {
-                self.inspect(entry, wire) { _ in gathering.put(CallReply(code: .ok), at: index) }
+        let asked = unsure
+        guard !asked.isEmpty else { return [] }
+        let replies = await withCheckedContinuation { (continuation: CheckedContinuation<[CallReply], Never>) in
+            let gathering = Gathering(asked.count) { continuation.resume(returning: $0) }
+            for (index, entry) in asked.enumerated() {
+                self.inspect(entry, wire) { isThere in
+                    gathering.put(CallReply(code: isThere == nil ? .late : .ok), at: index)
+                }
             }
         }
+        return Set(zip(asked, replies).filter { $0.1.code != .ok }.map(\.0.request.id))
     }
 
     /// See ``LockStore/release(_:)``.

@@ -66,8 +66,6 @@ extension ZooKeeperLockStore {
         self.drop(watches: entry.watches)
         guard let wire = self.wire(ofEpoch: entry.epoch) else { return }
         _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.isLooking = true } }
-        // A grant is believed in for a time that counts from the last word of the ensemble.
-        if !self.session.isFresh(within: self.freshness) { wire.link.handle.sync(entry.parent, wire.terms { _ in }) }
         self.look(id, entry, wire, .watch) { [weak self] outcome in
             guard let self else { return }
             _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.isLooking = false } }
@@ -242,23 +240,30 @@ extension ZooKeeperLockStore {
         let watched = before == nil ? watch : []
         let named = asker == .request ? view.possibleHolders.prefix(Self.maximumNamed) : []
         let places = watched + named.filter { !watched.contains($0) && own[$0] == nil }
-        let numbers = watched.map { _ in
-            CallbackTable.shared.addWatch(on: wire.link.handle.number) { [weak self] _ in self?.wake(id) }
+        // Whoever asks again has the watches that it had.
+        let names = watched.map { view.contenders[$0].text }
+        let kept = self.book.withLock { book in
+            book[id].flatMap { $0.watched == names && !$0.watches.isEmpty ? $0.watches : nil }
         }
+        let numbers =
+            kept
+            ?? names.map { name in
+                wire.link.handle.addWatch(on: "\(entry.parent)/\(name)") { [weak self] _ in self?.wake(id) }
+            }
         let gathering = Gathering(places.count) { [weak self] replies in
             guard let self else { return done(.gone) }
             guard replies.prefix(watched.count).allSatisfy({ $0.code == .ok }) else {
-                self.drop(watches: numbers)
+                if kept == nil { self.drop(watches: numbers) }
                 let failure = replies.prefix(watched.count).first { $0.code != .ok && $0.code != .noNode }
                 if let failure { return done(.failed(failure.code)) }
                 return self.look(id, entry, wire, asker, done)
             }
             let read = Array(zip(places, replies)) + own.map { ($0.key, $0.value.reply) }
             if self.mustStepBack(node, in: view, read) {
-                self.drop(watches: numbers)
+                if kept == nil { self.drop(watches: numbers) }
                 return done(self.stepBack(id, entry))
             }
-            guard self.settle(entry, watching: numbers, or: before) else {
+            guard self.settle(entry, watching: numbers, of: names, isKept: kept != nil, or: before) else {
                 return self.look(id, entry, wire, asker, done)
             }
             guard asker == .request else { return done(.waiting(position: position, blockers: [])) }
@@ -268,7 +273,7 @@ extension ZooKeeperLockStore {
         for (index, place) in places.enumerated() {
             wire.link.handle.get(
                 "\(entry.parent)/\(view.contenders[place].text)",
-                watch: index < numbers.count ? numbers[index] : nil,
+                watch: kept == nil && index < numbers.count ? numbers[index] : nil,
                 wire.terms { gathering.put($0, at: index) }
             )
         }
@@ -292,6 +297,8 @@ extension ZooKeeperLockStore {
     private func settle(
         _ entry: RequestBook.Entry,
         watching numbers: [UInt],
+        of names: [String],
+        isKept: Bool,
         or before: RequestBook.Entry?
     ) -> Bool {
         let id = entry.request.id
@@ -301,15 +308,18 @@ extension ZooKeeperLockStore {
                     entry.hasMissed = false
                     return nil
                 }
+                // One that was there before may have fired meanwhile.
+                if isKept { return entry.watches == numbers ? [] : nil }
                 entry.phase = .queued
                 entry.waitsFor = nil
+                entry.watched = names
                 defer { entry.watches = numbers }
                 return entry.watches
             }
             guard let before, let node = before.node, old != nil else { return old ?? nil }
             return book.wait(id, guid: entry.guid, for: before.request.id, node: node.name) ? old ?? nil : nil
         }
-        self.drop(watches: old ?? numbers)
+        self.drop(watches: old ?? (isKept ? [] : numbers))
         return old != nil
     }
 

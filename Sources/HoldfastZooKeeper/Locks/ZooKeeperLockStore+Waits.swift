@@ -79,11 +79,15 @@ extension ZooKeeperLockStore {
             self.book.withLock { $0.unregister(path) }
             throw error
         }
+        // The wait may have ended, and what it left been removed, before this was made.
+        if !self.book.withLock({ $0.hasRegistration(path, epoch: wire.link.epoch) }) {
+            self.remover.remove(path, wire.link.epoch, wire.link)
+        }
     }
 
     private func makeRegistration(_ path: String, _ resource: Resource, _ wire: Wire) async throws {
         var made = await wire.create(path, Array(resource.name.utf8), .ephemeral)
-        if made.code == .noNode {
+        while made.code == .noNode, Instant.now < wire.deadline {
             try await self.makeParents(of: self.waitsRoom, wire)
             made = await wire.create(path, Array(resource.name.utf8), .ephemeral)
         }

@@ -12,9 +12,12 @@ import Synchronization
 ///
 /// ZooKeeper has sessions, not leases. While this process lives, the store keeps the lease: it deletes the node of a
 /// grant that is not renewed. When the process dies, or is cut off, the servers delete its nodes when the session's
-/// timeout is over, which is when others can go on; so a holder believes in a lock for at most nine tenths of the
-/// session timeout after the ensemble was last heard of (`capabilities.sessionLease`), however long its lease. A
-/// renewal asks the ensemble's leader, since another server may not know yet that a session has ended.
+/// timeout is over, which is when others can go on; so a holder believes in a lock for at most a part of the session
+/// timeout after it asked (`capabilities.sessionLease`), however long its lease. The leader, which counts that timeout,
+/// hears of a client behind another server only twice a tick; so the part is what is left when half a tick and 15 % are
+/// taken off, and nothing is granted or renewed before it is sure that the leader counts from late enough. Without
+/// ``ZooKeeperConfiguration/tick`` that is six tenths of the session timeout. While nothing else is asked, the session
+/// asks the leader for an answer each 4 % of its timeout.
 ///
 /// What it does not have: priorities, barging and lock delays (other clients on the same lock would not heed them);
 /// grants that outlive their process; TLS, which Debian's client library lacks. With the layouts `curator-rw` and
@@ -54,12 +57,30 @@ public final class ZooKeeperLockStore: LockStore {
         self.session = SessionPool.session(for: configuration.sessionSettings)
         self.remover = Remover(timeout: configuration.timeout, layout: configuration.layout)
         self.capabilities = Self.capabilities(configuration)
-        let key = self.session.listen { [weak self] event in self?.took(event) }
+        let key = self.session.listen { [weak self] event in
+            self?.took(event)
+            return self != nil
+        }
         self.registration.withLock { $0 = key }
     }
 
     deinit {
         if let key = self.registration.withLock({ $0 }) { self.session.ignore(key) }
+        // Others may keep the session, and with it the nodes.
+        let link = self.session.link
+        for entry in self.book.withLock({ $0.all }) {
+            if let registration = entry.registration { self.remover.remove(registration, entry.epoch, link) }
+            self.drop(watches: entry.allWatches)
+            if let successor = entry.hold?.successor {
+                self.remover.remove("\(entry.parent)/\(successor.text)", entry.epoch, link)
+            }
+            if let path = entry.path {
+                self.remover.remove(path, entry.epoch, link)
+            } else {
+                self.remover.search(entry.parent, guid: entry.guid, entry.epoch, link)
+            }
+        }
+        self.remover.finish(on: self.session)
     }
 
     /// Depends on the layout; never priorities, barging or lock delays.
@@ -75,19 +96,26 @@ public final class ZooKeeperLockStore: LockStore {
             delaysAfterLoss: false,
             prioritizes: false,
             barges: false,
-            sessionLease: configuration.sessionTimeout * Self.believed
+            sessionLease: LeaderContact.belief(
+                session: configuration.sessionTimeout,
+                tick: configuration.slowestTick
+            )
         )
     }
 
-    /// The part of the session timeout that a holder believes in a lock for after it asked the ensemble.
+    /// Makes sure that a session outlives what is believed in for a lease that counts from an instant.
     ///
-    /// The rest is for a grant that is accepted on news that is a little older, and for what a server tells the leader
-    /// of its clients only twice a tick.
-    private static var believed: Double { 0.9 }
-
-    /// How old the last word of the ensemble may be for a grant to be accepted without asking again: half of what
-    /// ``believed`` leaves.
-    var freshness: Duration { self.configuration.sessionTimeout * 0.05 }
+    /// - Throws: ``LockError`` when nobody knows by the deadline of the wire.
+    func vouch(for lease: Duration, from start: Instant, _ wire: Wire) async throws {
+        let end = start.advanced(by: self.capabilities.sessionLease.map { min(lease, $0) } ?? lease)
+        guard !self.session.isKept(until: end, wire.link.epoch) else { return }
+        guard await self.session.isKept(until: end, wire.link, waitingUntil: wire.deadline) else {
+            throw LockError(
+                .storeUnavailable,
+                "ZooKeeper at \(self.place) does not show in time that it keeps the session"
+            )
+        }
+    }
 
     /// See ``LockStore/subscribe(_:)``.
     ///

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Glibc
+import HoldfastCommands
+import HoldfastTesting
+import Testing
+
+/// `holdfast run --store zookeeper://…` in real processes on a real server.
+@Suite(.timeLimit(.minutes(2)), .serialized)
+struct ZooKeeperRunTests {
+    private let directory: TestDirectory
+
+    init() throws { self.directory = try TestDirectory() }
+
+    private func run(_ arguments: [String]) async throws -> HoldfastProcess.Result {
+        try await HoldfastProcess.run(arguments, in: self.directory)
+    }
+
+    /// A command that says its process id in a file and sleeps.
+    private func sleeper(_ file: String) -> [String] {
+        let path = "\(self.directory.path)/\(file)"
+        return ["sh", "-c", "echo $$ > \(path).new; mv \(path).new \(path); exec sleep 60"]
+    }
+
+    private func pid(in file: String) async throws -> Int32 {
+        try await eventually { Int32(self.directory.text(file)) != nil }
+        return try #require(Int32(self.directory.text(file)))
+    }
+
+    @Test
+    func `the command runs under the lock, others wait or leave, and tokens rise`() async throws {
+        let server = try await ZooKeeperServer()
+        let store = "\(server.url)/jobs?session=4s"
+        var last: UInt64 = 0
+        for _ in 0..<3 {
+            let result = try await self.run([
+                "run", "--store", store, "nightly", "--", "sh", "-c", "echo $HOLDFAST_FENCING_TOKEN; exit 7",
+            ])
+            #expect(result.status == 7, "\(result.errors)")
+            let token = try #require(UInt64(result.output.filter(\.isNumber)))
+            #expect(token > last)
+            last = token
+        }
+        let holder = try HoldfastProcess(
+            ["run", "--store", store, "nightly", "--"] + self.sleeper("pid"),
+            in: self.directory
+        )
+        let command = try await self.pid(in: "pid")
+        let late = try await self.run(["run", "--store", store, "--wait", "0", "nightly", "--", "true"])
+        #expect(late.status == 75)
+        let listed = try await self.run(["ls", "--store", store, "--format", "jsonl"])
+        #expect(listed.output.contains("nightly"))
+        #expect(listed.status == 0)
+        kill(command, SIGTERM)
+        let end = await holder.end()
+        #expect(end.status == 143)
+        #expect(try await self.run(["run", "--store", store, "--wait", "0", "nightly", "--", "true"]).status == 0)
+    }
+
+    @Test
+    func `a server that falls silent stops the command before its session ends, with the code for a lost lock`()
+        async throws
+    {
+        let server = try await ZooKeeperServer()
+        let store = "\(server.url)/jobs?session=4s"
+        let holder = try HoldfastProcess(
+            ["run", "--store", store, "nightly", "--"] + self.sleeper("pid"),
+            in: self.directory
+        )
+        let command = try await self.pid(in: "pid")
+        server.pause()
+        let silent = ContinuousClock.now
+        try await eventually { !isAlive(command) }
+        #expect(silent.duration(to: .now) < .seconds(4))
+        let end = await holder.end()
+        #expect(end.status == 76, "\(end.errors)")
+        server.resume()
+    }
+
+    @Test
+    func `a killed holder blocks others for its session at most`() async throws {
+        let server = try await ZooKeeperServer()
+        let store = "\(server.url)/jobs?session=2s"
+        let holder = try HoldfastProcess(
+            ["run", "--store", store, "nightly", "--"] + self.sleeper("pid"),
+            in: self.directory
+        )
+        let command = try await self.pid(in: "pid")
+        try await holder.signal(SIGKILL)
+        let killed = ContinuousClock.now
+        let next = try await self.run(["run", "--store", store, "--wait", "30s", "nightly", "--", "true"])
+        #expect(next.status == 0, "\(next.errors)")
+        // And a tick, and what two programs take to start.
+        #expect(killed.duration(to: .now) < .seconds(6))
+        #expect(!isAlive(command))
+    }
+
+    @Test
+    func `a server that is not there, and a wrong address, have their codes and one line`() async throws {
+        let gone = "zookeeper://127.0.0.1:1/jobs?timeout=500ms"
+        for (store, status) in [(gone, 69), ("zookeepers://127.0.0.1", 78), ("zookeeper://h?session=canary", 78)]
+            as [(String, Int32)]
+        {
+            let result = try await self.run(["run", "--store", store, "--wait", "1s", "x", "--", "true"])
+            #expect(result.status == status, "\(store): \(result.errors)")
+            #expect(result.errors.split(separator: "\n").count == 1, "\(result.errors)")
+            #expect(!result.errors.contains("canary"))
+        }
+    }
+}
