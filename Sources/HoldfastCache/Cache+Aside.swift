@@ -34,7 +34,7 @@ extension Cache {
                 shard.counts.misses &+= 1
                 return nil
             }
-            shard.counts.hits &+= 1
+            shard.counts.countHit(isNegative: found.content.isNegative)
             return value
         }
         self.groups?.count(key) { if value == nil { $0.misses &+= 1 } else { $0.hits &+= 1 } }
@@ -85,13 +85,15 @@ extension Cache {
         let stamp = self.generations.stamp
         let weight = self.weight(key, .value(value))
         let now = self.now
+        let isNegative = self.mayBeNothing && Content.value(value).isNegative
+        if isNegative, rule.forgetsNothing { return self.remove(key) }
         self.change(hash) { shard, removed in
             shard.supersede(key, removed: &removed)
             let terms = MemoryBooks.Terms(
                 weight: weight,
                 version: shard.nextVersion(),
-                lifetime: rule.isEndless
-                    ? Lifetime() : shard.lifetime(rule, isNegative: false, now: now, loadTime: 0),
+                lifetime: rule.isEndless && !isNegative
+                    ? Lifetime() : shard.lifetime(rule, isNegative: isNegative, now: now, loadTime: 0),
                 tags: tags
             )
             shard.store(key, hash, .value(value), stamp: stamp, on: terms, now: now, removed: &removed)
@@ -179,17 +181,21 @@ extension Cache {
             let tags = self.generations.tags(options.tags)
             let weight = new.map { self.weight(key, .value($0)) } ?? 0
             let now = self.service.clock.now
+            let isNegative = new.map { Content.value($0).isNegative } ?? true
             let isDone = self.change(hash) { shard, removed in
-                guard (shard.peek(key, hash)?.1.version ?? 0) == version else { return false }
+                let present = shard.peek(key, hash)
+                guard (present?.1.version ?? 0) == version else { return false }
+                // An expiry and the invalidation of a tag change no version.
+                if old != nil, !(present.map { Self.isFresh($0, at: now) } ?? false) { return false }
                 shard.supersede(key, removed: &removed)
-                guard let new else {
+                guard let new, !(isNegative && rule.forgetsNothing) else {
                     shard.remove(key, hash, .removed, at: now, removed: &removed)
                     return true
                 }
                 let terms = MemoryBooks.Terms(
                     weight: weight,
                     version: shard.nextVersion(),
-                    lifetime: shard.lifetime(rule, isNegative: false, now: now, loadTime: 0),
+                    lifetime: shard.lifetime(rule, isNegative: isNegative, now: now, loadTime: 0),
                     tags: tags
                 )
                 shard.store(key, hash, .value(new), stamp: stamp, on: terms, now: now, removed: &removed)
@@ -204,13 +210,19 @@ extension Cache {
     private func present(_ key: Key, _ hash: UInt64) -> (Value?, UInt64) {
         let now = self.service.clock.now
         return self.locked(hash) { shard in
-            guard let (entry, record) = shard.peek(key, hash) else { return (nil, 0) }
-            let isFresh = now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
-            guard isFresh, record.tags?.admits(entry.stamp) ?? true, case .value(let value) = entry.content else {
-                return (nil, record.version)
+            guard let present = shard.peek(key, hash) else { return (nil, 0) }
+            guard Self.isFresh(present, at: now), case .value(let value) = present.0.content else {
+                return (nil, present.1.version)
             }
-            return (value, record.version)
+            return (value, present.1.version)
         }
+    }
+
+    /// Whether an entry may still be given as fresh.
+    private static func isFresh(_ present: (MemoryEntry<Key, Value>, MemoryRecord), at now: Int64) -> Bool {
+        let (entry, record) = present
+        return now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
+            && record.tags?.admits(entry.stamp) ?? true
     }
 }
 
@@ -233,7 +245,7 @@ extension Cache {
             for key in part.withLock({ $0.keys }) where text(key).utf8.starts(with: prefix.utf8) {
                 let hash = Self.hash(key)
                 self.change(hash) { shard, removed in
-                    if let flight = shard.flights[key], flight.stamp < mark { shard.supersede(key, removed: &removed) }
+                    if shard.flights[key].map({ $0.stamp < mark }) ?? true { shard.supersede(key, removed: &removed) }
                     shard.remove(key, hash, olderThan: mark, .prefix, at: now, detail: prefix, removed: &removed)
                 }
             }

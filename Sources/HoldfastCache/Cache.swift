@@ -76,6 +76,9 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     /// Whether every entry carries tags unless told otherwise.
     @usableFromInline
     let isTagged: Bool
+    /// Whether a value can stand for nothing.
+    @usableFromInline
+    let mayBeNothing = Content<Value>.mayBeNothing
 
     init(
         name: String,

@@ -53,7 +53,10 @@ public struct CacheOptions: Sendable, Hashable {
     /// By which fraction a time to live is made longer or shorter at random, 0 to 0.5: entries of one moment then do not
     /// expire in one moment.
     public var jitter = 0.1
-    /// How long after its last read an entry is kept, or `nil` for no such limit.
+    /// How long after its last read an entry is kept in memory, or `nil` for no such limit.
+    ///
+    /// Of a shared cache that is the memory of each process: the tier keeps the entry until its time to live is over, and
+    /// gives it to who asks again.
     public var idleTimeToLive: Duration?
     /// How long it is remembered that there is nothing (``NotFound``, or `nil` where the value is optional).
     ///

@@ -58,7 +58,12 @@ public final class LoadContext<Value: Sendable>: Sendable {
 
         /// Takes what the loader did not say from the present value.
         mutating func keep(_ stale: Stale) {
-            if !self.saysTags { self.options.tags.formUnion(stale.tags) }
+            if !self.saysTags {
+                // Those of the value first: each call may bring others, and an entry has room for so many only.
+                let room = CacheLimits.maximumTags - stale.tags.count
+                let others = self.options.tags.subtracting(stale.tags).sorted().prefix(max(0, room))
+                self.options.tags = Set(stale.tags).union(others)
+            }
             if !self.saysEntityTag { self.entityTag = stale.entityTag }
             guard !self.saysLife, let term = stale.term else { return }
             self.options.take(term)

@@ -61,7 +61,7 @@ final class Generations: Sendable {
     func invalidate(prefix: String) -> UInt64 {
         self.state.withLock { state in
             let mark = self.next()
-            state.prefixes.removeAll { $0.prefix == prefix }
+            state.prefixes.removeAll { $0.prefix.utf8.elementsEqual(prefix.utf8) }
             state.prefixes.append((prefix, mark))
             if state.prefixes.count > CacheLimits.maximumPrefixes {
                 state.forgotten = max(state.forgotten, state.prefixes.removeFirst().mark)

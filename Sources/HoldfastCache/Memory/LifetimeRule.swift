@@ -19,6 +19,10 @@ package struct LifetimeRule: Sendable {
     @usableFromInline
     let isEndless: Bool
 
+    /// Whether it is not remembered that there is nothing.
+    @usableFromInline
+    var forgetsNothing: Bool { self.negativeLife == 0 }
+
     /// Takes the times out of options.
     @usableFromInline
     package init(_ options: CacheOptions) {

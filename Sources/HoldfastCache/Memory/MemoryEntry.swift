@@ -9,12 +9,16 @@ enum Content<Value: Sendable>: Sendable {
     case notFound
 
     /// Whether there is nothing: it was said so, or the value is an optional that is `nil`.
+    @usableFromInline
     var isNegative: Bool {
         switch self {
         case .value(let value): (Value.self as? any Absence.Type)?.isAbsent(value) ?? false
         case .notFound: true
         }
     }
+
+    /// Whether a value can stand for nothing.
+    static var mayBeNothing: Bool { Value.self is any Absence.Type }
 
     /// The value, or ``NotFound``.
     func get() throws -> Value {

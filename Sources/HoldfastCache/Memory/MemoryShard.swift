@@ -51,6 +51,9 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
     /// Whether each read is looked at closely: it is counted by its group, which a quick look cannot do.
     @usableFromInline
     let looksAlways: Bool
+    /// Whether a value can stand for nothing, which is counted apart, and so looked at closely as well.
+    @usableFromInline
+    let mayBeNothing = Content<Value>.mayBeNothing
     /// Keys whose last load failed, without a value to keep: the error, and until when it is remembered.
     @usableFromInline
     var failures: [Key: Failure] = [:]
@@ -285,10 +288,11 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         removed: inout Removals<Key, Value>
     ) {
         if !self.failures.isEmpty { self.forgetFailure(of: key, &removed) }
+        let isLookedAt = self.looksAlways || self.mayBeNothing && content.isNegative
         let entry = MemoryEntry(
             key: key,
             content: content,
-            nextLook: self.looksAlways ? 0 : terms.lifetime.nextLook,
+            nextLook: isLookedAt ? 0 : terms.lifetime.nextLook,
             stamp: stamp,
             isTagged: terms.tags != nil
         )
@@ -309,8 +313,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         let slot = self.slot(of: key, hash)
         guard slot >= 0 else { return }
         let times = self.books.extend(slot, change)
-        let nextLook = self.looksAlways ? 0 : times
-        self.entries[Int(slot)]?.nextLook = nextLook
+        let isNothing = self.mayBeNothing && self.entries[Int(slot)]?.content.isNegative ?? false
+        self.entries[Int(slot)]?.nextLook = self.looksAlways || isNothing ? 0 : times
     }
 
     /// An entry was found to be valid against all that was invalidated up to a stamp.
@@ -351,8 +355,8 @@ struct MemoryShard<Key: Hashable & Sendable, Value: Sendable>: ~Copyable, Sendab
         self.take(slot, cause, at: now, detail: detail, &removed)
     }
 
-    /// The keys of the entries and of the loads under way, in no order; some may be there twice.
-    var keys: [Key] { self.entries.compactMap { $0?.key } + self.flights.keys }
+    /// The keys of the entries, of the loads under way and of failures, in no order; some may be there twice.
+    var keys: [Key] { self.entries.compactMap { $0?.key } + self.flights.keys + self.failures.keys }
 
     /// Removes all entries.
     mutating func removeAll(_ cause: KeyHistory.Cause, at now: Int64, removed: inout Removals<Key, Value>) {

@@ -30,8 +30,11 @@ extension Cache {
             // In this order: whoever is about to store something older either hears of it or has it dropped.
             link.watches.tell(text, version: version, isChange: true)
             if let key = link.key(text) { self.drop(key, olderThan: version) }
+        case .expired(let text, let version):
+            link.watches.tell(text, version: version, isChange: true)
+            if let key = link.key(text) { self.age(key, olderThan: version, supersedes: true) }
         case .refreshed(let text, let version):
-            if let key = link.key(text) { self.age(key, olderThan: version) }
+            if let key = link.key(text) { self.age(key, olderThan: version, supersedes: false) }
             link.watches.tell(text, version: version, isChange: false)
         case .invalidated(.tag(let tag), _): self.invalidate(tag: tag)
         case .invalidated(.prefix(let prefix), _): self.invalidate(prefix: prefix, link.text)
@@ -57,12 +60,20 @@ extension Cache {
         }
     }
 
-    /// Somebody loaded a key anew: what is older is not fresh any more.
-    private func age(_ key: Key, olderThan version: UInt64) {
+    /// Somebody loaded a key anew, or made it stale: what is older is not fresh any more.
+    ///
+    /// - Parameters:
+    ///   - key: The key.
+    ///   - version: Its version now.
+    ///   - supersedes: Whether what is being loaded is older too.
+    private func age(_ key: Key, olderThan version: UInt64, supersedes: Bool) {
         let hash = Self.hash(key)
         let now = self.service.clock.now
-        self.change(hash) { shard, _ in
-            guard let (_, record) = shard.peek(key, hash), !self.isAsNew(record.version, as: version) else { return }
+        self.change(hash) { shard, removed in
+            let present = shard.peek(key, hash)?.1
+            if let present, self.isAsNew(present.version, as: version) { return }
+            if supersedes { shard.supersede(key, removed: &removed) }
+            guard present != nil else { return }
             shard.extend(key, hash) { $0.lifetime.expire(at: now, from: $0.storedAt) }
         }
     }

@@ -38,6 +38,10 @@ extension Cache {
                     // Of another tier, and nobody can say which is newer.
                     return shard.remove(key, hash, .elsewhere, at: now, removed: &removed)
                 }
+                if record.version == publication.version, watch.admits(publication.version, hasSides: hasSides) {
+                    // The same; whatever was doubted of it is not any more.
+                    shard.restamp(key, hash, version: record.version, stamp: publication.stamp)
+                }
                 if record.version >= publication.version { return }
             }
             guard watch.admits(publication.version, hasSides: hasSides), publication.lifetime.keptUntil > now,

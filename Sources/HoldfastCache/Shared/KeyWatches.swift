@@ -22,7 +22,7 @@ final class KeyWatches: Sendable {
         }
     }
 
-    /// Somebody else changed a key, or loaded it anew.
+    /// A key was changed, here or elsewhere, or somebody else loaded it anew.
     ///
     /// - Parameters:
     ///   - key: The key.
@@ -34,6 +34,9 @@ final class KeyWatches: Sendable {
         }
     }
 
+    /// Who reads the key now must not store what he finds: it may have changed, and nobody knows to which version.
+    func doubt(_ key: String) { self.tell(key, version: .max, isChange: true) }
+
     /// Messages may have been lost: whoever waits for one should look himself.
     func wakeAll() {
         for watch in self.watches.withLock({ $0.values.flatMap(\.values) }) { watch.slot.wake(.signal) }
@@ -44,11 +47,10 @@ final class KeyWatches: Sendable {
 final class KeyWatch: Sendable {
     /// Woken by what others say.
     let slot = WakeSlot()
-    /// The highest versions that somebody else's changes of the key gave it since the watch began, by the lowest bit; 0 when
-    /// there were none.
+    /// The highest versions that changes of the key gave it since the watch began, by the lowest bit; 0 when there were none.
     private let changed = Mutex<(even: UInt64, odd: UInt64)>((0, 0))
 
-    /// Whether a version is as new as all changes by somebody else since the watch began.
+    /// Whether a version is as new as all changes since the watch began.
     ///
     /// - Parameters:
     ///   - version: The version.

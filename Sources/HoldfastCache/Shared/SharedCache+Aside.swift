@@ -75,6 +75,7 @@ extension SharedCache {
         } catch let error as CacheError where error.code == .invalidArgument {
             throw error
         } catch {
+            self.link.watches.doubt(text)
             self.memory.remove(key)
             throw error
         }
@@ -82,7 +83,7 @@ extension SharedCache {
 
     /// Replaces a value by what is made of it, or removes it, however many processes do that at the same time.
     ///
-    /// Two round trips for each attempt. Loads of the key that are under way, here or elsewhere, are not stored over it.
+    /// Two round trips for each attempt, and one more when the old value had tags that the new one has not. Loads of the key that are under way, here or elsewhere, are not stored over it.
     ///
     /// - Parameters:
     ///   - key: The key.
@@ -117,8 +118,17 @@ extension SharedCache {
             let new = try change(old)
             let place = look.place ?? TierPlace(version: 0, mark: 0)
             do {
-                if try await self.replace(place, by: new, key, options, stamp, watch) { return new }
-            } catch let error as CacheError where error.code != .invalidArgument {
+                if try await self.replace(place, by: new, key, options, stamp, watch) {
+                    guard case .found(let found) = look, old != nil,
+                        try await self.link.isInvalid(found, besides: options.tags)
+                    else { return new }
+                    // Made of what was invalidated meanwhile.
+                    try await self.remove(key)
+                }
+            } catch let error as CacheError where error.code == .invalidArgument {
+                throw error
+            } catch {
+                self.link.watches.doubt(text)
                 self.memory.remove(key)
                 throw error
             }
@@ -146,6 +156,7 @@ extension SharedCache {
         guard let removal = self.link.removal(of: text, at: place) else { return false }
         let replies = try await self.link.ask(.write) { try await $0.write([removal], in: self.name) }
         guard case .written(let version)? = replies.first else { return false }
+        self.link.changed(text, version)
         self.memory.remove(key)
         self.link.tell(.changed(key: text, version: version))
         return true
@@ -185,6 +196,7 @@ extension SharedCache {
             stamp: stamp,
             origin: .set
         )
+        self.link.changed(text, version)
         self.memory.publish(publication, for: key, watch, supersedes: true)
         self.link.tell(.changed(key: text, version: version))
         return true
@@ -208,22 +220,33 @@ extension SharedCache {
     /// - Throws: ``CacheError`` with the codes of the tier; this process forgot the keys then, others may not have.
     public func remove(_ keys: some Sequence<Key>) async throws {
         let keys = Array(keys)
+        var left = keys[...]
+        // What the tier was not asked to remove, or may have removed.
+        defer {
+            for key in left {
+                self.link.watches.doubt(self.link.text(key))
+                self.memory.remove(key)
+            }
+        }
         // The tier first: who reads it meanwhile would bring the old value back into memory.
-        defer { for key in keys { self.memory.remove(key) } }
         for some in keys.batches {
             let texts = some.map(self.link.text)
             let versions = try await self.link.ask(.removal) {
                 try await $0.remove(texts, in: self.name, keepFor: CacheLimits.tombstoneLife)
             }
+            for (text, version) in zip(texts, versions) { self.link.changed(text, version) }
             for key in some { self.memory.remove(key) }
             for (text, version) in zip(texts, versions) { self.link.tell(.changed(key: text, version: version)) }
+            left = left.dropFirst(some.count)
         }
     }
 
     /// Makes a value stale, everywhere: the next read loads it anew, and gets this one if that fails and the options say
     /// so.
     ///
-    /// Two round trips, and two more for each time that somebody else changes the key meanwhile.
+    /// Two round trips, and two more for each time that somebody else changes the key meanwhile. Loads of the key that are
+    /// under way, here or elsewhere, are not stored; where there is nothing to make stale, that takes a tombstone as in
+    /// ``remove(_:)-(Key)``.
     ///
     /// - Parameter key: The key.
     /// - Throws: ``CacheError`` with the codes of the tier, or ``CacheError/Code/conflict``; the value is stale in this
@@ -237,10 +260,8 @@ extension SharedCache {
             let look = await self.link.look(text).look
             switch look {
             case .unavailable(let error): throw error
-            // Perhaps an entry that only this process does not believe, after an outage.
-            case .nothing(let place) where self.link.tier.hasSides && place.version > 0:
-                return try await self.remove(key)
-            case .nothing: return
+            // Somebody may load it; or it is an entry that only this process does not believe, after an outage.
+            case .nothing: return try await self.remove(key)
             case .found(let found):
                 guard let terms = found.terms.expired(at: found.age) else { return try await self.remove(key) }
                 let condition = TierWrite.Condition.version(found.place.version)
@@ -250,8 +271,9 @@ extension SharedCache {
                 else { return try await self.remove(key) }
                 let replies = try await self.link.ask(.write) { try await $0.write([write], in: self.name) }
                 if case .written(let version)? = replies.first {
+                    self.link.changed(text, version)
                     self.memory.expire(key)
-                    return self.link.tell(.refreshed(key: text, version: version))
+                    return self.link.tell(.expired(key: text, version: version))
                 }
             }
             try await self.memory.service.clock.sleeper.sleep(for: pauses.next(using: &generator))

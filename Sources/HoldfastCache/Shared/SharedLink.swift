@@ -186,6 +186,16 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         return write
     }
 
+    /// Whether an entry that was found to be valid has been invalidated by one of its tags since.
+    ///
+    /// One round trip, none when it has no other tags than those given.
+    func isInvalid(_ found: TierValue<Value>, besides tags: Set<String>) async throws -> Bool {
+        let own = found.terms.tags.filter { !tags.contains($0) }
+        guard !own.isEmpty else { return false }
+        let marks = try await self.ask(.read) { try await $0.marks(of: own, in: self.namespace) }
+        return marks.contains { found.mark < $0 }
+    }
+
     /// Whether one of two versions is known to be the newer one: those of two tiers cannot be compared.
     func areComparable(_ one: UInt64, _ other: UInt64) -> Bool {
         !self.tier.hasSides || TierSide.areComparable(one, other)
@@ -193,6 +203,10 @@ struct SharedLink<Key: Hashable & Sendable, Value: Sendable>: Sendable {
 
     /// The lock under which a key is loaded.
     func resource(_ text: String) -> Resource { TierInspector.resource(text, in: self.namespace) }
+
+    /// Says in this process that a key was changed, before its memory is: who has read something older and is about to
+    /// store it there either hears of it, or has it dropped.
+    func changed(_ text: String, _ version: UInt64) { self.watches.tell(text, version: version, isChange: true) }
 
     /// Tells the other processes of a change.
     func tell(_ change: BusMessage.Change) { self.bus?.tell(change, in: self.namespace) }

@@ -192,7 +192,7 @@ package actor TierEditor {
 
     /// What became of an entry that was to be stale.
     package enum Expiry: Sendable, Hashable {
-        /// There was none.
+        /// There was none; loads that are under way are not stored.
         case absent
         /// It is stale.
         case stale(version: UInt64)
@@ -212,7 +212,11 @@ package actor TierEditor {
         var pauses = CacheLimits.pausesBetweenAttempts
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<CacheLimits.mostAttempts {
-            guard let found = try await self.inspector.inspect([key]).first, var envelope = found.valid else {
+            guard let found = try await self.inspector.inspect([key]).first else { return .absent }
+            guard var envelope = found.valid else {
+                // What is no entry of a cache is left alone; else somebody may be loading what is stale now.
+                if case .unreadable = found.content { return .absent }
+                try await self.remove([key])
                 return .absent
             }
             guard let terms = EntryTerms(envelope).expired(at: found.age.nanoseconds) else {
@@ -223,7 +227,7 @@ package actor TierEditor {
                 (terms.freshFor, terms.revalidateFor, terms.keptFor)
             let write = self.write(envelope, at: key, if: .version(found.version))
             if case .written(let version)? = try await self.tier.write([write], in: self.namespace).first {
-                self.outbox.add(.refreshed(key: key, version: version), in: self.namespace)
+                self.outbox.add(.expired(key: key, version: version), in: self.namespace)
                 try await self.tell()
                 return .stale(version: version)
             }

@@ -6,8 +6,8 @@
 /// "HFB" 1 | origin 8 | sequence 8 | namespace: length 1, bytes | changes: each kind 1, number 8, text: length 2, bytes
 /// ```
 ///
-/// Kinds: 1 a key was changed by a writer, 2 a key was loaded anew, 3 a tag, 4 a prefix, 5 everything was invalidated. The
-/// number is the version of the key or the mark of the invalidation. Unknown kinds are of newer versions of this library;
+/// Kinds: 1 a key was changed by a writer, 2 a key was loaded anew, 3 a tag, 4 a prefix, 5 everything was invalidated, 6 a
+/// key was made stale. The number is the version of the key or the mark of the invalidation. Unknown kinds are of newer versions of this library;
 /// whoever does not know one doubts its memory.
 package struct BusMessage: Sendable, Hashable {
     /// One of the things that a message tells.
@@ -16,6 +16,8 @@ package struct BusMessage: Sendable, Hashable {
         case changed(key: String, version: UInt64)
         /// A load stored a newer value: an older one is merely stale.
         case refreshed(key: String, version: UInt64)
+        /// A key was made stale: older values are stale too, and what is being loaded is not stored.
+        case expired(key: String, version: UInt64)
         /// Something was invalidated.
         case invalidated(InvalidationScope, mark: UInt64)
         /// Something that this version does not know.
@@ -85,6 +87,7 @@ extension BusMessage.Change {
         switch self {
         case .changed(let key, let version): (1, version, key)
         case .refreshed(let key, let version): (2, version, key)
+        case .expired(let key, let version): (6, version, key)
         case .invalidated(.tag(let tag), let mark): (3, mark, tag)
         case .invalidated(.prefix(let prefix), let mark): (4, mark, prefix)
         case .invalidated(.all, let mark): (5, mark, "")
@@ -99,6 +102,7 @@ extension BusMessage.Change {
         case 3: self = .invalidated(.tag(text), mark: number)
         case 4: self = .invalidated(.prefix(text), mark: number)
         case 5: self = .invalidated(.all, mark: number)
+        case 6: self = .expired(key: text, version: number)
         default: self = .unknown
         }
     }

@@ -88,7 +88,7 @@ extension Cache {
         _ key: Key,
         lock: () async throws -> Lease? = { nil },
         _ apply: () async throws -> Void,
-        forget: () async throws -> Void
+        forget: @escaping @Sendable () async throws -> Void
     ) async throws {
         guard let source = self.source else {
             throw CacheError(
@@ -109,11 +109,7 @@ extension Cache {
             } catch {
                 self.counts.withLock { $0.writeFailures &+= 1 }
                 // It may have been written all the same.
-                do {
-                    try await forget()
-                } catch {
-                    self.invalidationFailed(error)
-                }
+                await self.forgetWritten(forget)
                 await lease?.release()
                 throw (error as? PartialWriteFailure<Key>)?.failures[key] ?? error
             }
@@ -124,11 +120,27 @@ extension Cache {
                 if !isLost() { try await apply() }
                 if isLost() { try await forget() }
             } catch {
+                // The source has it; what the cache has may be older.
+                if error is CancellationError || Task.isCancelled { await self.forgetWritten(forget) }
                 await lease?.release()
                 throw error
             }
             await lease?.release()
         }
+    }
+
+    /// Has the cache forget what may be older than the source, also for a caller who was cancelled: then in a task of the
+    /// service, which he does not wait for.
+    private func forgetWritten(_ forget: @escaping @Sendable () async throws -> Void) async {
+        let work: CacheService.Job = {
+            do {
+                try await forget()
+            } catch {
+                self.invalidationFailed(error)
+            }
+        }
+        guard Task.isCancelled else { return await work() }
+        self.service.jobs.input.yield(work)
     }
 
     /// Counts and tells that keys could not be forgotten everywhere.

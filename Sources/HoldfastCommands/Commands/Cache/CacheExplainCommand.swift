@@ -17,8 +17,7 @@ package struct CacheExplainCommand: AsyncParsableCommand {
             holdfast cache explain products 42
 
             What is in the memory of a service is not known here; it follows the tier. Who loads the key now is known by \
-            the lock; who loaded what lies in the tier is not written there: a service says of its own loads in explain(_:) \
-            who led them. The lock under which services load \
+            the lock, and who loaded what lies in the tier is written there. The lock under which services load \
             the key is looked up in the same store, so services that keep their locks elsewhere are not seen. Who may \
             not read it, since that takes permissions of its own, is told why, and the entry is explained all the same.
             """
