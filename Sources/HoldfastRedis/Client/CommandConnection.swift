@@ -22,7 +22,9 @@ package final class CommandConnection: RedisLinkDelegate {
     /// How long to look for a reply before the thread sleeps; see ``awaitAwake(until:)``.
     private let attention: TimeAmount?
     private let isAwake = Atomic(false)
+    private let wasOpen = Atomic(false)
     private let onOpen: @Sendable () -> Void
+    private let onLoss: @Sendable () -> Void
 
     /// Makes a connection; nothing is sent yet.
     ///
@@ -31,15 +33,19 @@ package final class CommandConnection: RedisLinkDelegate {
     ///   - failsFast: Whether commands fail at once while the server is known to be down, and the connection is tried
     ///     again without them.
     ///   - onOpen: Called on the event loop when a connection is ready.
+    ///   - onLoss: Called on the event loop when a connection is gone that was ready: what the server was asked to
+    ///     remember for it is forgotten.
     package init(
         _ connector: Connector,
         failsFast: Bool = false,
-        onOpen: @escaping @Sendable () -> Void = {}
+        onOpen: @escaping @Sendable () -> Void = {},
+        onLoss: @escaping @Sendable () -> Void = {}
     ) {
         self.configuration = connector.configuration
         self.failsFast = failsFast
         self.attention = connector.configuration.offersExecutor && System.coreCount > 1 ? Self.longestAttention : nil
         self.onOpen = onOpen
+        self.onLoss = onLoss
         self.link = RedisLink(connector)
         self.ledger = Mutex(CommandLedger(capacity: connector.configuration.maximumPending))
         self.link.attach(self)
@@ -240,6 +246,7 @@ package final class CommandConnection: RedisLinkDelegate {
         self.onOpen()
     }
 
+        self.wasOpen.store(true, ordering: .relaxed)
     func linkReceived(_ replies: [RedisReply]) {
         guard let tickets = self.ledger.withLock({ $0.answered(replies.count) }) else {
             return self.link.reset(.unasked)
@@ -254,3 +261,4 @@ package final class CommandConnection: RedisLinkDelegate {
         Self.fail(tickets, with: error)
     }
 }
+        if self.wasOpen.exchange(false, ordering: .relaxed) { self.onLoss() }

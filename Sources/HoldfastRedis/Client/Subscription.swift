@@ -18,7 +18,7 @@ package final class Subscription: RedisLinkDelegate {
         case interrupted
         /// A cluster's nodes changed: messages may have gone elsewhere.
         case rearranged
-        /// Keys that somebody asked to be told of changed; `nil` for all.
+        /// Keys that somebody asked to be told of changed; `nil` for all, also when nobody tells of them any more.
         case changed([String]?)
         /// The connection was lost, and is tried again.
         case lost

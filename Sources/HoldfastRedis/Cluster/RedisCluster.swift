@@ -103,9 +103,12 @@ package final class RedisCluster: Sendable {
         if self.hearsOfLocks { shard = { [weak self] in self?.shard(on: address) } }
         let node = RedisMaster(
             configuration,
-            CommandConnection(connector, failsFast: true),
+            CommandConnection(connector, failsFast: true, onLoss: onLoss),
             Subscription(
                 connector,
+        // Tracking ends with the connection that asked for it.
+        let (hearsOfLocks, onEvent) = (self.hearsOfLocks, self.onEvent)
+        let onLoss = { @Sendable in if hearsOfLocks { onEvent(.changed(nil)) } }
                 channel: self.channel,
                 hearsOfKeys: self.hearsOfLocks,
                 shard: shard

@@ -51,7 +51,8 @@ package final class RedisAccess: Sendable {
         } else {
             let master = RedisMaster(
                 configuration,
-                CommandConnection(self.connector),
+                // Tracking ends with the connection that asked for it.
+                CommandConnection(self.connector, onLoss: { if hearsOfLocks { onEvent(.changed(nil)) } }),
                 Subscription(self.connector, channel: channel, hearsOfKeys: hearsOfLocks, onEvent: onEvent)
             )
             self.client = RedisClient(master.connection, configuration)

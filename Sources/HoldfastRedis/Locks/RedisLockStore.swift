@@ -33,7 +33,7 @@ public final class RedisLockStore: LockStore {
     let channel: String
     let handlers: SignalHandlers
     /// Who waits for foreign holders of which keys.
-    let foreign = Mutex<[String: Set<RequestID>]>([:])
+    let foreign = Mutex<[String: ForeignWaiters]>([:])
     private let seen = Mutex(SeenTokens())
     /// Requests that were sent twice or not answered: a copy may still arrive.
     private let repeated = Mutex<Set<RequestID>>([])
@@ -67,7 +67,10 @@ public final class RedisLockStore: LockStore {
         let onEvent = { @Sendable (event: Subscription.Event) in
             switch event {
             case .message(let payload): if let signal = ScriptReplies.signal(payload) { handlers.emit(signal) }
-            case .interrupted, .rearranged: handlers.emit(.interrupted)
+            case .interrupted, .rearranged:
+                // All ask again, and have the server tell anew.
+                ear.owner?.foreign.withLock { $0 = [:] }
+                handlers.emit(.interrupted)
             case .changed(let keys): ear.owner?.changed(keys)
             case .began, .lost: break
             }
