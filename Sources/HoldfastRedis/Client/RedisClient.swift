@@ -22,6 +22,9 @@ package final class RedisClient: Sendable {
         case any
         /// Whoever has the keys of a lock.
         case lock(LockKeys)
+        /// Whoever has the keys of several locks of a slot; while that is on its way an error, since each stands
+        /// differently.
+        case locks(RedisSlot)
         /// Whoever has a slot.
         case slot(RedisSlot)
         /// This one.
@@ -32,7 +35,7 @@ package final class RedisClient: Sendable {
             switch self {
             case .any, .master: nil
             case .lock(let keys): keys.slot
-            case .slot(let slot): slot
+            case .slot(let slot), .locks(let slot): slot
             }
         }
     }
@@ -102,6 +105,7 @@ package final class RedisClient: Sendable {
         var isKnown = true
         var isRepeat = false
         var redirect: ClusterRedirect?
+        var manner = LockKeys.Manner.usual
         var hops = 0
         while true {
             let failure: LockError
@@ -121,7 +125,10 @@ package final class RedisClient: Sendable {
                 )
             }
             let (outcome, confirmed) = await self.ask(target, by: deadline, isGuest: redirect != nil, confirmations) {
-                [isKnown] in encode(&$0, isKnown)
+                [isKnown, manner] encoder in
+                encoder.manner = manner
+                encode(&encoder, isKnown)
+                encoder.manner = .usual
             }
             switch outcome {
             case .success(.error(let line)):
@@ -131,17 +138,30 @@ package final class RedisClient: Sendable {
                     isKnown = false
                     continue
                 }
+                let wasGuest = redirect != nil
                 redirect = nil
+                if case .locks = place, meaning.kind == "TRYAGAIN" || meaning.kind == "ASK" { throw meaning.error }
                 if let next = self.follow(line, from: target) {
                     hops += 1
-                    if next.isOnce { redirect = next }
+                    if next.isOnce { (redirect, manner) = (next, .guest) } else { manner = .usual }
                     if hops <= Self.maximumHops { continue }
                     redirect = nil
+                } else if case .lock(let keys) = place, meaning.kind == "TRYAGAIN", !wasGuest {
+                    if manner == .usual {
+                        manner = .leaving
+                        continue
+                    }
+                    redirect = await self.carry(keys, from: target, by: deadline)
+                    if redirect != nil {
+                        manner = .guest
+                        continue
+                    }
                 }
+                manner = .usual
                 failure = try await self.reconsider(meaning, target)
             case .success(let reply): return Answer(reply: reply, isRepeat: isRepeat, confirmations: confirmed)
             case .failure(let closed) where closed.code == .notRunning && self.mayBeElsewhere:
-                redirect = nil
+                (redirect, manner) = (nil, .usual)
                 failure = LockError(
                     .storeUnavailable,
                     "Redis at \(target.address) serves no slots any more; nothing was sent"
@@ -150,7 +170,7 @@ package final class RedisClient: Sendable {
             case .failure(let error):
                 guard error.code == .storeUnavailable, isRepeatable, !self.isOneOfSeveral else { throw error }
                 isRepeat = true
-                redirect = nil
+                (redirect, manner) = (nil, .usual)
                 failure = error
                 await self.lookAgain(by: deadline)
             }
@@ -214,6 +234,20 @@ package final class RedisClient: Sendable {
     /// Whether a connection can be closed while the store is open.
     private var mayBeElsewhere: Bool {
         if case .cluster(let cluster) = self.route { cluster.isOpen } else { false }
+    }
+
+    /// Takes the last of a lock's keys from the node that its slot leaves to the one that gets it.
+    ///
+    /// See ``LeftBehind``.
+    private func carry(
+        _ keys: LockKeys,
+        from source: CommandConnection,
+        by deadline: NIODeadline
+    ) async -> ClusterRedirect? {
+        guard case .cluster(let cluster) = self.route else { return nil }
+        return await LeftBehind.carry(keys, from: source, by: deadline) { redirect in
+            (try? cluster.node(at: redirect.address))?.connection
+        }
     }
 
     private func target(of place: Place, _ redirect: ClusterRedirect?) async throws(LockError) -> CommandConnection {

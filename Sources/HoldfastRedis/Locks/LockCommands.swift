@@ -113,7 +113,7 @@ struct LockCommands: Sendable {
 
     /// Renews grants; on a cluster, of one slot.
     func renew(_ renewals: [Renewal], floor: Int64? = nil) -> LockCommand<[RenewReply]> {
-        LockCommand(place: self.place(of: renewals.first?.key.resource)) { [self] encoder, isKnown in
+        LockCommand(place: self.place(of: renewals.map(\.key.resource))) { [self] encoder, isKnown in
             LockScripts.renew.begin(
                 &encoder,
                 locks: renewals.count,
@@ -222,7 +222,7 @@ struct LockCommands: Sendable {
 
     /// Describes resources, at least one, in the order they are given; on a cluster, of one slot.
     func statuses(_ resources: [Resource]) -> LockCommand<[ResourceStatus]> {
-        LockCommand(place: self.place(of: resources.first)) { [self] encoder, isKnown in
+        LockCommand(place: self.place(of: resources)) { [self] encoder, isKnown in
             LockScripts.status.begin(&encoder, locks: resources.count, isKnown: isKnown, isCluster: self.isCluster)
             for resource in resources { self.keys(of: resource).encode(&encoder) }
         } read: { answer throws(LockError) in
@@ -285,8 +285,10 @@ struct LockCommands: Sendable {
         }
     }
 
-    private func place(of resource: Resource?) -> RedisClient.Place {
-        resource.map { .lock(self.keys(of: $0)) } ?? .any
+    private func place(of resources: [Resource]) -> RedisClient.Place {
+        guard let first = resources.first else { return .any }
+        let keys = self.keys(of: first)
+        return resources.count == 1 || !self.isCluster ? .lock(keys) : .locks(keys.slot)
     }
 
     /// A script for one resource, whose last argument is the floor if there is one.
