@@ -63,8 +63,8 @@ package final class CommandConnection: RedisLinkDelegate {
     /// The event loop that the connection lives on.
     var loop: any EventLoop { self.link.loop }
 
-    /// The latest time at which the server that is connected may have started; `nil` while none is.
-    var serverStartedBy: ContinuousClock.Instant? { self.link.serverStartedBy }
+    /// What is known of the age of the server that is connected; `nil` while none is.
+    var run: ServerRun? { self.link.run }
 
     /// Sends one command and waits for its reply, at most until the deadline.
     ///

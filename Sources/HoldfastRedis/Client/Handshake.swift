@@ -24,8 +24,8 @@ package struct Handshake: Sendable {
         self.steps = steps
     }
 
-    /// How long the server has been up at least, by what it says; zero when it was not asked, or did not say.
-    package private(set) var uptime: Duration = .zero
+    /// What the server says of itself, where it is asked since when it has been up.
+    package private(set) var report = ServerRun.Report()
 
     /// Writes the commands, all at once.
     package func encode(_ encoder: inout CommandEncoder) {
@@ -78,10 +78,7 @@ package struct Handshake: Sendable {
                 "the Redis server that should be the master is a \(role == "slave" ? "replica" : "Sentinel")"
             )
         }
-        if step == .server, let seconds = Self.field("uptime_in_seconds", of: reply.text ?? "").flatMap({ Int64($0) }) {
-            // Whole seconds, rounded either way.
-            self.uptime = .seconds(min(max(0, seconds - 1), Int64(Int32.max)))
-        }
+        if step == .server { self.report = ServerRun.Report(info: reply.text ?? "") }
         if step == .replication { try Self.checkReplicas(reply.text ?? "") }
         guard step == .memory, let policy = Self.field("maxmemory_policy", of: reply.text ?? "") else { return }
         guard policy == "noeviction" else {

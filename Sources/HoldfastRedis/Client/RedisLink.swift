@@ -37,7 +37,7 @@ final class RedisLink: Sendable {
         var outage: LockError?
         /// The same, for those whose commands were not sent.
         var unsent: LockError?
-        var serverStartedBy: ContinuousClock.Instant?
+        var run = ServerRun()
     }
 
     /// How long a refusal (wrong password, evicting server) is remembered before the server is asked again.
@@ -74,10 +74,10 @@ final class RedisLink: Sendable {
             ?? LockError(.storeUnavailable, "no connection to Redis at \(self.configuration.place); nothing was sent")
     }
 
-    /// The latest time at which the server that is connected may have started; `nil` while none is.
-    var serverStartedBy: ContinuousClock.Instant? {
+    /// What is known of the age of the server that is connected; `nil` while none is.
+    var run: ServerRun? {
         self.state.withLock { state in
-            if case .ready = state.phase { state.serverStartedBy } else { nil }
+            if case .ready = state.phase { state.run } else { nil }
         }
     }
 
@@ -193,7 +193,7 @@ final class RedisLink: Sendable {
                         state.schedule.reset()
                         state.outage = nil
                         state.unsent = nil
-                        state.serverStartedBy = .now - handshake.uptime
+                        if self.configuration.asksUptime { state.run.saw(handshake.report, at: .now) }
                     }
                 } catch {
                     refusal = error

@@ -125,10 +125,9 @@ extension RedisQuorumLockStore {
         _ done: @escaping @Sendable (AcquireTally.Vote) -> Void
     ) {
         let node = self.nodes[number]
-        let time = self.configuration.restartGuard
         node.acquire(request, try: attempt, floor: floor) { outcome in
             switch outcome {
-            case .success(.granted(let token)): done(.granted(token, counts: node.hasBeenUp(for: time)))
+            case .success(.granted(let token)): done(.granted(token, counts: self.counts(number)))
             case .success(.waiting(let place)): done(.blocked(place))
             case .success(.busy(let blockers)):
                 done(.blocked(AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)))

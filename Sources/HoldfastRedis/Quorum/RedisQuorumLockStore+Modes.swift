@@ -96,14 +96,13 @@ extension RedisQuorumLockStore {
         _ done: @escaping @Sendable (Vote) -> Void
     ) {
         let node = self.nodes[number]
-        let time = self.configuration.restartGuard
         node.convert(conversion, change) { outcome in
             switch outcome {
             case .success(.outdated(let last)):
                 self.conversions.raise(to: last)
                 done(.outdated)
             case .success(.reply(.converted(let token))):
-                done(.converted(token, counts: node.hasBeenUp(for: time)))
+                done(.converted(token, counts: self.counts(number)))
             case .success(.reply(.busy(let blockers))):
                 let place = AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)
                 done(.blocked(place, waits: false))
