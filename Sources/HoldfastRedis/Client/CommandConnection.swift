@@ -169,7 +169,11 @@ package final class CommandConnection: RedisLinkDelegate {
     }
 
     /// Drops the connection and makes a new one; commands under way end with an error.
-    package func startAnew() { self.link.loop.execute { self.link.startAnew() } }
+    ///
+    /// - Parameter time: Does nothing if the connection is younger than that.
+    package func startAnew(ifOpenedBefore time: NIODeadline? = nil) {
+        self.link.loop.execute { self.link.startAnew(ifOpenedBefore: time) }
+    }
 
     /// Closes for good; commands under way end with an error.
     package func close() {
@@ -242,11 +246,11 @@ package final class CommandConnection: RedisLinkDelegate {
     var wantsLink: Bool { self.failsFast || self.ledger.withLock { $0.hasUnsent } }
 
     func linkOpened() {
+        self.wasOpen.store(true, ordering: .relaxed)
         self.flush()
         self.onOpen()
     }
 
-        self.wasOpen.store(true, ordering: .relaxed)
     func linkReceived(_ replies: [RedisReply]) {
         guard let tickets = self.ledger.withLock({ $0.answered(replies.count) }) else {
             return self.link.reset(.unasked)
@@ -259,6 +263,6 @@ package final class CommandConnection: RedisLinkDelegate {
             isRefusal || self.failsFast ? ledger.failAll() : ledger.connectionLost()
         }
         Self.fail(tickets, with: error)
+        if self.wasOpen.exchange(false, ordering: .relaxed) { self.onLoss() }
     }
 }
-        if self.wasOpen.exchange(false, ordering: .relaxed) { self.onLoss() }

@@ -124,6 +124,7 @@ package final class RedisClient: Sendable {
                     "\(self.configuration) did not say where to ask within \(self.configuration.timeout); nothing was sent"
                 )
             }
+            let asked = NIODeadline.now()
             let (outcome, confirmed) = await self.ask(target, by: deadline, isGuest: redirect != nil, confirmations) {
                 [isKnown, manner] encoder in
                 encoder.manner = manner
@@ -158,7 +159,7 @@ package final class RedisClient: Sendable {
                     }
                 }
                 manner = .usual
-                failure = try await self.reconsider(meaning, target)
+                failure = try await self.reconsider(meaning, target, asked)
             case .success(let reply): return Answer(reply: reply, isRepeat: isRepeat, confirmations: confirmed)
             case .failure(let closed) where closed.code == .notRunning && self.mayBeElsewhere:
                 (redirect, manner) = (nil, .usual)
@@ -206,13 +207,14 @@ package final class RedisClient: Sendable {
         while true {
             var replies: [RedisReply] = []
             var failure: LockError?
+            let asked = NIODeadline.now()
             for outcome in await connection.send(by: deadline, all: commands) {
                 switch outcome {
                 case .success(let reply):
                     replies.append(reply)
                     guard case .error(let line) = reply, failure == nil else { continue }
                     let meaning = RedisErrorLine(line)
-                    if meaning.retry != .never { failure = try await self.reconsider(meaning, connection) }
+                    if meaning.retry != .never { failure = try await self.reconsider(meaning, connection, asked) }
                 case .failure(let error):
                     guard error.code == .storeUnavailable else { throw error }
                     failure = failure ?? error
@@ -272,12 +274,17 @@ package final class RedisClient: Sendable {
     /// What to do about an error that is an answer: throws it, or says that another try is worth while.
     private func reconsider(
         _ meaning: RedisErrorLine,
-        _ target: CommandConnection
+        _ target: CommandConnection,
+        _ asked: NIODeadline
     ) async throws(LockError) -> LockError {
         switch self.route {
         case .server:
             // The name may lead to another server by now; this connection never will.
-            if meaning.retry == .elsewhere { target.startAnew() }
+            if meaning.retry == .elsewhere { target.startAnew(ifOpenedBefore: asked) }
+            // Sentinels will know the master, who may only just be one.
+            if meaning.retry == .elsewhere, self.configuration.sentinels != nil {
+                return LockError(.storeUnavailable, meaning.error.message, underlying: meaning)
+            }
             guard meaning.retry == .here, !self.isOneOfSeveral else { throw meaning.error }
         case .cluster(let cluster):
             // Led from node to node until the time is up: the cluster is being rebuilt.

@@ -38,6 +38,7 @@ final class RedisLink: Sendable {
         /// The same, for those whose commands were not sent.
         var unsent: LockError?
         var run = ServerRun()
+        var openedAt = NIODeadline.distantPast
     }
 
     /// How long a refusal (wrong password, evicting server) is remembered before the server is asked again.
@@ -115,7 +116,16 @@ final class RedisLink: Sendable {
     /// Drops the connection for one to the server that it should be, without a pause: that one has not failed yet.
     ///
     /// On the event loop.
-    func startAnew() {
+    ///
+    /// - Parameter time: Does nothing if the connection was ready only after that, or is not ready: of many who were told to
+    ///   go elsewhere, the first is heard.
+    func startAnew(ifOpenedBefore time: NIODeadline? = nil) {
+        if let time {
+            let isOlder = self.state.withLock { state in
+                if case .ready = state.phase { state.openedAt <= time } else { false }
+            }
+            guard isOlder else { return }
+        }
         self.reset(.silent)
         let mustOpen = self.state.withLock { state in
             guard case .pausing = state.phase else { return false }
@@ -193,6 +203,7 @@ final class RedisLink: Sendable {
                         state.schedule.reset()
                         state.outage = nil
                         state.unsent = nil
+                        state.openedAt = .now()
                         if self.configuration.asksUptime { state.run.saw(handshake.report, at: .now) }
                     }
                 } catch {

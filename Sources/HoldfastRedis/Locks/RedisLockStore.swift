@@ -201,14 +201,20 @@ public final class RedisLockStore: LockStore {
 
     /// Makes sure that replicas have a grant; gives it back if they have not.
     private func confirm(_ request: LockRequest, _ answer: RedisClient.Answer) async throws {
-        let needed = self.configuration.replicas
-        guard needed > 0, answer.confirmations < needed else { return }
+        guard let shortfall = self.shortfall(answer, "grant") else { return }
         _ = try? await self.withdraw(request.key)
-        throw LockError(
+        throw shortfall
+    }
+
+    /// What to say when too few replicas have something; `nil` when enough have it.
+    func shortfall(_ answer: RedisClient.Answer, _ what: String) -> LockError? {
+        let needed = self.configuration.replicas
+        guard needed > 0, answer.confirmations < needed else { return nil }
+        return LockError(
             .storeUnavailable,
             """
-            \(answer.confirmations) of \(needed) replicas had the grant within \(self.configuration.replicaTimeout.brief), so \
-            it was given back; look at the replicas of \(self.configuration), or lower replicas=
+            \(answer.confirmations) of \(needed) replicas had the \(what) within \(self.configuration.replicaTimeout.brief), \
+            so it was given back; look at the replicas of \(self.configuration), or lower replicas=
             """
         )
     }
