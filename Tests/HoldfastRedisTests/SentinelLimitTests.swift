@@ -4,6 +4,7 @@ import Holdfast
 import HoldfastCore
 import HoldfastRedis
 import HoldfastTesting
+import Synchronization
 import Testing
 
 /// Behind Sentinel: what is confirmed, what is tried again, and who the master has to be.
@@ -33,6 +34,29 @@ struct SentinelLimitTests {
         #expect(try master.execute("REPLICAOF", "127.0.0.1", "1") == "OK")
         let error = await #expect(throws: LockError.self) { try await store.acquire(Make.request("y")) }
         #expect(error?.code == .storeUnavailable, "\(error?.message ?? "")")
+    }
+
+    @Test
+    func `a master that would grant on without replicas is named, once, when it is connected`() async throws {
+        let servers = try await RedisSentinelServers()
+        let store = try RedisLockStore(url: servers.url)
+        let said = Mutex<[RedisCaution]>([])
+        store.onCaution { caution in said.withLock { $0.append(caution) } }
+        for _ in 0..<3 {
+            let (request, waiter) = (Make.request("x"), Make.request("x"))
+            #expect(try await store.acquire(request).token != nil)
+            #expect(try await store.acquire(waiter).place != nil)
+            #expect(try await store.withdraw(waiter.key) == .withdrawn)
+            #expect(try await store.release(request.key) == .released)
+        }
+        let master = try #require(try servers.master())
+        let cautions = said.withLock { $0 }
+        #expect(cautions.map(\.server) == ["127.0.0.1:\(master.port)"])
+        #expect(cautions.first?.message.contains("min-replicas-to-write") == true)
+        #expect(try master.execute("CONFIG", "SET", "min-replicas-to-write", "1") == "OK")
+        let calm = try RedisLockStore(url: servers.url)
+        calm.onCaution { _ in Issue.record("there is nothing to say") }
+        #expect(try await calm.acquire(Make.request("y")).token != nil)
     }
 
     @Test

@@ -15,14 +15,21 @@ package struct Connector: Sendable {
     package let loop: any EventLoop
     private let security: TransportSecurity?
     private let finder: MasterFinder?
+    private let cautions: Cautions?
 
     /// Reads what encryption needs; nothing is sent.
     ///
     /// - Parameters:
     ///   - configuration: How the server is reached.
     ///   - loop: Where the connections live.
+    ///   - cautions: Told of servers that should be set otherwise.
     /// - Throws: ``LockError`` for files that cannot be read, or when this build has no TLS.
-    package init(_ configuration: RedisConfiguration, loop: any EventLoop) throws(LockError) {
+    package init(
+        _ configuration: RedisConfiguration,
+        loop: any EventLoop,
+        cautions: Cautions? = nil
+    ) throws(LockError) {
+        self.cautions = cautions
         self.configuration = configuration
         self.loop = loop
         self.security = try configuration.tls.map { tls throws(LockError) in
@@ -38,6 +45,11 @@ package struct Connector: Sendable {
 
     /// Says what to do when the connections lead to the wrong server, where there may be another.
     func watch(_ onSwitch: @escaping @Sendable () -> Void) { self.finder?.watch(onSwitch) }
+
+    /// Says that the server that is connected should be set otherwise.
+    func warn(_ message: String) {
+        self.cautions?.say(message, of: (self.found ?? self.address).description)
+    }
 
     private var address: RedisAddress {
         RedisAddress(host: self.configuration.host, port: self.configuration.port)

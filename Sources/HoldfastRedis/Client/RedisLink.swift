@@ -191,6 +191,7 @@ final class RedisLink: Sendable {
     func received(_ replies: [RedisReply], attempt: Int) {
         var refusal: LockError?
         var hasOpened = false
+        var cautions: [String] = []
         let delegate: (any RedisLinkDelegate)? = self.state.withLock { state in
             guard state.attempt == attempt else { return nil }
             switch state.phase {
@@ -205,6 +206,7 @@ final class RedisLink: Sendable {
                         state.unsent = nil
                         state.openedAt = .now()
                         if self.configuration.asksUptime { state.run.saw(handshake.report, at: .now) }
+                        cautions = handshake.cautions
                     }
                 } catch {
                     refusal = error
@@ -216,6 +218,7 @@ final class RedisLink: Sendable {
         if let refusal {
             self.ended(refusal.code == .storeUnavailable ? .unfit(refusal) : .refused(refusal), attempt: attempt)
         } else if hasOpened {
+            for caution in cautions { self.connector.warn(caution) }
             delegate?.linkOpened()
         } else if self.channel != nil {
             delegate?.linkReceived(replies)

@@ -219,6 +219,16 @@ public final class RedisLockStore: LockStore {
         )
     }
 
+    /// Says what to do about servers that are used and should be set otherwise, as each is connected; each thing once.
+    ///
+    /// For now of masters behind Sentinel or of a cluster that would grant on without replicas (`min-replicas-to-write`
+    /// 0), where ``RedisConfiguration/refusesLoneMaster`` does not refuse them.
+    ///
+    /// - Parameter handler: What to do; it must not block, and replaces the one before.
+    public func onCaution(_ handler: @escaping @Sendable (RedisCaution) -> Void) {
+        self.access.cautions.handle(handler)
+    }
+
     /// Remembers a request of which a copy may still be under way on a lost connection.
     private func remember(_ id: RequestID) {
         self.repeated.withLock { repeated in
