@@ -14,6 +14,11 @@ package final class RedisClient: Sendable {
         package let isRepeat: Bool
         /// How many replicas have it, if that was asked for.
         var confirmations = 0
+
+        /// Makes an answer.
+        package init(reply: RedisReply, isRepeat: Bool, confirmations: Int = 0) {
+            (self.reply, self.isRepeat, self.confirmations) = (reply, isRepeat, confirmations)
+        }
     }
 
     /// Who a command is for, on a cluster.

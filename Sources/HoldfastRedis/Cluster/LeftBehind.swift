@@ -10,15 +10,15 @@ import NIOCore
 /// then taken away: nobody changes it meanwhile, since no script runs on that node without the lock's key. So is a key
 /// alone, which foreign libraries may change meanwhile: it ends with its time there, too. Whoever dies in between leaves a
 /// copy, which the next command about the lock takes away.
-struct LeftBehind: Sendable, Hashable {
+package struct LeftBehind: Sendable, Hashable {
     /// The name of the key.
-    let key: String
+    package let key: String
     /// Its value.
-    let value: [UInt8]
+    package let value: [UInt8]
     /// For how many milliseconds; `nil` for ever.
-    let life: Int64?
+    package let life: Int64?
     /// Whether it is the record.
-    let isRecord: Bool
+    package let isRecord: Bool
 
     /// What a record lives for without a use.
     private static let recordLife: Int64 = 172_800_000
@@ -29,7 +29,7 @@ struct LeftBehind: Sendable, Hashable {
     /// Reads what the node that the slot leaves has: the answers to `GET lock`, `PTTL lock` and `GET record`.
     ///
     /// - Returns: What is left, and where it has to go; `nil` when it is not one of the two, or of a lock that has more.
-    init?(_ replies: [RedisReply], of keys: LockKeys) {
+    package init?(_ replies: [RedisReply], of keys: LockKeys) {
         guard replies.count == 3 else { return nil }
         switch (replies[0], replies[2]) {
         case (.error, .string(let record)):
@@ -47,7 +47,7 @@ struct LeftBehind: Sendable, Hashable {
     }
 
     /// Whether a record is all that there is of a lock besides its key: no holders beside each other, and no queue.
-    static func isWhole(_ record: [UInt8]) -> Bool {
+    package static func isWhole(_ record: [UInt8]) -> Bool {
         switch record.first {
         case UInt8(ascii: "F"), UInt8(ascii: "R"), UInt8(ascii: "H"): return true
         case UInt8(ascii: "G"):
