@@ -28,11 +28,11 @@ struct ForeignLossTests {
     @Test(arguments: ["withdrawn", "vanished"])
     func `when the first in line is gone, the next is told of a foreign release`(how: String) async throws {
         let server = try await RedisServer()
-        let second = try RedisLockStore(url: server.url)
+        let second = try RedisLockStore(url: server.url + "?timeout=5s")
         try server.execute("SET", "x", "theirs", "NX")
         let request = Make.request("x")
         do {
-            let first = try RedisLockStore(url: server.url)
+            let first = try RedisLockStore(url: server.url + "?timeout=5s")
             let before = Make.request("x")
             #expect(try await first.acquire(before).place?.position == 0)
             #expect(try await second.acquire(request).place?.position == 1)
@@ -48,7 +48,7 @@ struct ForeignLossTests {
     @Test(arguments: [[], ["PX", "60000"]])
     func `a lost connection for commands does not hold up who waits for a foreign holder`(life: [String]) async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.url + "?timeout=5s")
         try await withLockService(store: store) { locks in
             var late = 0
             for round in 0..<5 {
