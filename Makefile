@@ -16,8 +16,8 @@ FEW := --experimental-maximum-parallelization-width 16
 BUSY := Adaptivity|ExactMissCount|FrequencySketch|HitRatio|PolicyProperty|SlotList|TinyLFU|TraceReader|WriteQueueModel
 SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(?!$(BUSY))' \
 	'HoldfastCacheTests\.($(BUSY))' 'HoldfastSQLiteTests\.' \
-	'HoldfastRedisTests\.(?!Quorum|Sentinel|Late|Network|Restart|Cluster|ReplyFuzz|Executor|Refusal)' \
-	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal)' \
+	'HoldfastRedisTests\.(?!Quorum|Sentinel|Late|Network|Restart|Cluster|ReplyFuzz|Executor|Refusal|Twice|Pottery)' \
+	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal|Twice|Pottery)' \
 	'HoldfastRedisTests\.(Quorum|Sentinel)' 'HoldfastRedisTests\.(Late|Network|Restart)' \
 	'(HoldfastRedisTests\.Cluster|StoreContractTests\.(RedisCluster|.*/cluster))' \
 	'HoldfastRedisCacheTests\.(?!Sentinel|Cluster)' 'HoldfastRedisCacheTests\.Sentinel' 'HoldfastRedisCacheTests\.Cluster' \

@@ -74,9 +74,13 @@ struct PotteryTests {
         try await eventually("pottery does not end", within: .seconds(60)) { partners.allSatisfy(\.hasExited) }
         #expect(try first.execute("GET", "done") == "2", "a partner failed")
         #expect(try first.execute("GET", "value") == "\(4 * Self.rounds)")
-        // A majority suffices for a release; the rest is under way.
-        try await eventually("a key is left") {
-            try all.allSatisfy { try $0.execute("EXISTS", "redlock:counter") == "0" }
+        // A majority suffices for a release; the rest is under way. pottery does not wait for answers that come late, and
+        // may leave a key of its own, which has dashes, on a minority.
+        try await eventually("a key of ours is left") {
+            try all.allSatisfy { server in
+                let value = try server.execute("GET", "redlock:counter")
+                return value == "(nil)" || (count == 3 && value.contains("-"))
+            }
         }
         #expect(mixed > 0, "all of one before all of the other")
     }

@@ -23,15 +23,23 @@ struct RestartTests {
             }
         }
 
-        /// Whether what was answered is there after a kill.
-        var keepsAll: Bool { self == .log || self == .logAlways }
+        /// How often of fifty the lock is there after a kill.
+        ///
+        /// A log that is written once a second is written before the answer, unless a disk is busy with what came before.
+        var kept: ClosedRange<Int> {
+            switch self {
+            case .none, .snapshots: 0...0
+            case .log: 25...50
+            case .logAlways: 50...50
+            }
+        }
     }
 
     @Test(arguments: Persistence.allCases)
-    func `after fifty kills tokens still rise, and who keeps a log keeps the lock`(how: Persistence) async throws {
+    func `after fifty kills tokens still rise, and who writes all down keeps the lock`(how: Persistence) async throws {
         let server = try await RedisServer(arguments: how.arguments)
         let (a, b) = (try RedisLockStore(url: server.url), try RedisLockStore(url: server.url))
-        var last = FencingToken.zero
+        var (last, kept) = (FencingToken.zero, 0)
         for round in 0..<50 {
             if how == .snapshots { #expect(try server.execute("SAVE") == "OK") }
             let held = Make.request("x", lease: .seconds(30))
@@ -43,8 +51,8 @@ struct RestartTests {
             let other = Make.request("x", lease: .seconds(30), contention: .fail)
             // A server that still reads its log is asked again within the call's time.
             let reply = try await b.acquire(other)
-            if how.keepsAll {
-                #expect(reply.isBusy, "two hold the lock, round \(round)")
+            if reply.isBusy {
+                kept += 1
                 #expect(
                     try await a.renew([Renewal(key: held.key, lease: .seconds(30))])
                         == [.renewed(revokeRequested: false)]
@@ -59,6 +67,7 @@ struct RestartTests {
                 #expect(try await b.release(other.key) == .released)
             }
         }
+        #expect(how.kept.contains(kept))
     }
 
     @Test
