@@ -147,21 +147,21 @@ package final class RedisClient: Sendable {
                 let wasGuest = redirect != nil
                 redirect = nil
                 if case .locks = place, meaning.kind == "TRYAGAIN" || meaning.kind == "ASK" { throw meaning.error }
-                if let next = self.follow(line, from: target) {
+                let isMoving = meaning.kind == "TRYAGAIN" || meaning.kind == "ASK"
+                if case .lock(let keys) = place, case .cluster = self.route, isMoving {
                     hops += 1
-                    if next.isOnce { (redirect, manner) = (next, .guest) } else { manner = .usual }
+                    if !wasGuest, hops <= Self.maximumHops {
+                        let (next, there) = await self.next(manner, after: meaning, keys, target, by: deadline)
+                        if let next {
+                            (manner, redirect) = (next, there)
+                            continue
+                        }
+                    }
+                } else if let next = self.follow(line, from: target) {
+                    hops += 1
+                    if next.isOnce { redirect = next }
                     if hops <= Self.maximumHops { continue }
                     redirect = nil
-                } else if case .lock(let keys) = place, meaning.kind == "TRYAGAIN", !wasGuest {
-                    if manner == .usual {
-                        manner = .leaving
-                        continue
-                    }
-                    redirect = await self.carry(keys, from: target, by: deadline)
-                    if redirect != nil {
-                        manner = .guest
-                        continue
-                    }
                 }
                 manner = .usual
                 failure = try await self.reconsider(meaning, target, asked)
@@ -243,17 +243,27 @@ package final class RedisClient: Sendable {
         if case .cluster(let cluster) = self.route { cluster.isOpen } else { false }
     }
 
-    /// Takes the last of a lock's keys from the node that its slot leaves to the one that gets it.
+    /// How and where to ask next about a lock whose slot is on its way.
     ///
-    /// See ``LeftBehind``.
-    private func carry(
+    /// Redis before 7 says `ASK` also of a lock that is all there, so what it has is looked at; see ``LeftBehind``.
+    ///
+    /// - Returns: Nothing when the answer may be another in a while.
+    private func next(
+        _ manner: LockKeys.Manner,
+        after meaning: RedisErrorLine,
         _ keys: LockKeys,
-        from source: CommandConnection,
+        _ source: CommandConnection,
         by deadline: NIODeadline
-    ) async -> ClusterRedirect? {
-        guard case .cluster(let cluster) = self.route else { return nil }
-        return await LeftBehind.carry(keys, from: source, by: deadline) { redirect in
+    ) async -> (LockKeys.Manner?, ClusterRedirect?) {
+        guard case .cluster(let cluster) = self.route else { return (nil, nil) }
+        if manner == .usual, meaning.kind == "TRYAGAIN" { return (.leaving, nil) }
+        let whereabouts = await LeftBehind.look(for: keys, on: source, by: deadline) { redirect in
             (try? cluster.node(at: redirect.address))?.connection
+        }
+        switch whereabouts {
+        case .here: return (manner == .usual ? .leaving : nil, nil)
+        case .there(let redirect): return (.guest, redirect)
+        case .unclear: return (nil, nil)
         }
     }
 

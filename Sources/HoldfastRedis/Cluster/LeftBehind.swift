@@ -57,20 +57,30 @@ package struct LeftBehind: Sendable, Hashable {
         }
     }
 
-    /// Carries it over.
+    /// Where a lock is whose slot is on its way.
+    enum Whereabouts: Sendable {
+        /// Where its slot still is, key and record.
+        case here
+        /// Where its slot goes, or nowhere yet.
+        case there(ClusterRedirect)
+        /// On both sides, or nobody answers.
+        case unclear
+    }
+
+    /// Looks for a lock, and carries over what is left of it.
     ///
     /// - Parameters:
     ///   - keys: The lock.
     ///   - source: The node that the slot leaves.
     ///   - deadline: When to give up.
     ///   - node: The connection to a node.
-    /// - Returns: Where the lock is now; `nil` when it stays where it is.
-    static func carry(
-        _ keys: LockKeys,
-        from source: CommandConnection,
+    /// - Returns: Where the lock is now.
+    static func look(
+        for keys: LockKeys,
+        on source: CommandConnection,
         by deadline: NIODeadline,
         to node: (ClusterRedirect) -> CommandConnection?
-    ) async -> ClusterRedirect? {
+    ) async -> Whereabouts {
         let names = keys.names
         let answers = await source.send(
             by: deadline,
@@ -80,22 +90,26 @@ package struct LeftBehind: Sendable, Hashable {
             ]
         )
         let replies = answers.compactMap { try? $0.get() }
-        guard let left = LeftBehind(replies, of: keys) else { return nil }
+        guard replies.count == 3 else { return .unclear }
+        if case (.string, .string) = (replies[0], replies[2]) { return .here }
         let lines = replies.compactMap { if case .error(let line) = $0 { line } else { nil } }
-        guard let redirect = lines.lazy.compactMap({ ClusterRedirect($0, from: source.address) }).first,
-            redirect.isOnce, let target = node(redirect)
-        else { return nil }
+        let redirects = lines.compactMap { ClusterRedirect($0, from: source.address) }
+        guard let redirect = redirects.first, redirects.allSatisfy({ $0 == redirect && $0.isOnce }) else {
+            return .unclear
+        }
+        if redirects.count == 3 { return .there(redirect) }
+        guard let left = LeftBehind(replies, of: keys), let target = node(redirect) else { return .unclear }
         let asking = { @Sendable (encoder: inout CommandEncoder) in encoder.command(["ASKING"]) }
         if !left.isRecord {
             // Without a record on either side the holder is of another library, and stays where it is.
             let found = await target.send(by: deadline, all: [asking, { $0.command(["EXISTS", names.record]) }])
-            guard case .success(.integer(1))? = found.last else { return nil }
+            guard case .success(.integer(1))? = found.last else { return .unclear }
         }
         let copied = await target.send(by: deadline, all: [asking, left.copy])
         switch copied.last {
         case .success(.null) where left.isRecord: break
         // Somebody else has the lock there.
-        case .success(.null), .success(.error), .failure, nil: return nil
+        case .success(.null), .success(.error), .failure, nil: return .unclear
         case .success: break
         }
         _ = await source.send(by: deadline) { encoder in
@@ -103,7 +117,7 @@ package struct LeftBehind: Sendable, Hashable {
             for part in ["EVAL", Self.removal, "1", left.key] { encoder.part(part) }
             encoder.part(left.value)
         }
-        return redirect
+        return .there(redirect)
     }
 
     private func copy(_ encoder: inout CommandEncoder) {
