@@ -116,4 +116,24 @@ struct ClusterPartsTests {
         #expect(error?.code == .invalidArgument)
         #expect(error?.message.contains("canary") == false)
     }
+
+    @Test
+    func `of a lock that is on its way a record alone or a key alone is carried, if there is no more of it`() {
+        let keys = LockCommands(prefix: "p:", isCluster: true).keys(of: "x")
+        let gone = RedisReply.error("ASK 7 127.0.0.1:7000")
+        let free = Array("F0000000000000017--------------------------------.|".utf8)
+        let record = LeftBehind([gone, gone, .string(free)], of: keys)
+        #expect(record?.key == "hf:{p:x}:h" && record?.isRecord == true && record?.value == free)
+        let key = LeftBehind([.string([1]), .integer(500), gone], of: keys)
+        #expect(key?.key == "p:x" && key?.life == 500 && key?.isRecord == false)
+        #expect(LeftBehind([.string([1]), .integer(-1), gone], of: keys)?.life == .some(nil))
+        #expect(LeftBehind([gone, gone, gone], of: keys) == nil)
+        #expect(LeftBehind([.string([1]), .integer(500), .string(free)], of: keys) == nil)
+        #expect(LeftBehind([gone, gone], of: keys) == nil)
+        func isWhole(queue: Int, kind: String) -> Bool {
+            LeftBehind.isWhole(Array("G17||1|2|3|4|1|0|0|0|0|\(queue)|0|\(kind)||0||||owner|more".utf8))
+        }
+        #expect(isWhole(queue: 0, kind: "") && !isWhole(queue: 1, kind: "") && !isWhole(queue: 0, kind: "s"))
+        #expect(!LeftBehind.isWhole([]) && !LeftBehind.isWhole(Array("G1|2".utf8)))
+    }
 }

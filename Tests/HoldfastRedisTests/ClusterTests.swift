@@ -323,6 +323,23 @@ struct ClusterTests {
     }
 
     @Test
+    func `masters that would grant on without replicas are named, or refused where that is asked for`() async throws {
+        let servers = try await RedisClusterServers()
+        let store = try self.store(servers)
+        let said = Mutex<Set<String>>([])
+        store.onCaution { caution in said.withLock { _ = $0.insert(caution.server) } }
+        #expect(try await store.acquire(Make.request("x")).token != nil)
+        let owner = try #require(try servers.owner(of: "x"))
+        #expect(said.withLock { $0.contains("127.0.0.1:\(owner.port)") })
+        #expect(said.withLock { $0.count } <= 3, "replicas were named")
+        let strict = try self.store(servers, "lone-master=refuse")
+        let error = await #expect(throws: LockError.self) { try await strict.acquire(Make.request("y")) }
+        #expect(error?.code == .storeRefused && error?.message.contains("min-replicas-to-write") == true)
+        let findings = await store.diagnose().filter { $0.name.hasSuffix("min-replicas-to-write") }
+        #expect(findings.count == 3 && findings.allSatisfy { $0.severity == .warning })
+    }
+
+    @Test
     func `a server for one is not a cluster, and a node of a cluster no server for one`() async throws {
         let single = try await RedisServer()
         let no = try RedisLockStore(url: "redis+cluster://127.0.0.1:\(single.port)")

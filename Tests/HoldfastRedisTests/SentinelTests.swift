@@ -246,7 +246,7 @@ struct SentinelTests {
     @Test
     func `services that contend through failovers lose no update that the fence lets through`() async throws {
         let servers = try await RedisSentinelServers()
-        let fenced = FencedCell()
+        let cell = FencedCell()
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<3 {
                 let store = try RedisLockStore(url: servers.url)
@@ -257,7 +257,9 @@ struct SentinelTests {
                             // What a failover takes from a holder is an error for that holder, and no more.
                             _ = try? await locks.withLock("cell", lease: .seconds(2), waitingAtMost: .seconds(8)) {
                                 lease in
-                                try fenced.add(1, lease.fencingToken)
+                                let value = try cell.read(lease.fencingToken)
+                                await Task.yield()
+                                try cell.write(value + 1, lease.fencingToken)
                             }
                         }
                     }
@@ -268,33 +270,54 @@ struct SentinelTests {
                 let old = try #require(try servers.master())
                 old.kill()
                 let new = try await self.failover(from: old, servers)
-                fenced.markSwitch()
+                cell.markSwitch()
                 #expect(new.port != old.port)
             }
             try await group.waitForAll()
         }
-        #expect(fenced.wentBack == 0, "a token was accepted that was not above the last")
-        #expect(fenced.sinceSwitch > 0, "nobody goes on after the failover")
+        #expect(cell.value == cell.written, "updates were lost")
+        #expect(cell.repeated == 0, "a token was given twice")
+        #expect(cell.sinceSwitch > 0, "nobody goes on after the failover")
     }
 }
 
-/// A value that refuses tokens below the last one.
+/// A value that is read, and written later, and refuses who shows a token below the highest that it saw.
+///
+/// Keeps all updates only if each grant has a token of its own that is above all before.
 private final class FencedCell: Sendable {
-    private let state = Mutex((value: 0, last: FencingToken.zero, wentBack: 0, mark: Int?.none))
+    private struct State {
+        var value = 0
+        var written = 0
+        var last = FencingToken.zero
+        var repeated = 0
+        var mark: Int?
+    }
 
-    var wentBack: Int { self.state.withLock { $0.wentBack } }
+    private let state = Mutex(State())
+
+    var value: Int { self.state.withLock { $0.value } }
+    /// How many writes were let through.
+    var written: Int { self.state.withLock { $0.written } }
+    /// How many came with a token that had been read with before.
+    var repeated: Int { self.state.withLock { $0.repeated } }
     var sinceSwitch: Int { self.state.withLock { state in state.mark.map { state.value - $0 } ?? 0 } }
 
     func markSwitch() { self.state.withLock { $0.mark = $0.value } }
 
-    func add(_ count: Int, _ token: FencingToken) throws {
+    func read(_ token: FencingToken) throws -> Int {
         try self.state.withLock { state in
-            guard token > state.last else {
-                state.wentBack += 1
-                throw LockError(.lost, "refused")
-            }
+            if token == state.last { state.repeated += 1 }
+            guard token >= state.last else { throw LockError(.lost, "refused") }
             state.last = token
-            state.value += count
+            return state.value
+        }
+    }
+
+    func write(_ value: Int, _ token: FencingToken) throws {
+        try self.state.withLock { state in
+            guard token >= state.last else { throw LockError(.lost, "refused") }
+            state.value = value
+            state.written += 1
         }
     }
 }

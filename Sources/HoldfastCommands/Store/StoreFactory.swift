@@ -18,7 +18,11 @@ package enum StoreFactory {
         case .memory: return MemoryStore()
         case .sqlite(let path): return SQLiteLockStore(path: path)
         case .redis(let url):
-            guard RedisQuorumConfiguration.names(severalIn: url) else { return try RedisLockStore(url: url) }
+            guard RedisQuorumConfiguration.names(severalIn: url) else {
+                let store = try RedisLockStore(url: url)
+                store.onCaution { Output.note("Redis server \($0.server): \($0.message)") }
+                return store
+            }
             let store = try RedisQuorumLockStore(url: url)
             store.onClockAlarm { alarm in
                 let what = alarm.isJump ? "jumped by" : "is away from the others' by"

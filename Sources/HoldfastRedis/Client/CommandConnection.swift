@@ -22,7 +22,9 @@ package final class CommandConnection: RedisLinkDelegate {
     /// How long to look for a reply before the thread sleeps; see ``awaitAwake(until:)``.
     private let attention: TimeAmount?
     private let isAwake = Atomic(false)
+    private let wasOpen = Atomic(false)
     private let onOpen: @Sendable () -> Void
+    private let onLoss: @Sendable () -> Void
 
     /// Makes a connection; nothing is sent yet.
     ///
@@ -31,15 +33,19 @@ package final class CommandConnection: RedisLinkDelegate {
     ///   - failsFast: Whether commands fail at once while the server is known to be down, and the connection is tried
     ///     again without them.
     ///   - onOpen: Called on the event loop when a connection is ready.
+    ///   - onLoss: Called on the event loop when a connection is gone that was ready: what the server was asked to
+    ///     remember for it is forgotten.
     package init(
         _ connector: Connector,
         failsFast: Bool = false,
-        onOpen: @escaping @Sendable () -> Void = {}
+        onOpen: @escaping @Sendable () -> Void = {},
+        onLoss: @escaping @Sendable () -> Void = {}
     ) {
         self.configuration = connector.configuration
         self.failsFast = failsFast
         self.attention = connector.configuration.offersExecutor && System.coreCount > 1 ? Self.longestAttention : nil
         self.onOpen = onOpen
+        self.onLoss = onLoss
         self.link = RedisLink(connector)
         self.ledger = Mutex(CommandLedger(capacity: connector.configuration.maximumPending))
         self.link.attach(self)
@@ -57,8 +63,8 @@ package final class CommandConnection: RedisLinkDelegate {
     /// The event loop that the connection lives on.
     var loop: any EventLoop { self.link.loop }
 
-    /// The latest time at which the server that is connected may have started; `nil` while none is.
-    var serverStartedBy: ContinuousClock.Instant? { self.link.serverStartedBy }
+    /// What is known of the age of the server that is connected; `nil` while none is.
+    var run: ServerRun? { self.link.run }
 
     /// Sends one command and waits for its reply, at most until the deadline.
     ///
@@ -163,7 +169,11 @@ package final class CommandConnection: RedisLinkDelegate {
     }
 
     /// Drops the connection and makes a new one; commands under way end with an error.
-    package func startAnew() { self.link.loop.execute { self.link.startAnew() } }
+    ///
+    /// - Parameter time: Does nothing if the connection is younger than that.
+    package func startAnew(ifOpenedBefore time: NIODeadline? = nil) {
+        self.link.loop.execute { self.link.startAnew(ifOpenedBefore: time) }
+    }
 
     /// Closes for good; commands under way end with an error.
     package func close() {
@@ -236,6 +246,7 @@ package final class CommandConnection: RedisLinkDelegate {
     var wantsLink: Bool { self.failsFast || self.ledger.withLock { $0.hasUnsent } }
 
     func linkOpened() {
+        self.wasOpen.store(true, ordering: .relaxed)
         self.flush()
         self.onOpen()
     }
@@ -252,5 +263,6 @@ package final class CommandConnection: RedisLinkDelegate {
             isRefusal || self.failsFast ? ledger.failAll() : ledger.connectionLost()
         }
         Self.fail(tickets, with: error)
+        if self.wasOpen.exchange(false, ordering: .relaxed) { self.onLoss() }
     }
 }

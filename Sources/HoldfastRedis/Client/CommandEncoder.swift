@@ -10,6 +10,8 @@ package import NIOCore
 package struct CommandEncoder: Sendable {
     /// The buffer.
     package var buffer: ByteBuffer
+    /// How keys of locks are given.
+    var manner = LockKeys.Manner.usual
 
     /// `$`, a length and two line ends.
     private static let frame = 32

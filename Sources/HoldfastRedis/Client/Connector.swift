@@ -15,18 +15,25 @@ package struct Connector: Sendable {
     package let loop: any EventLoop
     private let security: TransportSecurity?
     private let finder: MasterFinder?
+    private let cautions: Cautions?
 
     /// Reads what encryption needs; nothing is sent.
     ///
     /// - Parameters:
     ///   - configuration: How the server is reached.
     ///   - loop: Where the connections live.
+    ///   - cautions: Told of servers that should be set otherwise.
     /// - Throws: ``LockError`` for files that cannot be read, or when this build has no TLS.
-    package init(_ configuration: RedisConfiguration, loop: any EventLoop) throws(LockError) {
+    package init(
+        _ configuration: RedisConfiguration,
+        loop: any EventLoop,
+        cautions: Cautions? = nil
+    ) throws(LockError) {
+        self.cautions = cautions
         self.configuration = configuration
         self.loop = loop
         self.security = try configuration.tls.map { tls throws(LockError) in
-            try TransportSecurity(tls, host: configuration.host)
+            try TransportSecurity(tls)
         }
         self.finder = try configuration.sentinels.map { sentinels throws(LockError) in
             try MasterFinder(sentinels, for: configuration, loop: loop)
@@ -39,6 +46,15 @@ package struct Connector: Sendable {
     /// Says what to do when the connections lead to the wrong server, where there may be another.
     func watch(_ onSwitch: @escaping @Sendable () -> Void) { self.finder?.watch(onSwitch) }
 
+    /// Says that the server that is connected should be set otherwise.
+    func warn(_ message: String) {
+        self.cautions?.say(message, of: (self.found ?? self.address).description)
+    }
+
+    private var address: RedisAddress {
+        RedisAddress(host: self.configuration.host, port: self.configuration.port)
+    }
+
     /// Stops watching.
     func close() { self.finder?.close() }
 
@@ -48,11 +64,9 @@ package struct Connector: Sendable {
     /// - Returns: The connection.
     func connect(_ handler: @escaping @Sendable () throws -> ReplyHandler) -> EventLoopFuture<any Channel> {
         if let path = self.configuration.socketPath {
-            return self.bootstrap(handler).connect(unixDomainSocketPath: path).hop(to: self.loop)
+            return self.bootstrap(self.address, handler).connect(unixDomainSocketPath: path).hop(to: self.loop)
         }
-        guard let finder = self.finder else {
-            return self.connect(RedisAddress(host: self.configuration.host, port: self.configuration.port), handler)
-        }
+        guard let finder = self.finder else { return self.connect(self.address, handler) }
         return finder.find().flatMap { self.connect($0, handler) }
     }
 
@@ -60,20 +74,23 @@ package struct Connector: Sendable {
         _ address: RedisAddress,
         _ handler: @escaping @Sendable () throws -> ReplyHandler
     ) -> EventLoopFuture<any Channel> {
-        self.bootstrap(handler)
+        self.bootstrap(address, handler)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             // A server that is gone without a word is noticed even while nobody asks it anything.
             .channelOption(.socketOption(.so_keepalive), value: 1)
             .connect(host: address.host, port: address.port).hop(to: self.loop)
     }
 
-    private func bootstrap(_ handler: @escaping @Sendable () throws -> ReplyHandler) -> ClientBootstrap {
+    private func bootstrap(
+        _ address: RedisAddress,
+        _ handler: @escaping @Sendable () throws -> ReplyHandler
+    ) -> ClientBootstrap {
         ClientBootstrap(group: self.loop)
             .connectTimeout(.nanoseconds(self.configuration.timeout.nanoseconds))
             .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Self.readSize))
             .channelInitializer { [security] channel in
                 channel.eventLoop.makeCompletedFuture {
-                    try security?.secure(channel)
+                    try security?.secure(channel, host: address.host)
                     try channel.pipeline.syncOperations.addHandler(handler())
                 }
             }

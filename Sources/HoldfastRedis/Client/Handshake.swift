@@ -18,14 +18,17 @@ package struct Handshake: Sendable {
         if configuration.database != 0 { steps.append(.select) }
         if configuration.sentinels != nil { steps.append(.role) }
         if !configuration.allowsEviction { steps.append(.memory) }
-        let hasSuccessors = configuration.sentinels != nil || configuration.cluster != nil
-        if configuration.refusesLoneMaster, hasSuccessors { steps.append(.replication) }
+        let hasSuccessors = configuration.sentinels != nil || configuration.isClusterNode
+        if hasSuccessors { steps.append(.replication) }
         if configuration.asksUptime { steps.append(.server) }
         self.steps = steps
     }
 
-    /// How long the server has been up at least, by what it says; zero when it was not asked, or did not say.
-    package private(set) var uptime: Duration = .zero
+    /// What the server says of itself, where it is asked since when it has been up.
+    package private(set) var report = ServerRun.Report()
+
+    /// What the server should be set to, if anything: reasons to worry, not to refuse it.
+    package private(set) var cautions: [String] = []
 
     /// Writes the commands, all at once.
     package func encode(_ encoder: inout CommandEncoder) {
@@ -62,9 +65,10 @@ package struct Handshake: Sendable {
             let meaning = RedisErrorLine(line)
             switch step {
             // What was asked for explicitly must be known.
-            case .authenticate, .select, .replication: throw meaning.error
+            case .authenticate, .select: throw meaning.error
+            case .replication where self.configuration.refusesLoneMaster: throw meaning.error
             // A name is a courtesy. Where INFO is not permitted we cannot know, and go on.
-            case .name, .role, .memory, .server:
+            case .name, .role, .memory, .replication, .server:
                 if meaning.kind == "NOAUTH" || meaning.kind == "DENIED" { throw meaning.error }
                 // It would have answered but for its state: the question must not be skipped.
                 if meaning.retry == .here { throw meaning.error }
@@ -78,11 +82,8 @@ package struct Handshake: Sendable {
                 "the Redis server that should be the master is a \(role == "slave" ? "replica" : "Sentinel")"
             )
         }
-        if step == .server, let seconds = Self.field("uptime_in_seconds", of: reply.text ?? "").flatMap({ Int64($0) }) {
-            // Whole seconds, rounded either way.
-            self.uptime = .seconds(min(max(0, seconds - 1), Int64(Int32.max)))
-        }
-        if step == .replication { try Self.checkReplicas(reply.text ?? "") }
+        if step == .server { self.report = ServerRun.Report(info: reply.text ?? "") }
+        if step == .replication { try self.checkReplicas(reply.text ?? "") }
         guard step == .memory, let policy = Self.field("maxmemory_policy", of: reply.text ?? "") else { return }
         guard policy == "noeviction" else {
             throw LockError(
@@ -95,9 +96,16 @@ package struct Handshake: Sendable {
         }
     }
 
-    /// Refuses a master that would write without replicas; `INFO` counts the good ones only where some are asked for.
-    private static func checkReplicas(_ info: String) throws(LockError) {
+    /// Looks for a master that would write without replicas; `INFO` counts the good ones only where some are asked for.
+    private mutating func checkReplicas(_ info: String) throws(LockError) {
         guard Self.field("role", of: info) == "master", Self.field("min_slaves_good_slaves", of: info) == nil else {
+            return
+        }
+        guard self.configuration.refusesLoneMaster else {
+            self.cautions.append(
+                "cut off from its replicas it grants on, what its successor grants too; set min-replicas-to-write and "
+                    + "min-replicas-max-lag to 1 or more"
+            )
             return
         }
         throw LockError(

@@ -14,6 +14,11 @@ package final class RedisClient: Sendable {
         package let isRepeat: Bool
         /// How many replicas have it, if that was asked for.
         var confirmations = 0
+
+        /// Makes an answer.
+        package init(reply: RedisReply, isRepeat: Bool, confirmations: Int = 0) {
+            (self.reply, self.isRepeat, self.confirmations) = (reply, isRepeat, confirmations)
+        }
     }
 
     /// Who a command is for, on a cluster.
@@ -22,6 +27,9 @@ package final class RedisClient: Sendable {
         case any
         /// Whoever has the keys of a lock.
         case lock(LockKeys)
+        /// Whoever has the keys of several locks of a slot; while that is on its way an error, since each stands
+        /// differently.
+        case locks(RedisSlot)
         /// Whoever has a slot.
         case slot(RedisSlot)
         /// This one.
@@ -32,7 +40,7 @@ package final class RedisClient: Sendable {
             switch self {
             case .any, .master: nil
             case .lock(let keys): keys.slot
-            case .slot(let slot): slot
+            case .slot(let slot), .locks(let slot): slot
             }
         }
     }
@@ -102,6 +110,7 @@ package final class RedisClient: Sendable {
         var isKnown = true
         var isRepeat = false
         var redirect: ClusterRedirect?
+        var manner = LockKeys.Manner.usual
         var hops = 0
         while true {
             let failure: LockError
@@ -120,8 +129,12 @@ package final class RedisClient: Sendable {
                     "\(self.configuration) did not say where to ask within \(self.configuration.timeout); nothing was sent"
                 )
             }
+            let asked = NIODeadline.now()
             let (outcome, confirmed) = await self.ask(target, by: deadline, isGuest: redirect != nil, confirmations) {
-                [isKnown] in encode(&$0, isKnown)
+                [isKnown, manner] encoder in
+                encoder.manner = manner
+                encode(&encoder, isKnown)
+                encoder.manner = .usual
             }
             switch outcome {
             case .success(.error(let line)):
@@ -131,17 +144,30 @@ package final class RedisClient: Sendable {
                     isKnown = false
                     continue
                 }
+                let wasGuest = redirect != nil
                 redirect = nil
-                if let next = self.follow(line, from: target) {
+                if case .locks = place, meaning.kind == "TRYAGAIN" || meaning.kind == "ASK" { throw meaning.error }
+                let isMoving = meaning.kind == "TRYAGAIN" || meaning.kind == "ASK"
+                if case .lock(let keys) = place, case .cluster = self.route, isMoving {
+                    hops += 1
+                    if !wasGuest, hops <= Self.maximumHops {
+                        let (next, there) = await self.next(manner, after: meaning, keys, target, by: deadline)
+                        if let next {
+                            (manner, redirect) = (next, there)
+                            continue
+                        }
+                    }
+                } else if let next = self.follow(line, from: target) {
                     hops += 1
                     if next.isOnce { redirect = next }
                     if hops <= Self.maximumHops { continue }
                     redirect = nil
                 }
-                failure = try await self.reconsider(meaning, target)
+                manner = .usual
+                failure = try await self.reconsider(meaning, target, asked)
             case .success(let reply): return Answer(reply: reply, isRepeat: isRepeat, confirmations: confirmed)
             case .failure(let closed) where closed.code == .notRunning && self.mayBeElsewhere:
-                redirect = nil
+                (redirect, manner) = (nil, .usual)
                 failure = LockError(
                     .storeUnavailable,
                     "Redis at \(target.address) serves no slots any more; nothing was sent"
@@ -150,7 +176,7 @@ package final class RedisClient: Sendable {
             case .failure(let error):
                 guard error.code == .storeUnavailable, isRepeatable, !self.isOneOfSeveral else { throw error }
                 isRepeat = true
-                redirect = nil
+                (redirect, manner) = (nil, .usual)
                 failure = error
                 await self.lookAgain(by: deadline)
             }
@@ -186,13 +212,14 @@ package final class RedisClient: Sendable {
         while true {
             var replies: [RedisReply] = []
             var failure: LockError?
+            let asked = NIODeadline.now()
             for outcome in await connection.send(by: deadline, all: commands) {
                 switch outcome {
                 case .success(let reply):
                     replies.append(reply)
                     guard case .error(let line) = reply, failure == nil else { continue }
                     let meaning = RedisErrorLine(line)
-                    if meaning.retry != .never { failure = try await self.reconsider(meaning, connection) }
+                    if meaning.retry != .never { failure = try await self.reconsider(meaning, connection, asked) }
                 case .failure(let error):
                     guard error.code == .storeUnavailable else { throw error }
                     failure = failure ?? error
@@ -214,6 +241,30 @@ package final class RedisClient: Sendable {
     /// Whether a connection can be closed while the store is open.
     private var mayBeElsewhere: Bool {
         if case .cluster(let cluster) = self.route { cluster.isOpen } else { false }
+    }
+
+    /// How and where to ask next about a lock whose slot is on its way.
+    ///
+    /// Redis before 7 says `ASK` also of a lock that is all there, so what it has is looked at; see ``LeftBehind``.
+    ///
+    /// - Returns: Nothing when the answer may be another in a while.
+    private func next(
+        _ manner: LockKeys.Manner,
+        after meaning: RedisErrorLine,
+        _ keys: LockKeys,
+        _ source: CommandConnection,
+        by deadline: NIODeadline
+    ) async -> (LockKeys.Manner?, ClusterRedirect?) {
+        guard case .cluster(let cluster) = self.route else { return (nil, nil) }
+        if manner == .usual, meaning.kind == "TRYAGAIN" { return (.leaving, nil) }
+        let whereabouts = await LeftBehind.look(for: keys, on: source, by: deadline) { redirect in
+            (try? cluster.node(at: redirect.address))?.connection
+        }
+        switch whereabouts {
+        case .here: return (manner == .usual ? .leaving : nil, nil)
+        case .there(let redirect): return (.guest, redirect)
+        case .unclear: return (nil, nil)
+        }
     }
 
     private func target(of place: Place, _ redirect: ClusterRedirect?) async throws(LockError) -> CommandConnection {
@@ -238,12 +289,17 @@ package final class RedisClient: Sendable {
     /// What to do about an error that is an answer: throws it, or says that another try is worth while.
     private func reconsider(
         _ meaning: RedisErrorLine,
-        _ target: CommandConnection
+        _ target: CommandConnection,
+        _ asked: NIODeadline
     ) async throws(LockError) -> LockError {
         switch self.route {
         case .server:
             // The name may lead to another server by now; this connection never will.
-            if meaning.retry == .elsewhere { target.startAnew() }
+            if meaning.retry == .elsewhere { target.startAnew(ifOpenedBefore: asked) }
+            // Sentinels will know the master, who may only just be one.
+            if meaning.retry == .elsewhere, self.configuration.sentinels != nil {
+                return LockError(.storeUnavailable, meaning.error.message, underlying: meaning)
+            }
             guard meaning.retry == .here, !self.isOneOfSeveral else { throw meaning.error }
         case .cluster(let cluster):
             // Led from node to node until the time is up: the cluster is being rebuilt.

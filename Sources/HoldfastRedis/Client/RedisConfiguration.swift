@@ -49,6 +49,8 @@ public struct RedisConfiguration: Sendable, Hashable {
     ///
     /// Makes one more connection, for renewals.
     public var offersExecutor = false
+    /// Whether it is one of the nodes of a cluster.
+    package var isClusterNode = false
     /// Whether to ask, with each new connection, since when the server has been up.
     package var asksUptime = false
 

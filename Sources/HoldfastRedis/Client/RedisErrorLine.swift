@@ -44,7 +44,8 @@ package struct RedisErrorLine: Error, Hashable {
         let first = line.prefix { $0 != " " }
         // What is no word of a server's is not repeated to logs and terminals as if it were.
         let isWord = first.utf8.count <= 32 && first.utf8.allSatisfy { (0x41...0x5A).contains($0) }
-        let kind = isWord ? String(first) : "ERR"
+        // A script met a key that has left already, or would have made one.
+        let kind = line.contains("access a non local key") ? "TRYAGAIN" : isWord ? String(first) : "ERR"
         self.kind = kind
         // The word itself is said already.
         let said = first == kind ? line.dropFirst(kind.count + 1) : line[...]

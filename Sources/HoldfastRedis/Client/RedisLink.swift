@@ -37,7 +37,8 @@ final class RedisLink: Sendable {
         var outage: LockError?
         /// The same, for those whose commands were not sent.
         var unsent: LockError?
-        var serverStartedBy: ContinuousClock.Instant?
+        var run = ServerRun()
+        var openedAt = NIODeadline.distantPast
     }
 
     /// How long a refusal (wrong password, evicting server) is remembered before the server is asked again.
@@ -74,10 +75,10 @@ final class RedisLink: Sendable {
             ?? LockError(.storeUnavailable, "no connection to Redis at \(self.configuration.place); nothing was sent")
     }
 
-    /// The latest time at which the server that is connected may have started; `nil` while none is.
-    var serverStartedBy: ContinuousClock.Instant? {
+    /// What is known of the age of the server that is connected; `nil` while none is.
+    var run: ServerRun? {
         self.state.withLock { state in
-            if case .ready = state.phase { state.serverStartedBy } else { nil }
+            if case .ready = state.phase { state.run } else { nil }
         }
     }
 
@@ -115,7 +116,16 @@ final class RedisLink: Sendable {
     /// Drops the connection for one to the server that it should be, without a pause: that one has not failed yet.
     ///
     /// On the event loop.
-    func startAnew() {
+    ///
+    /// - Parameter time: Does nothing if the connection was ready only after that, or is not ready: of many who were told to
+    ///   go elsewhere, the first is heard.
+    func startAnew(ifOpenedBefore time: NIODeadline? = nil) {
+        if let time {
+            let isOlder = self.state.withLock { state in
+                if case .ready = state.phase { state.openedAt <= time } else { false }
+            }
+            guard isOlder else { return }
+        }
         self.reset(.silent)
         let mustOpen = self.state.withLock { state in
             guard case .pausing = state.phase else { return false }
@@ -181,6 +191,7 @@ final class RedisLink: Sendable {
     func received(_ replies: [RedisReply], attempt: Int) {
         var refusal: LockError?
         var hasOpened = false
+        var cautions: [String] = []
         let delegate: (any RedisLinkDelegate)? = self.state.withLock { state in
             guard state.attempt == attempt else { return nil }
             switch state.phase {
@@ -193,7 +204,9 @@ final class RedisLink: Sendable {
                         state.schedule.reset()
                         state.outage = nil
                         state.unsent = nil
-                        state.serverStartedBy = .now - handshake.uptime
+                        state.openedAt = .now()
+                        if self.configuration.asksUptime { state.run.saw(handshake.report, at: .now) }
+                        cautions = handshake.cautions
                     }
                 } catch {
                     refusal = error
@@ -205,6 +218,7 @@ final class RedisLink: Sendable {
         if let refusal {
             self.ended(refusal.code == .storeUnavailable ? .unfit(refusal) : .refused(refusal), attempt: attempt)
         } else if hasOpened {
+            for caution in cautions { self.connector.warn(caution) }
             delegate?.linkOpened()
         } else if self.channel != nil {
             delegate?.linkReceived(replies)

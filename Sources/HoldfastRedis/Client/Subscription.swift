@@ -18,7 +18,7 @@ package final class Subscription: RedisLinkDelegate {
         case interrupted
         /// A cluster's nodes changed: messages may have gone elsewhere.
         case rearranged
-        /// Keys that somebody asked to be told of changed; `nil` for all.
+        /// Keys that somebody asked to be told of changed; `nil` for all, also when nobody tells of them any more.
         case changed([String]?)
         /// The connection was lost, and is tried again.
         case lost
@@ -44,6 +44,8 @@ package final class Subscription: RedisLinkDelegate {
         /// The number of the connection, by which the server knows it.
         var number: Int64?
         var asksNumber = false
+        /// Whether the next error but those before is about messages about keys.
+        var asksKeys = false
         /// Whether messages about keys come too.
         var hearsOfKeys = false
         var wasListening = false
@@ -204,7 +206,9 @@ package final class Subscription: RedisLinkDelegate {
         guard let parts = reply.elements else { return self.receivedAnswer(reply) }
         guard parts.count == 3, case .string(let kind) = parts[0], case .string(let channel) = parts[1] else { return }
         if channel == Array(Self.keyChannel.utf8) {
-            if kind == Array("subscribe".utf8) { self.state.withLock { $0.hearsOfKeys = $0.number != nil } }
+            if kind == Array("subscribe".utf8) {
+                self.state.withLock { ($0.hearsOfKeys, $0.asksKeys) = ($0.number != nil, false) }
+            }
             if kind == Array("message".utf8) { self.onEvent(.changed(parts[2].elements?.compactMap(\.text))) }
         } else if kind == Array("message".utf8) || kind == Array("smessage".utf8), case .string(let payload) = parts[2]
         {
@@ -238,12 +242,16 @@ package final class Subscription: RedisLinkDelegate {
                 if case .integer(let number) = reply { state.number = number }
                 return true
             }
-            // Then messages come by the other channel only.
-            defer { state.asksShard = false }
-            return state.asksShard
+            if state.asksShard {
+                // Then messages come by the other channel only.
+                state.asksShard = false
+                return true
+            }
+            // Not to hear of keys is no reason not to hear of locks.
+            defer { state.asksKeys = false }
+            return state.asksKeys
         }
         guard !isExpected, case .error(let line) = reply else { return }
-        // Not to hear of keys is no reason not to hear of locks.
         if self.state.withLock({ $0.isListening }) { return }
         self.refused(RedisErrorLine(line))
     }
@@ -274,14 +282,16 @@ package final class Subscription: RedisLinkDelegate {
                 state.number = nil
                 state.hearsOfKeys = false
                 state.asksNumber = true
+                state.asksKeys = true
             }
             // Once subscribed, a connection may not ask.
             self.send(["CLIENT", "ID"])
         }
         self.state.withLock { $0.sharded = nil }
         self.askShard()
-        self.send(["SUBSCRIBE", self.channel])
+        // First, so that who listens knows whether it hears of keys.
         if self.hearsOfKeys { self.send(["SUBSCRIBE", Self.keyChannel]) }
+        self.send(["SUBSCRIBE", self.channel])
         self.link.loop.scheduleTask(in: Self.heartbeat) { [weak self] in
             guard let self else { return }
             let isUnanswered = self.state.withLock { $0.epoch == epoch && !$0.isListening && !$0.isForbidden }
@@ -317,7 +327,10 @@ package final class Subscription: RedisLinkDelegate {
 
     func linkLost(_ error: LockError, isRefusal: Bool) {
         let wasListening = self.state.withLock { state in
-            defer { (state.isListening, state.sharded, state.asksShard) = (false, nil, false) }
+            defer {
+                (state.isListening, state.sharded, state.asksShard) = (false, nil, false)
+                state.asksKeys = false
+            }
             return state.isListening
         }
         if isRefusal { self.answer(.refused) { _ in } }

@@ -9,12 +9,12 @@ import NIOSSL
 /// Encrypts connections to one server.
 struct TransportSecurity: Sendable {
     private let context: NIOSSLContext
-    private let serverName: String?
+    private let name: String?
 
     /// Reads the files.
     ///
     /// - Throws: ``LockError`` with code ``LockError/Code/invalidArgument`` that names the file.
-    init(_ settings: RedisTLS, host: String) throws(LockError) {
+    init(_ settings: RedisTLS) throws(LockError) {
         var configuration = TLSConfiguration.makeClientConfiguration()
         configuration.minimumTLSVersion = .tlsv12
         configuration.certificateVerification = settings.verification == .full ? .fullVerification : .none
@@ -34,9 +34,7 @@ struct TransportSecurity: Sendable {
         } catch {
             throw RedisConfiguration.invalid("the certificates do not fit each other (\(error))")
         }
-        // An address is no name: it is looked for among the addresses that the certificate is made out to.
-        let name = settings.serverName ?? host
-        self.serverName = (try? SocketAddress(ipAddress: name, port: 0)) == nil ? name : nil
+        self.name = settings.serverName
     }
 
     private static func read<Result>(
@@ -52,8 +50,17 @@ struct TransportSecurity: Sendable {
     }
 
     /// Puts encryption before everything else on a connection.
-    func secure(_ channel: any Channel) throws {
-        let handler = try NIOSSLClientHandler(context: self.context, serverHostname: self.serverName)
+    ///
+    /// - Parameters:
+    ///   - channel: The connection.
+    ///   - host: Whom it is to: behind Sentinel whom they named. The certificate has to be made out to it, unless another
+    ///     name was set.
+    /// - Throws: What NIO says of a name that is none.
+    func secure(_ channel: any Channel, host: String) throws {
+        // An address is no name: it is looked for among the addresses that the certificate is made out to.
+        let name = self.name ?? host
+        let isAddress = (try? SocketAddress(ipAddress: name, port: 0)) != nil
+        let handler = try NIOSSLClientHandler(context: self.context, serverHostname: isAddress ? nil : name)
         try channel.pipeline.syncOperations.addHandler(handler)
     }
 
@@ -86,14 +93,14 @@ struct TransportSecurity: Sendable {
 #else
 /// Encryption that this build has not.
 struct TransportSecurity: Sendable {
-    init(_ settings: RedisTLS, host: String) throws(LockError) {
+    init(_ settings: RedisTLS) throws(LockError) {
         throw LockError(
             .unsupported,
             "this build has no TLS for Redis; build with the package trait RedisTLS, or put a TLS proxy before the server"
         )
     }
 
-    func secure(_ channel: any Channel) throws {}
+    func secure(_ channel: any Channel, host: String) throws {}
 
     static func failure(_ error: any Error) -> LinkFailure? { nil }
 }

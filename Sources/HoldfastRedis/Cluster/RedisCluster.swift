@@ -48,6 +48,7 @@ package final class RedisCluster: Sendable {
     private let loop: any EventLoop
     private let channel: String
     private let hearsOfLocks: Bool
+    private let cautions: Cautions
     private let onEvent: @Sendable (Subscription.Event) -> Void
     private let state = Mutex(State())
 
@@ -59,6 +60,7 @@ package final class RedisCluster: Sendable {
     ///   - loop: Where the connections live.
     ///   - channel: Where messages come; see ``Subscription``.
     ///   - hearsOfLocks: See ``RedisAccess``.
+    ///   - cautions: Told of nodes that should be set otherwise.
     ///   - onEvent: Told of messages, and when some may have been missed.
     /// - Throws: ``LockError`` when a node could not be connected, whatever its address.
     init(
@@ -67,6 +69,7 @@ package final class RedisCluster: Sendable {
         loop: any EventLoop,
         channel: String,
         hearsOfLocks: Bool,
+        cautions: Cautions,
         onEvent: @escaping @Sendable (Subscription.Event) -> Void
     ) throws(LockError) {
         self.configuration = configuration
@@ -74,6 +77,7 @@ package final class RedisCluster: Sendable {
         self.loop = loop
         self.channel = channel
         self.hearsOfLocks = hearsOfLocks
+        self.cautions = cautions
         self.onEvent = onEvent
         for seed in seeds { _ = try self.node(at: seed) }
     }
@@ -98,12 +102,16 @@ package final class RedisCluster: Sendable {
         var configuration = self.configuration
         configuration.cluster = nil
         (configuration.host, configuration.port) = (address.host, address.port)
-        let connector = try Connector(configuration, loop: self.loop)
+        configuration.isClusterNode = true
+        let connector = try Connector(configuration, loop: self.loop, cautions: self.cautions)
         var shard: (@Sendable () -> String?)?
         if self.hearsOfLocks { shard = { [weak self] in self?.shard(on: address) } }
+        // Tracking ends with the connection that asked for it.
+        let (hearsOfLocks, onEvent) = (self.hearsOfLocks, self.onEvent)
+        let onLoss = { @Sendable in if hearsOfLocks { onEvent(.changed(nil)) } }
         let node = RedisMaster(
             configuration,
-            CommandConnection(connector, failsFast: true),
+            CommandConnection(connector, failsFast: true, onLoss: onLoss),
             Subscription(
                 connector,
                 channel: self.channel,

@@ -41,14 +41,26 @@ package final class RedisMaster: Sendable {
         self.subscription.close()
     }
 
+    /// What came of asking a server to tell of a key.
+    enum Tracking: Sendable {
+        /// It tells when the key changes.
+        case tells
+        /// The key is not there any more.
+        case gone
+        /// It does not do that.
+        case refused
+        /// It did not answer, or not now.
+        case failed
+    }
+
     /// Has the server tell the connection for messages when a key changes.
     ///
     /// - Parameters:
     ///   - key: The key.
     ///   - listener: The number of the connection that is told.
     ///   - deadline: When to give up.
-    /// - Returns: Whether the key is there now; `nil` when that cannot be done.
-    func track(_ key: String, for listener: Int64, by deadline: NIODeadline) async -> Bool? {
+    /// - Returns: What came of it.
+    func track(_ key: String, for listener: Int64, by deadline: NIODeadline) async -> Tracking {
         let outcomes = await self.connection.send(
             by: deadline,
             all: [
@@ -57,12 +69,14 @@ package final class RedisMaster: Sendable {
                 { $0.command(["GET", key]) },
             ]
         )
-        for case .success(.error) in outcomes.dropLast() { return nil }
+        for case .success(.error(let line)) in outcomes.dropLast() {
+            return RedisErrorLine(line).retry == .never ? .refused : .failed
+        }
         switch outcomes.last {
-        case .success(.null): return false
-        case .success(.string): return true
+        case .success(.null): return .gone
+        case .success(.string): return .tells
         // Another type of key, elsewhere, or no connection: asking will tell.
-        default: return nil
+        default: return .failed
         }
     }
 }

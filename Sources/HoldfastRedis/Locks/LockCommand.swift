@@ -6,7 +6,7 @@ import NIOCore
 /// One command about locks: how it is written and what its reply means.
 ///
 /// A value, so that the same command can be awaited on one server and be put to several at once.
-struct LockCommand<Reply: Sendable>: Sendable {
+package struct LockCommand<Reply: Sendable>: Sendable {
     /// Who it is for, on a cluster.
     var place = RedisClient.Place.any
     /// Whether it may be sent again when it is not known what became of it.
@@ -17,6 +17,9 @@ struct LockCommand<Reply: Sendable>: Sendable {
     let encode: @Sendable (inout CommandEncoder, Bool) -> Void
     /// Reads its reply.
     let read: @Sendable (RedisClient.Answer) throws(LockError) -> Reply
+
+    /// Whether an answer means something.
+    package func understands(_ answer: RedisClient.Answer) -> Bool { (try? self.read(answer)) != nil }
 }
 
 extension RedisClient {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import HoldfastCore
+package import HoldfastCore
 
 /// The lock scripts as commands: what the store of one master and that of a majority are both made of.
-struct LockCommands: Sendable {
+package struct LockCommands: Sendable {
     /// The most holders and waiters that are read for one look at waits: about 20 ms of the server's time.
     private static let maximumWaitsRead = 5000
     /// How many keys one `SCAN` looks at: about half a millisecond of the server's time.
@@ -18,13 +18,13 @@ struct LockCommands: Sendable {
     /// - Parameters:
     ///   - prefix: What all keys of locks start with.
     ///   - isCluster: Whether they are for nodes of a cluster.
-    init(prefix: String, isCluster: Bool = false) {
+    package init(prefix: String, isCluster: Bool = false) {
         self.prefix = prefix
         self.isCluster = isCluster
     }
 
     /// The keys of a lock.
-    func keys(of resource: Resource) -> LockKeys { LockKeys(self.prefix, resource, isCluster: self.isCluster) }
+    package func keys(of resource: Resource) -> LockKeys { LockKeys(self.prefix, resource, isCluster: self.isCluster) }
 
     // MARK: - Requests
 
@@ -97,7 +97,7 @@ struct LockCommands: Sendable {
     ///
     /// Here and below, the floor is what the token must reach of whoever gets the lock then, where another master may have
     /// given tokens that this one does not know.
-    func withdraw(_ request: GrantKey, floor: Int64? = nil) -> LockCommand<WithdrawReply> {
+    package func withdraw(_ request: GrantKey, floor: Int64? = nil) -> LockCommand<WithdrawReply> {
         self.single(LockScripts.withdraw, request.resource, floor) { encoder in
             encoder.part(request.id)
         } read: { answer throws(LockError) in
@@ -112,8 +112,8 @@ struct LockCommands: Sendable {
     // MARK: - Grants
 
     /// Renews grants; on a cluster, of one slot.
-    func renew(_ renewals: [Renewal], floor: Int64? = nil) -> LockCommand<[RenewReply]> {
-        LockCommand(place: self.place(of: renewals.first?.key.resource)) { [self] encoder, isKnown in
+    package func renew(_ renewals: [Renewal], floor: Int64? = nil) -> LockCommand<[RenewReply]> {
+        LockCommand(place: self.place(of: renewals.map(\.key.resource))) { [self] encoder, isKnown in
             LockScripts.renew.begin(
                 &encoder,
                 locks: renewals.count,
@@ -133,7 +133,7 @@ struct LockCommands: Sendable {
     }
 
     /// Gives a lock back.
-    func release(_ grant: GrantKey, floor: Int64? = nil) -> LockCommand<ReleaseReply> {
+    package func release(_ grant: GrantKey, floor: Int64? = nil) -> LockCommand<ReleaseReply> {
         self.single(LockScripts.release, grant.resource, floor) { encoder in
             encoder.part(grant.id)
         } read: { answer throws(LockError) in
@@ -147,7 +147,7 @@ struct LockCommands: Sendable {
     }
 
     /// Lifts a holder's token, and says whether it holds.
-    func lift(_ grant: GrantKey, to token: FencingToken) -> LockCommand<Bool> {
+    package func lift(_ grant: GrantKey, to token: FencingToken) -> LockCommand<Bool> {
         self.single(LockScripts.lift, grant.resource) { encoder in
             encoder.part(grant.id)
             encoder.part(Int64(clamping: token.rawValue))
@@ -157,7 +157,7 @@ struct LockCommands: Sendable {
     }
 
     /// How a conversion treats others in the way.
-    enum Patience: String, Sendable {
+    package enum Patience: String, Sendable {
         /// It does not wait.
         case none = "f"
         /// It waits for a message.
@@ -167,7 +167,7 @@ struct LockCommands: Sendable {
     }
 
     /// What came of asking for another mode.
-    enum Converted: Sendable {
+    package enum Converted: Sendable {
         case reply(ConvertReply)
         /// Nothing: it was asked for something else since, under a higher number.
         case outdated(by: Int64)
@@ -181,7 +181,7 @@ struct LockCommands: Sendable {
     ///   - patience: How it treats others in the way.
     ///   - floor: What a token must reach.
     /// - Returns: The command.
-    func convert(
+    package func convert(
         _ conversion: Conversion,
         number: Int64,
         _ patience: Patience,
@@ -202,7 +202,7 @@ struct LockCommands: Sendable {
     // MARK: - Operators
 
     /// Asks the holders to let go.
-    func revoke(_ resource: Resource) -> LockCommand<RevokeReply> {
+    package func revoke(_ resource: Resource) -> LockCommand<RevokeReply> {
         self.single(LockScripts.revoke, resource) { answer throws(LockError) in
             let parts = try ScriptReplies.elements(answer.reply, atLeast: 1)
             let reached = try ScriptReplies.number(parts[0])
@@ -211,7 +211,7 @@ struct LockCommands: Sendable {
     }
 
     /// Takes a lock from its holders.
-    func force(_ resource: Resource, floor: Int64? = nil) -> LockCommand<[Holder]> {
+    package func force(_ resource: Resource, floor: Int64? = nil) -> LockCommand<[Holder]> {
         var command = self.single(LockScripts.force, resource, floor) { answer throws(LockError) in
             try ScriptReplies.holders(try ScriptReplies.elements(answer.reply)[...])
         }
@@ -221,8 +221,8 @@ struct LockCommands: Sendable {
     }
 
     /// Describes resources, at least one, in the order they are given; on a cluster, of one slot.
-    func statuses(_ resources: [Resource]) -> LockCommand<[ResourceStatus]> {
-        LockCommand(place: self.place(of: resources.first)) { [self] encoder, isKnown in
+    package func statuses(_ resources: [Resource]) -> LockCommand<[ResourceStatus]> {
+        LockCommand(place: self.place(of: resources)) { [self] encoder, isKnown in
             LockScripts.status.begin(&encoder, locks: resources.count, isKnown: isKnown, isCluster: self.isCluster)
             for resource in resources { self.keys(of: resource).encode(&encoder) }
         } read: { answer throws(LockError) in
@@ -236,7 +236,7 @@ struct LockCommands: Sendable {
     }
 
     /// Resources that have a record, and where to go on; 0 at the end.
-    typealias ScanPage = (found: [Resource], next: UInt64)
+    package typealias ScanPage = (found: [Resource], next: UInt64)
 
     /// Looks at the next keys of a server.
     ///
@@ -245,7 +245,7 @@ struct LockCommands: Sendable {
     ///   - position: Where to go on; 0 to begin.
     ///   - place: Whose keys, on a cluster.
     /// - Returns: The command.
-    func scan(
+    package func scan(
         _ pattern: ResourcePattern,
         from position: UInt64,
         on place: RedisClient.Place = .any
@@ -265,7 +265,7 @@ struct LockCommands: Sendable {
     }
 
     /// Describes what an owner's waiting requests hang on.
-    func waits(of owner: OwnerID, for resource: Resource) -> LockCommand<[ResourceStatus]> {
+    package func waits(of owner: OwnerID, for resource: Resource) -> LockCommand<[ResourceStatus]> {
         let prefix = self.prefix
         return self.single(LockScripts.waits, resource) { encoder in
             encoder.part(owner.id)
@@ -285,8 +285,10 @@ struct LockCommands: Sendable {
         }
     }
 
-    private func place(of resource: Resource?) -> RedisClient.Place {
-        resource.map { .lock(self.keys(of: $0)) } ?? .any
+    private func place(of resources: [Resource]) -> RedisClient.Place {
+        guard let first = resources.first else { return .any }
+        let keys = self.keys(of: first)
+        return resources.count == 1 || !self.isCluster ? .lock(keys) : .locks(keys.slot)
     }
 
     /// A script for one resource, whose last argument is the floor if there is one.

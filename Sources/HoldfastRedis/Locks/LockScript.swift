@@ -32,7 +32,7 @@ package struct LockScript: Sendable {
             encoder.raw(self.header)
         } else {
             let script = isKnown ? ["EVALSHA", self.hash] : ["EVAL", self.source]
-            let keys = locks * LockKeys.count(isCluster: isCluster)
+            let keys = locks * LockKeys.count(isCluster: isCluster, encoder.manner)
             encoder.raw(Self.start(script, keys: keys, arguments: locks * self.arguments + extra))
         }
     }

@@ -59,7 +59,7 @@ extension LockScripts {
                 end
                 call('DEL', lock.S, lock.E)
               end
-              call('DEL', lock.K)
+              lock.open()
               lock.vacate()
               lock.settle(true)
             end
@@ -78,7 +78,7 @@ extension LockScripts {
         start + prelude + #"""
             local answers = {}
             for i = 1, #KEYS / lock.STEP do
-              lock.name(KEYS[lock.STEP * (i - 1) + 1], KEYS[lock.STEP * (i - 1) + 2])
+              lock.choose(i)
               lock.load(call('GET', lock.H))
               answers[i] = lock.report(1000)
             end

@@ -19,9 +19,11 @@ extension LockScripts {
           HOLD = '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d)|(%d)|(%-?%d+)|([^|]*)|(.*)$',
           WAITER = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%-?%d+)|([^|]*)|(%a)|(%x*)|([^|]*)|(.*)$',
           us = clock[1] * 1000000 + clock[2],
-          -- How many keys of each lock are given.
-          STEP = KEYS[3] == string.sub(KEYS[2], 1, -2) .. 'n' and 3 or 2,
+          -- How many keys of each lock are given, and what that says of a cluster; see LockKeys.Manner.
+          STEP = KEYS[2] ~= 'hf:{' .. KEYS[1] .. '}:h' and 1 or
+            (KEYS[3] == KEYS[2] or KEYS[3] == string.sub(KEYS[2], 1, -2) .. 'n') and 3 or 2,
         }
+        lock.leaving, lock.guest = lock.STEP == 3 and KEYS[3] == KEYS[2], lock.STEP == 1
         lock.ms = math.floor(lock.us / 1000)
         -- How long a record is kept: until two days after its last use, and after its token's time, so that tokens go on
         -- from it even if a clock was ahead.
@@ -30,11 +32,23 @@ extension LockScripts {
         end
         -- One lock's keys: those that are not given are named after its record.
         function lock.name(key, record)
+          record = record or 'hf:{' .. key .. '}:h'
           local base = string.sub(record, 1, -2)
           lock.K, lock.H, lock.Q, lock.W = key, record, base .. 'q', base .. 'w'
           lock.S, lock.E, lock.T = base .. 's', base .. 'e', base .. 't:'
+          lock.free = false
         end
-        lock.name(KEYS[1], KEYS[2])
+        function lock.choose(i)
+          lock.name(KEYS[lock.STEP * (i - 1) + 1], lock.STEP > 1 and KEYS[lock.STEP * (i - 1) + 2])
+        end
+        lock.choose(1)
+        -- Takes the lock's key away. While a slot leaves, a key that is gone cannot come back: it goes last.
+        function lock.open()
+          lock.free = lock.leaving
+          if not lock.leaving then call('DEL', lock.K) end
+        end
+        -- Makes sure that there is nobody beside nobody.
+        function lock.clear() redis.pcall('DEL', lock.S, lock.E) end
         function lock.vacate()
           lock.id, lock.since, lock.expires, lock.delay, lock.accepted = '', 0, 0, 0, 0
           lock.revoke, lock.priority, lock.channel, lock.owner = 0, 0, '', ''
@@ -66,6 +80,10 @@ extension LockScripts {
           elseif call('EXISTS', lock.Q) == 1 then
             lock.queue = 1
           end
+          if lock.guest and (lock.kind ~= '' and (call('EXISTS', lock.S) == 0 or call('EXISTS', lock.E) == 0) or
+            lock.queue == 1 and (call('EXISTS', lock.Q) == 0 or call('EXISTS', lock.W) == 0)) then
+            error({ err = 'TRYAGAIN some keys of the lock are on their way' })
+          end
         end
         function lock.save()
           if lock.stale then
@@ -74,7 +92,11 @@ extension LockScripts {
             call('SET', lock.K, lock.MARK, 'PX', math.max(1, (last[2] or 0) - lock.ms))
             call('PEXPIRE', lock.S, '172800000')
             call('PEXPIRE', lock.E, '172800000')
-            lock.stale = false
+            lock.stale, lock.free = false, false
+          end
+          if lock.free then
+            call('DEL', lock.K)
+            lock.free = false
           end
           local record
           if lock.id == '' and lock.kind == '' and lock.queue == 0 and lock.rest == 0 and lock.tomb <= lock.ms then
@@ -141,8 +163,9 @@ extension LockScripts {
             lock.lease, lock.delay = leased + 0, rests + 0
             lock.accepted, lock.revoke, lock.priority, lock.channel, lock.owner = ok, 0, prio, ch, own
             call('SET', lock.K, who, 'PX', lasts)
+            lock.free = false
           else
-            if lock.kind == '' then call('DEL', lock.S, lock.E) end
+            if lock.kind == '' then lock.clear() end
             lock.put(who, m, lock.token, lock.us, rests, ok, 0, prio, ch, own)
             call('ZADD', lock.E, lock.ms + lasts, who)
           end
@@ -168,8 +191,10 @@ extension LockScripts {
           call('HDEL', lock.S, who)
           if who == lock.updater then lock.updater, lock.wish, lock.keeps = '', 0, '' end
           lock.stale = true
-          if call('EXISTS', lock.E) == 0 then
-            call('DEL', lock.S, lock.K)
+          -- An error means that it is gone, too, from a slot that leaves.
+          if redis.pcall('EXISTS', lock.E) ~= 1 then
+            redis.pcall('DEL', lock.S)
+            lock.open()
             lock.vacate()
           end
         end
@@ -177,10 +202,10 @@ extension LockScripts {
         function lock.seize(who)
           local _, _, from, rests, ok, asked, prio, ch, own = string.match(call('HGET', lock.S, who) or '', lock.HOLD)
           local ends = call('ZRANGE', lock.E, 0, 0, 'WITHSCORES')[2]
-          call('DEL', lock.S, lock.E)
+          lock.clear()
           lock.vacate()
           lock.raise()
-          lock.id, lock.since, lock.expires = who, (from or lock.us) + 0, ends + 0
+          lock.id, lock.since, lock.expires, lock.free = who, (from or lock.us) + 0, ends + 0, false
           lock.lease, lock.delay, lock.accepted = 0, (rests or 0) + 0, (ok or 1) + 0
           lock.revoke, lock.priority, lock.channel, lock.owner = (asked or 0) + 0, (prio or 0) + 0, ch or '', own or ''
           call('SET', lock.K, who, 'PX', math.max(1, ends - lock.ms))
@@ -209,7 +234,7 @@ extension LockScripts {
               lock.due = till
             end
           end
-          if call('EXISTS', lock.Q) == 0 then lock.queue = 0 end
+          if redis.pcall('EXISTS', lock.Q) ~= 1 then lock.queue = 0 end
         end
         -- Completes an upgrade, or grants the longest run from the front that fits.
         -- Who barges is told if something changed.
@@ -225,7 +250,7 @@ extension LockScripts {
           if lock.id ~= '' or lock.foreign or lock.rest > 0 then return end
           local patience, told = -1, 0
           while lock.queue == 1 do
-            local head = call('ZRANGE', lock.Q, 0, 0)[1]
+            local head = redis.pcall('ZRANGE', lock.Q, 0, 0)[1]
             if not head then
               lock.queue, lock.due = 0, 0
               break
@@ -263,7 +288,7 @@ extension LockScripts {
         end
         -- Ends what is over, hands on what that leaves, and answers what `x` then is.
         function lock.settle(changed)
-          local value = call('GET', lock.K)
+          local value = not lock.free and call('GET', lock.K)
           if lock.kind ~= '' then
             local over
             if value == lock.MARK then
@@ -279,7 +304,7 @@ extension LockScripts {
             if value ~= lock.MARK or call('ZCARD', lock.E) == #over / 2 then
               call('DEL', lock.S, lock.E)
               if value == lock.MARK then
-                call('DEL', lock.K)
+                lock.open()
                 value = false
               end
               lock.vacate()

@@ -23,7 +23,8 @@ import HoldfastCore
 ///
 /// Keys come as KEYS, data as ARGV; nothing is ever put into the text of a script. Only the lock's and the record's name
 /// are given, and the others made of them: Lua reads every byte that it is given. On a cluster `hf:{x}:n` is given too,
-/// which never exists: so a node answers `TRYAGAIN` while the slot is on its way, instead of failing in mid-script.
+/// which never exists: so a node answers `TRYAGAIN` while the slot is on its way, instead of failing in mid-script; what
+/// is asked then is at ``LockKeys/Manner``.
 ///
 /// The record has four forms, since most of a script's time is spent on reading and writing it. `H`, a plain exclusive
 /// hold: token (16 digits), id (32), `.`, ends of the ids of the last requests that ended, `|`, and a description. `R`, the
@@ -76,7 +77,7 @@ package enum LockScripts {
         floor: #"""
             floor, least = ARGV[5] + 0, ARGV[6] + 0
             if ARGV[7] + 0 > 1 then
-              call('SET', string.sub(KEYS[2], 1, -2) .. 't:' .. me .. ':y', ARGV[7], 'PX', 60000)
+              call('SET', string.sub(key, 1, -2) .. 't:' .. me .. ':y', ARGV[7], 'PX', 60000)
             end
             """#,
         arguments: 7
@@ -90,10 +91,11 @@ package enum LockScripts {
             local me = ARGV[1]
             local clock
             local floor, least = 0, 0
+            local key = KEYS[2] or 'hf:{' .. KEYS[1] .. '}:h'
             \#(floor)
-            local record = call('GETRANGE', KEYS[2], 0, 170)
+            local record = call('GETRANGE', key, 0, 170)
             local form = string.byte(record)
-            if not form and call('EXISTS', string.sub(KEYS[2], 1, -2) .. 'q') == 0 then
+            if not form and call('EXISTS', string.sub(key, 1, -2) .. 'q') == 0 then
               form, record = 70, 'F0000000000000000--------------------------------.|'
             end
             if (form == 82 or form == 70) and string.byte(ARGV[4]) > 96 then
@@ -111,17 +113,17 @@ package enum LockScripts {
                 record = string.format('H%016.0f', token) .. me .. '.' .. past ..
                   '|' .. clock[1] .. '|' .. clock[2] .. ARGV[3]
                 if isSet then
-                  call('SET', KEYS[2], record, 'KEEPTTL')
+                  call('SET', key, record, 'KEEPTTL')
                 else
                   local ahead = math.max(0, token - clock[1] * 1000000 - clock[2])
-                  call('SET', KEYS[2], record, 'PX', string.format('%.0f', 172800000 + math.ceil(ahead / 1000)))
+                  call('SET', key, record, 'PX', string.format('%.0f', 172800000 + math.ceil(ahead / 1000)))
                 end
                 return token
               end
             elseif form == 71 and call('GET', KEYS[1]) == me then
               -- It was handed over, and only has to be accepted.
               local token, id, since, delay, ok, tail =
-                string.match(call('GET', KEYS[2]), '^G(%d+)|([^|]*)|(%d+)|%d+|%d+|(%d+)|(%d)|(.*)$')
+                string.match(call('GET', key), '^G(%d+)|([^|]*)|(%d+)|%d+|%d+|(%d+)|(%d)|(.*)$')
               if id == me then
                 clock = call('TIME')
                 call('PEXPIRE', KEYS[1], ARGV[2])
@@ -129,7 +131,7 @@ package enum LockScripts {
                 token = token + 0
                 -- Who handed it over may know less than who accepts it.
                 if ok == '0' and least > token then token = floor end
-                call('SET', KEYS[2], string.format('G%.0f|%s|%s|%.0f|%s|%s|1|%s', token, me, since, ms + ARGV[2], ARGV[2],
+                call('SET', key, string.format('G%.0f|%s|%s|%.0f|%s|%s|1|%s', token, me, since, ms + ARGV[2], ARGV[2],
                   delay, tail), 'PX', string.format('%.0f', 172800000 + math.max(0, math.ceil(token / 1000) - ms)))
                 return token
               end
@@ -137,7 +139,8 @@ package enum LockScripts {
 
             """# + prelude + #"""
                 lock.load(call('GET', lock.H))
-                if lock.isFinished(me) or (lock.tomb > lock.ms and call('EXISTS', lock.T .. me) == 1) then return 0 end
+                local gone = lock.tomb > lock.ms and redis.pcall('EXISTS', lock.T .. me) == 1
+                if gone or lock.isFinished(me) then return 0 end
                 \#(wish)
                 local function take()
                   lock.hold(me, mode, ARGV[2], ARGV[2], delays, 1, prio, mail, named)
@@ -186,6 +189,9 @@ package enum LockScripts {
                 if not position then
                   if waits == 'f' then
                     verdict, position = 2, 0
+                  elseif lock.leaving and lock.queue == 0 then
+                    -- No queue can begin here any more: ask again soon.
+                    position, mail = 0, ''
                   else
                     if lock.queue == 1 and call('ZCARD', lock.Q) >= \#(Limits.maximumWaiters) then
                       lock.save()
@@ -195,7 +201,7 @@ package enum LockScripts {
                     position = call('ZRANK', lock.Q, me)
                   end
                 end
-                if verdict == 1 then
+                if verdict == 1 and lock.queue == 1 then
                   call('PEXPIRE', lock.Q, lock.DAY)
                   call('PEXPIRE', lock.W, lock.DAY)
                 end
@@ -247,10 +253,11 @@ package enum LockScripts {
         local call = redis.call
         local clock
         local me = ARGV[1]
+        local key = KEYS[2] or 'hf:{' .. KEYS[1] .. '}:h'
         local value = call('GET', KEYS[1])
-        if value == me and call('GETRANGE', KEYS[2], 0, 0) == 'H' then
+        if value == me and call('GETRANGE', key, 0, 0) == 'H' then
           call('DEL', KEYS[1])
-          call('SETRANGE', KEYS[2], 0, 'R')
+          call('SETRANGE', key, 0, 'R')
           return 1
         end
         local floor = (ARGV[2] or 0) + 0
@@ -258,7 +265,7 @@ package enum LockScripts {
         """# + prelude + #"""
             lock.load(call('GET', lock.H))
             if value == me then
-              call('DEL', lock.K)
+              lock.open()
               lock.finish(me)
               lock.vacate()
               if lock.rest > 0 or lock.queue == 1 then lock.settle(true) end
@@ -274,7 +281,7 @@ package enum LockScripts {
               answer = 1
             elseif value == me and lock.id == me then
               -- It had waited to be exclusive, and only just became it.
-              call('DEL', lock.K)
+              lock.open()
               lock.finish(me)
               lock.vacate()
               lock.settle(true)
@@ -298,14 +305,16 @@ package enum LockScripts {
             -- First a write that a server without memory lets pass, and with it the others.
             call('PEXPIRE', lock.H, lock.life(lock.token))
             local value = lock.settle()
-            call('SET', lock.T .. me, '1', 'PX', 60000)
+            -- In a slot that leaves none can be made; the record remembers it too.
+            local try = lock.leaving and redis.pcall or call
+            try('SET', lock.T .. me, '1', 'PX', 60000)
             lock.tomb = lock.ms + 60000
             local answer = 0
             if lock.kind ~= '' and call('HGET', lock.S, me) then
               lock.leave(me)
               answer = 2
             elseif value == me then
-              call('DEL', lock.K)
+              lock.open()
               lock.vacate()
               answer = 2
             elseif lock.queue == 1 and call('ZREM', lock.Q, me) == 1 then
@@ -329,7 +338,7 @@ package enum LockScripts {
         start(floor: "#ARGV % 2 == 1 and ARGV[#ARGV] + 0 or 0") + prelude + #"""
             local answers = {}
             for i = 1, #KEYS / lock.STEP do
-              lock.name(KEYS[lock.STEP * (i - 1) + 1], KEYS[lock.STEP * (i - 1) + 2])
+              lock.choose(i)
               local me, lasts = ARGV[2 * i - 1], ARGV[2 * i]
               local record = call('GET', lock.H)
               -- What another program put there is not ours, and no reason to forget those that come after it.
@@ -437,7 +446,7 @@ package enum LockScripts {
                 local from, rests, ok = lock.since, lock.delay, lock.accepted
                 local asked, prio, ch, its = lock.revoke, lock.priority, lock.channel, lock.owner
                 lock.vacate()
-                call('DEL', lock.S, lock.E)
+                lock.clear()
                 lock.put(me, mode, own, from, string.format('%.0f', rests), ok, asked, prio, ch, its)
                 call('ZADD', lock.E, ends, me)
               end

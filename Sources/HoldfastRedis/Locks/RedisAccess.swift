@@ -17,6 +17,8 @@ package final class RedisAccess: Sendable {
     package let client: RedisClient
     /// Who answers them.
     package let servers: Servers
+    /// What connections find that should be otherwise.
+    let cautions = Cautions()
     private let connector: Connector
 
     /// Makes connections; nothing is sent yet.
@@ -36,7 +38,7 @@ package final class RedisAccess: Sendable {
         hearsOfLocks: Bool = true,
         onEvent: @escaping @Sendable (Subscription.Event) -> Void
     ) throws(LockError) {
-        self.connector = try Connector(configuration, loop: loop)
+        self.connector = try Connector(configuration, loop: loop, cautions: self.cautions)
         if let seeds = configuration.cluster {
             let cluster = try RedisCluster(
                 configuration,
@@ -44,6 +46,7 @@ package final class RedisAccess: Sendable {
                 loop: loop,
                 channel: channel,
                 hearsOfLocks: hearsOfLocks,
+                cautions: self.cautions,
                 onEvent: onEvent
             )
             self.client = RedisClient(cluster, configuration, loop: loop)
@@ -51,7 +54,8 @@ package final class RedisAccess: Sendable {
         } else {
             let master = RedisMaster(
                 configuration,
-                CommandConnection(self.connector),
+                // Tracking ends with the connection that asked for it.
+                CommandConnection(self.connector, onLoss: { if hearsOfLocks { onEvent(.changed(nil)) } }),
                 Subscription(self.connector, channel: channel, hearsOfKeys: hearsOfLocks, onEvent: onEvent)
             )
             self.client = RedisClient(master.connection, configuration)

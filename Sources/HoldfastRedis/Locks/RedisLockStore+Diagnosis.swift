@@ -161,7 +161,7 @@ extension RedisLockStore: DiagnosableStore {
             let parts = try ScriptReplies.elements(reply)
             let count = parts.count == 2 ? parts[1].text ?? "0" : "0"
             // A server that nobody takes over from has no replicas to write to.
-            let isLone = count == "0" && (self.configuration.sentinels != nil || self.configuration.cluster != nil)
+            let isLone = count == "0" && (self.configuration.sentinels != nil || self.configuration.isClusterNode)
             return Finding(
                 name: "min-replicas-to-write",
                 value: count,

@@ -6,7 +6,7 @@ extension RedisLockStore {
     /// See ``LockStore/convert(_:)``.
     ///
     /// One round trip; two when it is the first to wait, since messages must be on their way before it may rely on
-    /// them.
+    /// them. An upgrade that too few replicas have (``RedisConfiguration/replicas``) is taken back.
     ///
     /// - Parameter conversion: The grant and its new mode.
     /// - Returns: What became of it.
@@ -36,14 +36,33 @@ extension RedisLockStore {
         for _ in 0..<ConversionCount.mostAttempts {
             let number = self.conversions.next()
             let command = self.commands.convert(conversion, number: number, patience, floor: self.floor)
-            switch try await self.client.run(command) {
+            // What is given up needs no witnesses.
+            let answer = try await self.client.send(
+                to: command.place,
+                confirmations: self.configuration.replicas > 0 && conversion.mode == .exclusive
+                    ? self.configuration : nil,
+                command.encode
+            )
+            switch try command.read(answer) {
             case .reply(let reply):
-                if case .converted(let token) = reply { self.saw(token) }
+                if case .converted(let token) = reply {
+                    self.saw(token)
+                    if conversion.mode == .exclusive { try await self.confirm(conversion, answer) }
+                }
                 return reply
             case .outdated(let last): self.conversions.raise(to: last)
             }
         }
         throw ConversionCount.conflict(conversion.key.resource)
+    }
+
+    /// Makes sure that replicas have an upgrade; goes back to update mode if they have not.
+    private func confirm(_ conversion: Conversion, _ answer: RedisClient.Answer) async throws {
+        guard let shortfall = self.shortfall(answer, "upgrade") else { return }
+        let back = Conversion(conversion.key, to: .update)
+        let command = self.commands.convert(back, number: self.conversions.next(), .none, floor: self.floor)
+        _ = try? await self.client.run(command)
+        throw shortfall
     }
 
     /// See ``LockStore/waits(of:for:)``.

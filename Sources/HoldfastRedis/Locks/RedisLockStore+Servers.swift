@@ -68,22 +68,20 @@ extension RedisLockStore {
         for (index, item) in items.enumerated() {
             groups[self.commands.keys(of: resource(item)).slot, default: []].append(index)
         }
-        let commands = groups.values.map { indices in (indices, command(indices.map { items[$0] })) }
-        let outcomes = await withTaskGroup(of: ([Int], Result<[Reply], LockError>).self) {
-            [client] group in
-            for (indices, command) in commands {
-                group.addTask {
-                    do throws(LockError) {
-                        return (indices, .success(try await client.run(command)))
-                    } catch {
-                        return (indices, .failure(error))
-                    }
-                }
-            }
-            return await group.reduce(into: []) { $0.append($1) }
+        var outcomes = await Self.outcomes(Array(groups.values), items, by: client, command)
+        // While a slot is on its way, each of its locks stands differently.
+        let moving = outcomes.indices.filter { index in
+            guard outcomes[index].indices.count > 1, case .failure(let error) = outcomes[index].reply
+            else { return false }
+            return ["TRYAGAIN", "ASK"].contains((error.underlying as? RedisErrorLine)?.kind)
+        }
+        if !moving.isEmpty {
+            let alone = moving.flatMap { outcomes[$0].indices.map { [$0] } }
+            for index in moving.reversed() { outcomes.remove(at: index) }
+            outcomes += await Self.outcomes(alone, items, by: client, command)
         }
         var replies = [Reply?](repeating: nil, count: items.count)
-        let isAnswered = outcomes.contains { if case .success = $0.1 { true } else { false } }
+        let isAnswered = outcomes.contains { if case .success = $0.reply { true } else { false } }
         for (indices, outcome) in outcomes {
             switch outcome {
             case .success(let some): for (index, reply) in zip(indices, some) { replies[index] = reply }
@@ -95,5 +93,29 @@ extension RedisLockStore {
         let complete = replies.compactMap(\.self)
         guard complete.count == items.count else { throw ScriptReplies.unreadable }
         return complete
+    }
+
+    private typealias Outcome<Reply: Sendable> = (indices: [Int], reply: Result<[Reply], LockError>)
+
+    /// Runs a command for each of several groups, all at once.
+    private static func outcomes<Item: Sendable, Reply: Sendable>(
+        _ groups: [[Int]],
+        _ items: [Item],
+        by client: RedisClient,
+        _ command: ([Item]) -> LockCommand<[Reply]>
+    ) async -> [Outcome<Reply>] {
+        let commands = groups.map { indices in (indices, command(indices.map { items[$0] })) }
+        return await withTaskGroup(of: Outcome<Reply>.self) { group in
+            for (indices, command) in commands {
+                group.addTask {
+                    do throws(LockError) {
+                        return (indices, .success(try await client.run(command)))
+                    } catch {
+                        return (indices, .failure(error))
+                    }
+                }
+            }
+            return await group.reduce(into: []) { $0.append($1) }
+        }
     }
 }

@@ -33,7 +33,7 @@ public final class RedisLockStore: LockStore {
     let channel: String
     let handlers: SignalHandlers
     /// Who waits for foreign holders of which keys.
-    let foreign = Mutex<[String: Set<RequestID>]>([:])
+    let foreign = Mutex<[String: ForeignWaiters]>([:])
     private let seen = Mutex(SeenTokens())
     /// Requests that were sent twice or not answered: a copy may still arrive.
     private let repeated = Mutex<Set<RequestID>>([])
@@ -67,7 +67,10 @@ public final class RedisLockStore: LockStore {
         let onEvent = { @Sendable (event: Subscription.Event) in
             switch event {
             case .message(let payload): if let signal = ScriptReplies.signal(payload) { handlers.emit(signal) }
-            case .interrupted, .rearranged: handlers.emit(.interrupted)
+            case .interrupted, .rearranged:
+                // All ask again, and have the server tell anew.
+                ear.owner?.foreign.withLock { $0 = [:] }
+                handlers.emit(.interrupted)
             case .changed(let keys): ear.owner?.changed(keys)
             case .began, .lost: break
             }
@@ -198,16 +201,32 @@ public final class RedisLockStore: LockStore {
 
     /// Makes sure that replicas have a grant; gives it back if they have not.
     private func confirm(_ request: LockRequest, _ answer: RedisClient.Answer) async throws {
-        let needed = self.configuration.replicas
-        guard needed > 0, answer.confirmations < needed else { return }
+        guard let shortfall = self.shortfall(answer, "grant") else { return }
         _ = try? await self.withdraw(request.key)
-        throw LockError(
+        throw shortfall
+    }
+
+    /// What to say when too few replicas have something; `nil` when enough have it.
+    func shortfall(_ answer: RedisClient.Answer, _ what: String) -> LockError? {
+        let needed = self.configuration.replicas
+        guard needed > 0, answer.confirmations < needed else { return nil }
+        return LockError(
             .storeUnavailable,
             """
-            \(answer.confirmations) of \(needed) replicas had the grant within \(self.configuration.replicaTimeout.brief), so \
-            it was given back; look at the replicas of \(self.configuration), or lower replicas=
+            \(answer.confirmations) of \(needed) replicas had the \(what) within \(self.configuration.replicaTimeout.brief), \
+            so it was given back; look at the replicas of \(self.configuration), or lower replicas=
             """
         )
+    }
+
+    /// Says what to do about servers that are used and should be set otherwise, as each is connected; each thing once.
+    ///
+    /// For now of masters behind Sentinel or of a cluster that would grant on without replicas (`min-replicas-to-write`
+    /// 0), where ``RedisConfiguration/refusesLoneMaster`` does not refuse them.
+    ///
+    /// - Parameter handler: What to do; it must not block, and replaces the one before.
+    public func onCaution(_ handler: @escaping @Sendable (RedisCaution) -> Void) {
+        self.access.cautions.handle(handler)
     }
 
     /// Remembers a request of which a copy may still be under way on a lost connection.

@@ -167,11 +167,8 @@ final class QuorumNode: Sendable {
     /// Where the server sends messages to those who wait; empty while none would come, so that nobody relies on any.
     private var waitingChannel: String { self.subscription.settled == .listening ? self.channel : "" }
 
-    /// Whether the server has been up for so long; `nil` asks for nothing.
-    func hasBeenUp(for time: Duration?) -> Bool {
-        guard let time else { return true }
-        return self.connection.serverStartedBy.map { $0.duration(to: .now) > time } ?? false
-    }
+    /// What is known of the age of the server; `nil` while it is not connected.
+    var age: ServerRun? { self.connection.run }
 
     /// Reads the server's clock, since 1970.
     func readTime(_ done: @escaping @Sendable (Result<Duration, LockError>) -> Void) {

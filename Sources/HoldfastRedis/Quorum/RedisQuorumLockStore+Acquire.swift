@@ -28,7 +28,7 @@ extension RedisQuorumLockStore {
         let outcome = await self.ask(request, known, floor: self.clocks.withLock { $0.floor(at: sent) })
         switch outcome {
         case .granted(let given):
-            let token = try await self.agree(request, given, isHeld: known != nil)
+            let token = try await self.agree(request, given, known?.token)
             let end = sent.advanced(by: request.lease)
             self.clocks.withLock { $0.took(sent.duration(to: .now)) }
             let held = self.book.withLock { $0.enter(request, token, on: Set(given.keys), at: sent, until: end) }
@@ -125,10 +125,9 @@ extension RedisQuorumLockStore {
         _ done: @escaping @Sendable (AcquireTally.Vote) -> Void
     ) {
         let node = self.nodes[number]
-        let time = self.configuration.restartGuard
         node.acquire(request, try: attempt, floor: floor) { outcome in
             switch outcome {
-            case .success(.granted(let token)): done(.granted(token, counts: node.hasBeenUp(for: time)))
+            case .success(.granted(let token)): done(.granted(token, counts: self.counts(number)))
             case .success(.waiting(let place)): done(.blocked(place))
             case .success(.busy(let blockers)):
                 done(.blocked(AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)))
@@ -152,16 +151,18 @@ extension RedisQuorumLockStore {
     // MARK: - Tokens
 
     /// Makes sure that a majority knows the highest of several tokens, so that every later one is higher.
+    ///
+    /// Of a grant that is held, its own: a server whose answer came too late to count then may have a higher one.
     private func agree(
         _ request: LockRequest,
         _ given: [Int: FencingToken],
-        isHeld: Bool
+        _ held: FencingToken?
     ) async throws -> FencingToken {
-        guard let token = given.values.max() else { throw ScriptReplies.unreadable }
+        guard let token = held ?? given.values.max() else { throw ScriptReplies.unreadable }
         let behind = given.filter { $0.value < token }.keys.sorted()
         guard !behind.isEmpty, given.count - behind.count < self.needed else { return token }
         let isKnown = await self.lift(request.key, to: token, on: behind, knowing: given.count - behind.count)
-        guard !isKnown, !isHeld else { return token }
+        guard !isKnown, held == nil else { return token }
         // Also where the answer is still on its way: what it gives is given up behind it.
         let attempt = self.book.withLock { book in
             book.undo(request.id, on: Set(self.nodes.indices))

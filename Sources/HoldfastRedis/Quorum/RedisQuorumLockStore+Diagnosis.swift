@@ -65,7 +65,7 @@ extension RedisQuorumLockStore: DiagnosableStore {
                     + "servers use appendfsync always"
             )
         }
-        let young = self.nodes.filter { !$0.hasBeenUp(for: time) }
+        let young = self.nodes.indices.filter { !self.counts($0) }.map { self.nodes[$0] }
         return Finding(
             name: "restart guard",
             value: young.isEmpty ? time.brief : "\(time.brief); \(young.count) servers do not count yet",

@@ -48,7 +48,12 @@ extension RedisQuorumLockStore {
         case .blocked(let place, waits: true): return .waiting(place)
         case .blocked(let place, waits: false): return .busy(blockers: place.blockers)
         case .converted(let given):
-            guard let token = given.values.max() else { throw ScriptReplies.unreadable }
+            // A downgrade, or the same asked again, keeps what a majority knows: a server whose answer came too late to
+            // count then may have a higher one of its own by now.
+            let kept = self.book.withLock { book in
+                book[id].flatMap { conversion.mode == .exclusive && $0.request.mode != .exclusive ? nil : $0.token }
+            }
+            guard let token = kept ?? given.values.max() else { throw ScriptReplies.unreadable }
             let behind = given.filter { $0.value < token }.keys.sorted()
             if !behind.isEmpty, given.count - behind.count < self.needed,
                 await !self.lift(conversion.key, to: token, on: behind, knowing: given.count - behind.count)
@@ -96,14 +101,13 @@ extension RedisQuorumLockStore {
         _ done: @escaping @Sendable (Vote) -> Void
     ) {
         let node = self.nodes[number]
-        let time = self.configuration.restartGuard
         node.convert(conversion, change) { outcome in
             switch outcome {
             case .success(.outdated(let last)):
                 self.conversions.raise(to: last)
                 done(.outdated)
             case .success(.reply(.converted(let token))):
-                done(.converted(token, counts: node.hasBeenUp(for: time)))
+                done(.converted(token, counts: self.counts(number)))
             case .success(.reply(.busy(let blockers))):
                 let place = AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)
                 done(.blocked(place, waits: false))

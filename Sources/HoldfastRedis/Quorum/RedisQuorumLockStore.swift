@@ -113,6 +113,12 @@ public final class RedisQuorumLockStore: LockStore {
         }
     }
 
+    /// Whether a server's word counts: it has been up for longer than any lease.
+    func counts(_ number: Int) -> Bool {
+        guard let time = self.configuration.restartGuard else { return true }
+        return ServerRun.hasBeenUp(number, of: self.nodes.map(\.age), for: time, at: .now)
+    }
+
     // MARK: - Clocks
 
     /// What is wrong with a server's clock.
