@@ -20,7 +20,7 @@ SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(?!$(BUSY))
 	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal|Twice|Pottery)' \
 	'HoldfastRedisTests\.(Quorum|Sentinel)' 'HoldfastRedisTests\.(Late|Network|Restart)' \
 	'(HoldfastRedisTests\.Cluster|StoreContractTests\.(RedisCluster|.*/cluster))' \
-	'HoldfastRedisCacheTests\.(?!Sentinel|Cluster)' 'HoldfastRedisCacheTests\.Sentinel' 'HoldfastRedisCacheTests\.Cluster' \
+	'HoldfastRedisCacheTests\.(?!Sentinel|Cluster|Churn)' 'HoldfastRedisCacheTests\.(Sentinel|Churn)' 'HoldfastRedisCacheTests\.Cluster' \
 	'HoldfastZooKeeperTests\.' \
 	'StoreContractTests\.(?!ZooKeeper|Redis|SQLite|.*/cluster)' 'StoreContractTests\.SQLite' \
 	'StoreContractTests\.Redis(?!Quorum|Sentinel|Cluster|TLS)' \

@@ -242,6 +242,32 @@ struct InvalidationTests {
         }
     }
 
+    @Test("a prefix is told from one that only looks alike, and forgets the failures of its keys")
+    func prefixByBytes() async throws {
+        try await withCache { cache in
+            let gate = Gate()
+            async let load = cache.value(for: "\u{E9}/1") {
+                await gate.pass()
+                return "old"
+            }
+            await gate.arrived()
+            cache.invalidate(prefix: "\u{E9}/")
+            cache.invalidate(prefix: "e\u{301}/")
+            gate.open()
+            _ = try await load
+            #expect(!cache.contains("\u{E9}/1"))
+        }
+        try await withCache(options: CacheOptions().with { $0.errorBackoff = .seconds(60) }) { cache in
+            for key in ["a/1", "b/1"] {
+                _ = try? await cache.value(for: key) { () async throws -> String in throw Failure() }
+            }
+            cache.invalidate(prefix: "a/")
+            let value = try await cache.value(for: "a/1") { "v" }
+            #expect(value == "v")
+            await #expect(throws: Failure.self) { try await cache.value(for: "b/1") { "v" } }
+        }
+    }
+
     @Test("updates by many lose none")
     func updates() async throws {
         let cache = try CacheService().cache("test", of: Int.self, keyedBy: String.self)

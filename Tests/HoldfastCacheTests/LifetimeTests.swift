@@ -229,6 +229,55 @@ struct LifetimeTests {
         }
     }
 
+    @Test("nothing that is set lives as long as nothing does, and is counted so")
+    func nothingIsSet() async throws {
+        let clock = ManualClock()
+        let options = CacheOptions().with {
+            $0.timeToLive = .seconds(10)
+            $0.negativeTimeToLive = .seconds(1)
+            $0.jitter = 0
+        }
+        try await withCache(of: String?.self, clock: clock, options: options) { cache in
+            try cache.set(nil, for: "a")
+            try cache.update("b") { _ in .some(nil) }
+            for key in ["a", "b"] {
+                let now = try await cache.value(for: key) { "loaded" }
+                #expect(now == nil)
+            }
+            #expect(cache.statistics().negativeHits == 2 && cache.statistics().hits == 0)
+            clock.advance(by: .seconds(2))
+            for key in ["a", "b"] {
+                let then = try await cache.value(for: key) { "loaded" }
+                #expect(then == "loaded")
+            }
+            try cache.set(nil, for: "a", options: options.with { $0.negativeTimeToLive = .zero })
+            #expect(cache.statistics().count == 1)
+        }
+    }
+
+    @Test("a value that is unmodified for callers with ever other tags keeps its own")
+    func unmodifiedTags() async throws {
+        let clock = ManualClock()
+        let options = CacheOptions().with {
+            $0.timeToLive = .seconds(10)
+            $0.staleIfError = .seconds(60)
+        }
+        try await withCache(clock: clock, options: options) { cache in
+            for number in 0..<40 {
+                _ = try await cache.value(for: "a", options: options.with { $0.tags = ["call \(number)"] }) { context in
+                    guard context.stale == nil else { return try context.notModified() }
+                    context.tags = ["own"]
+                    return "v"
+                }
+                clock.advance(by: .seconds(12))
+            }
+            #expect(cache.statistics().loads == 40 && cache.statistics().loadFailures == 0)
+            cache.invalidate(tag: "own")
+            let value = try await cache.value(for: "a") { "new" }
+            #expect(value == "new")
+        }
+    }
+
     @Test("what is not there is not remembered when the options say so")
     func noNegative() async throws {
         try await withCache(options: CacheOptions().with { $0.negativeTimeToLive = .zero }) { cache in

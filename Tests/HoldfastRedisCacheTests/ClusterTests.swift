@@ -24,7 +24,7 @@ struct ClusterCacheTests {
 
     @Test
     func `expiring entries with tags leave nothing behind on any node (laravel 43850)`() async throws {
-        try await LayoutTests.leavesNothing(try await .cluster(), entries: 10_000)
+        try await ChurnTests.leavesNothing(try await .cluster(), entries: 10_000)
     }
 
     @Test

@@ -323,11 +323,13 @@ struct QuorumFaultTests {
         #expect(counter.overlaps == 0)
         #expect(counter.value == 100)
         #expect(counter.refused == 0)
+        // A copy that came late may have left a place behind; who comes next is held up by it for an acceptance time at most.
+        try await withLockService(store: try self.store(servers)) { locks in
+            for _ in 0..<2 { try await locks.withLock("counter", waitingAtMost: .seconds(20)) { _ in } }
+        }
         for server in servers {
-            for key in ["counter", "hf:{counter}:q"] {
-                try await self.eventually("\(key) is left on server \(server.port)") {
-                    try server.execute("EXISTS", key) == "0"
-                }
+            try await self.eventually("the lock is left on server \(server.port)") {
+                try server.execute("EXISTS", "counter") == "0"
             }
         }
     }

@@ -178,6 +178,35 @@ struct WriteThroughTests {
         }
     }
 
+    @Test("who is cancelled after his write went through has the cache forget the key")
+    func cancelledAfterwards() async throws {
+        let source = Source()
+        let writing = { @Sendable (configuration: inout CacheConfiguration<String, String>) in
+            configuration.writing = .through(source)
+        }
+        try await withNodes(2, configure: writing) { shared, nodes in
+            try await nodes[0].cache.write("old", for: "a")
+            _ = try await nodes[1].value("a", "never")
+            let door = Gate()
+            source.wait(at: door)
+            let write = Task { try await nodes[0].cache.write("new", for: "a") }
+            await door.arrived()
+            shared.tier.fault = .hang
+            door.open()
+            #expect(await eventually { source.rows["a"] == "new" })
+            write.cancel()
+            _ = try? await write.value
+            shared.tier.fault = .none
+            for node in nodes {
+                #expect(
+                    await eventuallyAsync {
+                        try await ticking(shared.clock) { try await node.value("a", "new") } == "new"
+                    }
+                )
+            }
+        }
+    }
+
     @Test("who loses the lock while he changes the cache has it forget the key")
     func lostWhileApplying() async throws {
         let configure = { @Sendable (configuration: inout CacheConfiguration<String, String>) in
