@@ -38,9 +38,7 @@ extension Cache {
                         flight.stop.wake(.finished)
                     }
                     // It may be given up before; others may then load, though the loader may not have ended.
-                    _ = await flight.stop.wait()
-                    group.cancelAll()
-                    await fill.hold.letGo()
+                    await flight.awaitEnd(fill.hold) { group.cancelAll() }
                 }
             }
         }

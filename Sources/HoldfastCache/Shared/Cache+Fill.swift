@@ -60,7 +60,11 @@ extension Cache {
         case .busy: return Landing(.failure(CancellationError()), self.settings(fill), from: .elsewhere)
         case .unlocked: return await self.load(fill, link, text, first, lease: nil)
         case .lease(let lease):
-            guard await fill.hold.keep(lease) else { return self.failure(CancellationError(), fill) }
+            guard await fill.hold.keep(lease) else {
+                // Those who wait for it still get what it loads, which is stored nowhere, and so needs no lock.
+                guard fill.flight.isSettled else { return await self.load(fill, link, text, first, lease: nil) }
+                return self.failure(CancellationError(), fill)
+            }
             // Somebody may have loaded it before it was our turn.
             let second = await self.look(link, text, fill)
             if let landing = self.usable(second, fill) { return landing }
