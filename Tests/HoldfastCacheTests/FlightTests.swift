@@ -78,6 +78,17 @@ struct FlightTests {
         }
     }
 
+    @Test("a loader's own cancellation is not remembered: the next caller loads")
+    func ownCancellation() async throws {
+        try await withCache { cache in
+            await #expect(throws: CancellationError.self) {
+                try await cache.value(for: "k") { () async throws -> String in throw CancellationError() }
+            }
+            let value = try await cache.value(for: "k") { "v" }
+            #expect(value == "v")
+        }
+    }
+
     @Test("one of many callers leaves, and takes nobody with him (caffeine 870)", arguments: [0, 1])
     func cancelOne(leaver: Int) async throws {
         try await withCache { cache in

@@ -122,10 +122,7 @@ extension Cache {
                     // As long as anybody waits for one of the keys, the load goes on.
                     await withDiscardingTaskGroup { waits in
                         for one in fills {
-                            waits.addTask {
-                                _ = await one.fill.flight.stop.wait()
-                                await one.fill.hold.letGo()
-                            }
+                            waits.addTask { await one.fill.flight.awaitEnd(one.fill.hold) }
                         }
                     }
                     group.cancelAll()

@@ -38,9 +38,7 @@ extension Cache {
                         flight.stop.wake(.finished)
                     }
                     // It may be given up before; others may then load, though the loader may not have ended.
-                    _ = await flight.stop.wait()
-                    group.cancelAll()
-                    await fill.hold.letGo()
+                    await flight.awaitEnd(fill.hold) { group.cancelAll() }
                 }
             }
         }
@@ -217,7 +215,9 @@ extension Cache {
         self.change(hash) { shard, removed in
             let wasAbandoned = shard.land(key, flight)
             if !wasAbandoned { shard.history.note(hash, .failed, at: now, detail: ErrorLabel.of(error)) }
-            guard !wasAbandoned, !flight.isSuperseded, options.errorBackoff > .zero else { return wasAbandoned }
+            // That somebody cancelled the loader's work says nothing of the next load.
+            guard !wasAbandoned, !flight.isSuperseded, options.errorBackoff > .zero, !(error is CancellationError)
+            else { return wasAbandoned }
             let backoff =
                 Double(options.errorBackoff.nanoseconds) * Double.random(in: 0.75...1.25, using: &shard.books.generator)
             let until = now.after(.nanoseconds(Int64(min(backoff, 9.2e18))))

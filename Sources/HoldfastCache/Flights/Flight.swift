@@ -76,8 +76,18 @@ final class Flight<Value: Sendable>: Sendable {
     /// Whether what it loads may not be stored any more.
     var isSuperseded: Bool { self.state.withLock { $0.isSuperseded } }
 
-    /// Has what it loads not be stored.
-    func supersede() { self.state.withLock { $0.isSuperseded = true } }
+    /// Has what it loads not be stored, and its lock be let go of.
+    func supersede() {
+        self.state.withLock { $0.isSuperseded = true }
+        self.stop.wake(.lost)
+    }
+
+    /// Waits until it has ended or was given up, and lets go of its lock then, or when what it loads may not be stored.
+    func awaitEnd(_ hold: LeaseHold, _ giveUp: () -> Void = {}) async {
+        while await self.stop.wait() == .lost { await hold.letGo() }
+        giveUp()
+        await hold.letGo()
+    }
 
     /// Whether none of the tags that it is known to carry was invalidated since it began.
     var isCurrent: Bool { self.state.withLock { $0.tags?.admits(self.stamp) ?? true } }

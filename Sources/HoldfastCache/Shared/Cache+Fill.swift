@@ -60,7 +60,11 @@ extension Cache {
         case .busy: return Landing(.failure(CancellationError()), self.settings(fill), from: .elsewhere)
         case .unlocked: return await self.load(fill, link, text, first, lease: nil)
         case .lease(let lease):
-            guard await fill.hold.keep(lease) else { return self.failure(CancellationError(), fill) }
+            guard await fill.hold.keep(lease) else {
+                // Those who wait for it still get what it loads, which is stored nowhere, and so needs no lock.
+                guard fill.flight.isSettled else { return await self.load(fill, link, text, first, lease: nil) }
+                return self.failure(CancellationError(), fill)
+            }
             // Somebody may have loaded it before it was our turn.
             let second = await self.look(link, text, fill)
             if let landing = self.usable(second, fill) { return landing }
@@ -104,7 +108,7 @@ extension Cache {
         case .nothing: return nil
         case .found(let value):
             switch value.standing {
-            case .fresh: return self.landing(of: value, fill)
+            case .fresh: return self.isRefreshed(value, fill) ? self.landing(of: value, fill) : nil
             // The next reader has it loaded anew, off his path.
             case .revalidating where !fill.isBackground: return self.landing(of: value, fill)
             default: return nil
@@ -114,6 +118,17 @@ extension Cache {
             // Only doubted: with the tier gone, the source should not get all of its work at once.
             return Landing(.success(content), self.settings(fill), from: .memory)
         }
+    }
+
+    /// Whether a fresh entry of the tier is what a load is to give: one ahead of the end is there to replace such an entry.
+    ///
+    /// It is, if somebody else has loaded the key since, or if it is not due yet by the options of this process.
+    private func isRefreshed(_ value: TierValue<Value>, _ fill: Fill) -> Bool {
+        guard fill.isBackground, let link = self.link else { return true }
+        let version = value.place.version
+        if let old = fill.stale?.version, version > old, link.areComparable(version, old) { return true }
+        let now = self.service.clock.now
+        return Lifetime(value.terms, age: value.age, fill.options, now: now).refreshAt > now
     }
 
     /// What is in memory and would be fresh, if nothing were doubted.

@@ -3,7 +3,7 @@
 import Holdfast
 import Synchronization
 
-/// The lock under which a load runs; given back when the load has ended or was given up, whichever comes first.
+/// The lock under which a load runs; given back when the load has ended, was given up or may not be stored.
 final class LeaseHold: Sendable {
     private struct State {
         var lease: Lease?

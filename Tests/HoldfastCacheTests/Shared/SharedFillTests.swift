@@ -124,6 +124,30 @@ struct SharedFillTests {
         }
     }
 
+    @Test("a load from before a removal gives its lock back at once, wherever the key was removed", arguments: [0, 1])
+    func supersededLock(remover: Int) async throws {
+        try await withNodes(2) { (shared, nodes) async throws in
+            let gate = Gate()
+            let old = Task {
+                try await nodes[0].cache.value(for: "k") {
+                    await gate.pass()
+                    return "old"
+                }
+            }
+            await gate.arrived()
+            try await nodes[remover].cache.remove("k")
+            let start = shared.clock.now
+            let fresh = try await ticking(shared.clock) { try await nodes[remover].value("k", "new") }
+            #expect(fresh == "new")
+            #expect(start.duration(to: shared.clock.now) < .seconds(2))
+            gate.open()
+            let late = try await old.value
+            #expect(late == "old")
+            let last = try await nodes[1].value("k", "other")
+            #expect(last == "new")
+        }
+    }
+
     @Test("who gives up at his own short deadline leaves the key to those who wait longer")
     func shortDeadline() async throws {
         try await withNodes(2) { (shared, nodes) async throws in
