@@ -38,8 +38,14 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         var writeFailures: UInt64 = 0
         var loadTimes = LatencyHistogram()
         var loaderTimes = LatencyHistogram()
-        /// Loaders that were given up and still run.
-        var lingering = 0
+        /// Loaders that were given up and still run: of how many keys each.
+        var lingering: [FlightID: Int] = [:]
+
+        /// Counts a key of such a loader, or counts it no more.
+        mutating func count(_ id: FlightID, _ change: Int) {
+            let keys = (self.lingering[id] ?? 0) + change
+            self.lingering[id] = keys == 0 ? nil : keys
+        }
     }
 
     /// The cache's name.

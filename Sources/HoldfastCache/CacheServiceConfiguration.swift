@@ -11,7 +11,8 @@ public struct CacheServiceConfiguration: Sendable {
     public var maximumLoads = 4096
     /// How many loaders that were given up may still run, in each cache.
     ///
-    /// A loader that does not heed cancellation cannot be stopped. 64 by default.
+    /// A loader that does not heed cancellation cannot be stopped. One counts when its hard deadline is over, or a second
+    /// after the last of its callers left; one of many keys is one. 64 by default.
     public var maximumAbandoned = 64
     /// The same for one key.
     ///

@@ -37,8 +37,19 @@ extension Cache {
             for key in Set(keys) {
                 let hash = Self.hash(key)
                 let tags = options.tags
-                let step = try await self.begin(key, hash, tags: tags, isFirstLook: true, as: id) { flight, _, _ in
-                    led.append(BatchMember(key: key, hash: hash, flight: flight))
+                // One task loads them all, and room for it is taken by the first.
+                let hasRoom = !led.isEmpty
+                let step = try await self.begin(
+                    key,
+                    hash,
+                    tags: tags,
+                    isFirstLook: true,
+                    as: id,
+                    hasRoom: hasRoom
+                ) { flight, stale, isAside in
+                    led.append(
+                        BatchMember(key: key, hash: hash, flight: flight, stale: stale, isBackground: isAside)
+                    )
                 }
                 switch step {
                 case .give(.value(let value)): values[key] = value
@@ -54,12 +65,15 @@ extension Cache {
         }
         if !led.isEmpty { self.start(led, as: id, options, loader) }
         let deadlines = waits.map { self.deadline(of: $0.step, as: id, options) }
+        // One for all, not one after the other.
+        let soft = options.softDeadline.map { self.service.clock.now.after($0) }
         for (place, wait) in waits.enumerated() {
             do {
                 let hash = Self.hash(wait.key)
                 let alone = Self.alone(wait.key, loader)
                 let deadline = deadlines[place]
-                values[wait.key] = try await self.end(wait.step, wait.key, hash, options, by: deadline, alone)
+                values[wait.key] =
+                    try await self.end(wait.step, wait.key, hash, options, by: deadline, soft: soft, alone)
             } catch is NotFound {
                 continue
             } catch {
@@ -90,6 +104,8 @@ extension Cache {
         let key: Key
         let hash: UInt64
         let flight: Flight<Value>
+        let stale: LoadContext<Value>.Stale?
+        let isBackground: Bool
     }
 
     private func leave(_ waits: ArraySlice<(key: Key, step: Step)>, _ options: CacheOptions) {
@@ -113,8 +129,6 @@ extension Cache {
             let alarm = self.watch(member.flight, member.key, member.hash, options)
             return BatchFill(fill: self.fill(member, options, loader), alarm: alarm)
         }
-        // Room was taken for each; one task is enough.
-        for _ in members.dropFirst() { self.service.loadEnded() }
         self.service.launch {
             await LoadPath.$current.withValue(path) {
                 await withTaskGroup(of: Void.self) { group in
@@ -138,8 +152,8 @@ extension Cache {
             key: member.key,
             hash: member.hash,
             options: options,
-            stale: nil,
-            isBackground: false,
+            stale: member.stale,
+            isBackground: member.isBackground,
             deadline: self.service.clock.instant(of: member.flight.startedAt.after(options.hardDeadline)),
             loader: Self.alone(member.key, loader)
         )

@@ -87,6 +87,7 @@ extension Cache {
     ///   - tags: What the caller says of the entry.
     ///   - isFirstLook: Whether the read is to be counted.
     ///   - id: What a load that must begin is called; that of others that are loaded with it.
+    ///   - hasRoom: Whether room was taken for the task that loads it with others.
     ///   - start: Starts the load that was begun, if one was.
     /// - Returns: What to do next.
     /// - Throws: ``CacheError``, an error that is remembered, or `CancellationError`.
@@ -96,11 +97,12 @@ extension Cache {
         tags: Set<String>,
         isFirstLook: Bool,
         as id: FlightID,
+        hasRoom: Bool = false,
         _ start: (Flight<Value>, LoadContext<Value>.Stale?, _ isBackground: Bool) -> Void
     ) async throws -> Step {
         var counts = isFirstLook
         while true {
-            let decision = self.decide(key, hash, tags, counts: counts, as: id)
+            let decision = self.decide(key, hash, tags, counts: counts, as: id, hasRoom: hasRoom)
             if counts { self.groups?.count(key) { Self.count(decision, &$0) } }
             switch decision {
             case .step(let step, let reason):
@@ -142,7 +144,8 @@ extension Cache {
         _ hash: UInt64,
         _ tags: Set<String>,
         counts: Bool,
-        as id: FlightID
+        as id: FlightID,
+        hasRoom: Bool
     ) -> Decision {
         let now = self.service.clock.now
         // Before the load begins, and before anything is looked at.
@@ -166,7 +169,7 @@ extension Cache {
                 case .refreshing, .revalidating:
                     let reason: CacheEvent.StaleReason? = found.standing == .revalidating ? .revalidating : nil
                     if reason == nil, counts { shard.counts.countHit(isNegative: found.content.isNegative) }
-                    guard self.flight(of: key, tags, &shard) == nil, isRunning, self.mayLoad(key, shard) else {
+                    guard self.flight(of: key, tags, &shard) == nil, isRunning, self.mayLoad(key, shard, hasRoom) else {
                         return .step(.give(found.content), reason)
                     }
                     let flight = begin(isDetached: true, &shard)
@@ -181,7 +184,7 @@ extension Cache {
                 return .step(.wait(flight, caller: flight.join(), stale: stale), nil)
             }
             guard isRunning else { return .notRunning }
-            guard self.mayLoad(key, shard) else {
+            guard self.mayLoad(key, shard, hasRoom) else {
                 guard self.service.isRunning else { return .notRunning }
                 if let stale { return .step(.give(.value(stale.value)), .bulkhead) }
                 return .fail(CacheError(.bulkheadFull, "too many loads are under way or were given up and still run"))
@@ -203,11 +206,13 @@ extension Cache {
         return nil
     }
 
-    /// Whether there is room for another load of a key; takes the room.
-    private func mayLoad(_ key: Key, _ shard: borrowing Shard) -> Bool {
+    /// Whether there is room for another load of a key; takes the room, unless its task has some.
+    private func mayLoad(_ key: Key, _ shard: borrowing Shard, _ hasRoom: Bool) -> Bool {
         let limits = self.service.configuration
         return (shard.abandoned[key]?.count ?? 0) < limits.maximumAbandonedPerKey
-            && self.counts.withLock { $0.lingering } < limits.maximumAbandoned && self.service.admitLoad()
+            && self.counts.withLock { $0.lingering.count } < limits.maximumAbandoned
+            // Under the lock of the part: what is noted before the service stops is found there when it does.
+            && (hasRoom ? self.service.isRunning : self.service.admitLoad())
     }
 
     func countStale(_ reason: CacheEvent.StaleReason, of key: Key) {
@@ -234,23 +239,24 @@ extension Cache {
         _ hash: UInt64,
         _ options: CacheOptions,
         by deadline: Int64,
+        soft: Int64? = nil,
         _ loader: @escaping Loader
     ) async throws -> Value {
         var step = step
-        var limit: Int64?
+        var (limit, soft) = (Int64?.none, soft)
         while true {
             switch step {
             case .give(let content): return try content.get()
             case .wait(let flight, let caller, let stale):
                 do {
-                    return try await self.wait(for: flight, as: caller, stale, key, hash, options, limit)
+                    return try await self.wait(for: flight, as: caller, stale, key, hash, options, limit, soft)
                 } catch let overdue as Overdue {
                     // Of those who came with the leader, none shall begin a load for the microseconds that he came later.
                     let least = options.hardDeadline / Self.leastShare
                     guard self.service.clock.now.after(least) < deadline else { throw overdue.error }
                 }
             }
-            limit = deadline
+            (limit, soft) = (deadline, nil)
             let (id, tags) = (self.service.nextFlight(), options.tags)
             step = try await self.begin(key, hash, tags: tags, isFirstLook: false, as: id) { flight, stale, isAside in
                 self.start(flight, key, hash, options, stale, isAside, loader)
@@ -259,6 +265,8 @@ extension Cache {
     }
 
     /// Waits for a load, or until a limit; throws ``Overdue`` when the load's own time was over.
+    ///
+    /// From `soft` on a stale value is enough; `nil` for the time that the options give from now on.
     private func wait(
         for flight: Flight<Value>,
         as caller: Int,
@@ -266,7 +274,8 @@ extension Cache {
         _ key: Key,
         _ hash: UInt64,
         _ options: CacheOptions,
-        _ limit: Int64?
+        _ limit: Int64?,
+        _ soft: Int64?
     ) async throws -> Value {
         let inner = LoadPath.current?.flight
         if let inner, !self.service.graph.begin(inner, for: flight.id) {
@@ -277,18 +286,18 @@ extension Cache {
         }
         defer { if let inner { self.service.graph.end(inner, for: flight.id) } }
         var alarms: [CacheTimers.ID] = []
-        if stale != nil, let soft = options.softDeadline {
-            alarms.append(
-                self.service.timers.schedule(at: self.service.clock.now.after(soft)) {
-                    // What is late is still wanted.
-                    flight.detach()
-                    flight.release(caller, .late)
-                }
-            )
+        if let soft = soft ?? options.softDeadline.map({ self.service.clock.now.after($0) }) {
+            // A cache without a tier learns of no other stale value.
+            if stale != nil || self.link != nil {
+                alarms.append(
+                    self.service.timers.schedule(at: soft) { flight.isLate(caller, hasStale: stale != nil) }
+                )
+            }
         }
         if let limit { alarms.append(self.service.timers.schedule(at: limit) { flight.release(caller, .overdue) }) }
         let end = await flight.wait(caller)
         for alarm in alarms { self.service.timers.cancel(alarm) }
+        let stale = stale ?? flight.stale
         switch end {
         case .outcome(.content(let content)): return try content.get()
         case .outcome(.failure(let error)):
@@ -316,7 +325,19 @@ extension Cache {
         guard options.abandonment == .cancel else { return flight.detach() }
         // Under the lock that joining needs too.
         let isOver = self.abandon(flight, key, hash) { flight.callers == 0 && !flight.isDetached }
-        if isOver { self.gaveUp(flight, .failure(CancellationError())) }
+        guard isOver else { return }
+        self.gaveUp(flight, .failure(CancellationError()))
+        // A loader that heeds its cancellation has ended by then, and is in nobody's way.
+        let late = self.service.clock.now.after(Self.timeToHeed)
+        _ = self.service.timers.schedule(at: late) { [weak self] in self?.linger(flight) }
+    }
+
+    /// How long a loader has to end when its task was cancelled, before it counts as one that does not.
+    private static var timeToHeed: Duration { .seconds(1) }
+
+    /// Counts a load that was given up, if its loader still runs; those that are loaded together are one.
+    func linger(_ flight: Flight<Value>) {
+        if flight.linger() { self.counts.withLock { $0.count(flight.id, 1) } }
     }
 
     /// Gives a load up, if it is under way and something is so.
@@ -331,10 +352,7 @@ extension Cache {
 
     /// A load was given up.
     func gaveUp(_ flight: Flight<Value>, _ outcome: Flight<Value>.Outcome) {
-        self.counts.withLock { counts in
-            counts.abandoned &+= 1
-            counts.lingering += 1
-        }
+        self.counts.withLock { $0.abandoned &+= 1 }
         flight.settle(outcome)
         flight.stop.wake(.stopped)
         self.service.observe(.loadAbandoned(cache: self.name))

@@ -40,6 +40,12 @@ final class Flight<Value: Sendable>: Sendable {
         var isSuperseded = false
         var isDetached = false
         var hasLanded = false
+        /// Whether it counts among the loaders that were given up and still run.
+        var isLingering = false
+        /// What the tier has, though it is not fresh.
+        var stale: LoadContext<Value>.Stale?
+        /// Callers who would have gone on by now with a stale value, if there had been one.
+        var late: Set<Int> = []
     }
 
     /// Which load this is, among all of the process.
@@ -106,6 +112,47 @@ final class Flight<Value: Sendable>: Sendable {
 
     /// Its loader has ended.
     func land() { self.state.withLock { $0.hasLanded = true } }
+
+    /// Counts it among those that were given up and still run.
+    ///
+    /// - Returns: Whether it does, and did not before.
+    func linger() -> Bool {
+        self.state.withLock { state in
+            guard !state.hasLanded, !state.isLingering else { return false }
+            state.isLingering = true
+            return true
+        }
+    }
+
+    /// Whether it was counted so.
+    var isLingering: Bool { self.state.withLock { $0.isLingering } }
+
+    /// What the tier has for the key, for those who have nothing better when it gets late; `nil` before somebody looked.
+    var stale: LoadContext<Value>.Stale? { self.state.withLock { $0.stale } }
+
+    /// Gives those who wait what the tier has; who has waited long enough goes on with it.
+    func offer(_ stale: LoadContext<Value>.Stale) {
+        let late = self.state.withLock { state -> Set<Int> in
+            state.stale = stale
+            if !state.late.isEmpty { state.isDetached = true }
+            defer { state.late = [] }
+            return state.late
+        }
+        for caller in late { self.release(caller, .late) }
+    }
+
+    /// A caller has waited long enough if there is a stale value; what is late is still wanted.
+    func isLate(_ caller: Int, hasStale: Bool) {
+        let mayGo = self.state.withLock { state in
+            guard hasStale || state.stale != nil else {
+                state.late.insert(caller)
+                return false
+            }
+            state.isDetached = true
+            return true
+        }
+        if mayGo { self.release(caller, .late) }
+    }
 
     /// Adds a caller.
     func join() -> Int {

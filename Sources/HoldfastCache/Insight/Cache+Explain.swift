@@ -39,7 +39,7 @@ extension Cache {
         let (isRunning, loads) = self.service.state.withLock { ($0.phase == .running, $0.loads) }
         guard isRunning else { return .notRunning }
         guard loads < limits.maximumLoads else { return .loads }
-        let lingering = self.counts.withLock { $0.lingering }
+        let lingering = self.counts.withLock { $0.lingering.count }
         return abandoned >= limits.maximumAbandonedPerKey || lingering >= limits.maximumAbandoned
             ? .abandonedLoads : nil
     }
@@ -178,4 +178,9 @@ extension CacheExplanation.Incident {
             }
         self.init(cause: cause, ago: .nanoseconds(max(0, now - record.time)), detail: detail)
     }
+}
+
+extension Cache {
+    /// How many loaders were given up and still run, as far as they count.
+    package var lingeringLoaders: Int { self.counts.withLock { $0.lingering.count } }
 }

@@ -183,9 +183,9 @@ extension Cache {
         guard !own.isEmpty else { return }
         let context = LoadContext<Value>(
             options,
-            stale: nil,
-            isBackground: false,
-            // Each key has its own.
+            // Each key has its own, and its own token.
+            stale: own.count == 1 ? own[0].one.fill.stale : nil,
+            isBackground: own.allSatisfy(\.one.fill.isBackground),
             fencingToken: own.count == 1 ? own[0].lease?.fencingToken : nil,
             deadline: own.map(\.one.fill.deadline).min() ?? self.service.clock.instant(of: self.now),
             onTags: { tags in
@@ -243,7 +243,7 @@ extension Cache {
     /// Ends the load of one of the keys.
     private func land(_ landing: Landing<Value>, _ one: BatchFill) {
         self.service.timers.cancel(one.alarm)
-        self.land(one.fill.flight, one.fill.key, one.fill.hash, landing, isBackground: false)
+        self.land(one.fill.flight, one.fill.key, one.fill.hash, landing, isBackground: one.fill.isBackground)
         one.fill.flight.stop.wake(.finished)
     }
 }

@@ -111,7 +111,10 @@ extension Cache {
             case .fresh: return self.isRefreshed(value, fill) ? self.landing(of: value, fill) : nil
             // The next reader has it loaded anew, off his path.
             case .revalidating where !fill.isBackground: return self.landing(of: value, fill)
-            default: return nil
+            default:
+                // When the load gets late, or its time is over, that is better than nothing.
+                if value.age < value.terms.keptFor, let stale = self.stale(fill, look) { fill.flight.offer(stale) }
+                return nil
             }
         case .unavailable:
             guard !fill.isBackground, let content = self.inTime(fill.key, fill.hash) else { return nil }
