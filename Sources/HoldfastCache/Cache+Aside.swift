@@ -34,7 +34,7 @@ extension Cache {
                 shard.counts.misses &+= 1
                 return nil
             }
-            shard.counts.countHit(isNegative: found.content.isNegative)
+            shard.counts.countHit(isNegative: shard.mayBeNothing && found.content.isNegative)
             return value
         }
         self.groups?.count(key) { if value == nil { $0.misses &+= 1 } else { $0.hits &+= 1 } }

@@ -174,4 +174,56 @@ struct BulkLimitTests {
             }
         }
     }
+
+    @Test("what a tag made invalid in the tier is not given to who comes after that, however late the load is")
+    func invalidInTier() async throws {
+        let options = tenSeconds.with {
+            $0.staleIfError = .seconds(60)
+            $0.softDeadline = .milliseconds(100)
+            $0.hardDeadline = .seconds(2)
+        }
+        try await withNodes(2, options: options) { shared, nodes in
+            try await nodes[0].cache.set("old", for: "a", options: options.with { $0.tags = ["t"] })
+            shared.clock.advance(by: .seconds(11))
+            let gate = Gate()
+            let first = Task {
+                try await nodes[1].cache.value(for: "a") {
+                    await gate.pass()
+                    return "new"
+                }
+            }
+            await gate.arrived()
+            try await nodes[1].cache.invalidate(tag: "t")
+            let second = Task { try await nodes[1].cache.value(for: "a") { "new" } }
+            _ = try? await ticking(shared.clock) { try await first.value }
+            let value = try? await ticking(shared.clock) { try await second.value }
+            #expect(value != "old")
+            gate.open()
+        }
+    }
+
+    @Test("a load ahead of the end whose loader says not to keep it is not begun again by each reader")
+    func unwantedAhead() async throws {
+        let clock = ManualClock()
+        let options = tenSeconds.with { $0.refreshAhead = .after(fraction: 0.5) }
+        try await withCache(clock: clock, options: options) { cache in
+            let runs = Counter()
+            let read = { @Sendable () async throws -> String in
+                try await cache.value(for: "a") { context in
+                    if runs.next() > 1 { context.skipCaching() }
+                    return "v"
+                }
+            }
+            _ = try await read()
+            clock.advance(by: .seconds(6))
+            for number in 1...20 {
+                _ = try await read()
+                #expect(await eventually { cache.statistics().loads >= min(number + 1, 2) })
+            }
+            #expect(runs.value == 2)
+            clock.advance(by: .seconds(1))
+            _ = try await read()
+            #expect(await eventually { runs.value == 3 })
+        }
+    }
 }

@@ -155,6 +155,13 @@ extension Cache {
         let (wasAbandoned, isSuperseded) = self.change(hash) { shard, removed -> (Bool, Bool) in
             let wasAbandoned = shard.land(key, flight)
             guard isWanted else {
+                if !wasAbandoned, !flight.isSuperseded {
+                    // What is given while it is loaded anew is not loaded anew by each who reads it.
+                    let until = now.after(max(settings.options.errorBackoff, Self.shortestRest))
+                    shard.extend(key, hash) { record in
+                        if record.lifetime.revalidateUntil > now { record.lifetime.retryAt = until }
+                    }
+                }
                 shard.history.note(hash, .unwanted, at: now)
                 return (wasAbandoned, false)
             }
@@ -216,15 +223,14 @@ extension Cache {
         self.change(hash) { shard, removed in
             let wasAbandoned = shard.land(key, flight)
             if !wasAbandoned { shard.history.note(hash, .failed, at: now, detail: ErrorLabel.of(error)) }
-            // That somebody cancelled the loader's work says nothing of the next load.
-            guard !wasAbandoned, !flight.isSuperseded, options.errorBackoff > .zero, !(error is CancellationError)
-            else { return wasAbandoned }
+            guard !wasAbandoned, !flight.isSuperseded, options.errorBackoff > .zero else { return wasAbandoned }
             let backoff =
                 Double(options.errorBackoff.nanoseconds) * Double.random(in: 0.75...1.25, using: &shard.books.generator)
             let until = now.after(.nanoseconds(Int64(min(backoff, 9.2e18))))
             if let (_, record) = shard.peek(key, hash), record.lifetime.keptUntil > now {
                 shard.extend(key, hash) { $0.lifetime.retryAt = until }
-            } else {
+            } else if !(error is CancellationError) {
+                // That somebody cancelled the loader's work says nothing of the next load.
                 shard.fail(key, error, until: until, removed: &removed)
             }
             return wasAbandoned

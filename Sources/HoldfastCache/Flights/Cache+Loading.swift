@@ -290,14 +290,16 @@ extension Cache {
             // A cache without a tier learns of no other stale value.
             if stale != nil || self.link != nil {
                 alarms.append(
-                    self.service.timers.schedule(at: soft) { flight.isLate(caller, hasStale: stale != nil) }
+                    self.service.timers.schedule(at: soft) { [weak self] in
+                        flight.isLate(caller, with: stale ?? self?.offered(by: flight))
+                    }
                 )
             }
         }
         if let limit { alarms.append(self.service.timers.schedule(at: limit) { flight.release(caller, .overdue) }) }
         let end = await flight.wait(caller)
         for alarm in alarms { self.service.timers.cancel(alarm) }
-        let stale = stale ?? flight.stale
+        let stale = stale ?? self.offered(by: flight)
         switch end {
         case .outcome(.content(let content)): return try content.get()
         case .outcome(.failure(let error)):
@@ -309,8 +311,11 @@ extension Cache {
             guard let stale else { throw Overdue(error: error) }
             self.countStale(.error, of: key)
             return stale.value
-        case .late, .overdue:
-            if case .overdue = end { self.leave(flight, key, hash, options) }
+        case .late(let stale):
+            self.countStale(.late, of: key)
+            return stale.value
+        case .overdue:
+            self.leave(flight, key, hash, options)
             guard let stale else { throw CacheError(.deadline, "the load takes too long") }
             self.countStale(.late, of: key)
             return stale.value
@@ -318,6 +323,11 @@ extension Cache {
             self.leave(flight, key, hash, options)
             throw CancellationError()
         }
+    }
+
+    /// What a load has found in the tier, if it may still be given.
+    private func offered(by flight: Flight<Value>) -> LoadContext<Value>.Stale? {
+        flight.offered(at: self.service.clock.now) { self.generations.admits(flight.stamp, tags: Set($0.tags)) }
     }
 
     /// A caller leaves a load; the last one may take it with him.

@@ -22,7 +22,7 @@ final class Flight<Value: Sendable>: Sendable {
     enum WaitEnd: Sendable {
         case outcome(Outcome)
         /// He has waited long enough, since he has a stale value; the load goes on.
-        case late
+        case late(LoadContext<Value>.Stale)
         /// His own time is over.
         case overdue
         /// His task was cancelled.
@@ -37,13 +37,13 @@ final class Flight<Value: Sendable>: Sendable {
         /// Ends that came before their waiters.
         var early: [Int: WaitEnd] = [:]
         var tags: TagSet?
-        var isSuperseded = false
+        var supersessions = 0
         var isDetached = false
         var hasLanded = false
         /// Whether it counts among the loaders that were given up and still run.
         var isLingering = false
-        /// What the tier has, though it is not fresh.
-        var stale: LoadContext<Value>.Stale?
+        /// What the tier has, though it is not fresh, and until when it may be given.
+        var offered: (stale: LoadContext<Value>.Stale, until: Int64)?
         /// Callers who would have gone on by now with a stale value, if there had been one.
         var late: Set<Int> = []
     }
@@ -80,17 +80,22 @@ final class Flight<Value: Sendable>: Sendable {
     var isSettled: Bool { self.state.withLock { $0.outcome != nil } }
 
     /// Whether what it loads may not be stored any more.
-    var isSuperseded: Bool { self.state.withLock { $0.isSuperseded } }
+    var isSuperseded: Bool { self.supersessions > 0 }
+
+    /// How often the key was changed or invalidated since it began.
+    var supersessions: Int { self.state.withLock { $0.supersessions } }
 
     /// Has what it loads not be stored, and its lock be let go of.
     func supersede() {
-        self.state.withLock { $0.isSuperseded = true }
+        self.state.withLock { $0.supersessions += 1 }
         self.stop.wake(.lost)
     }
 
     /// Waits until it has ended or was given up, and lets go of its lock then, or when what it loads may not be stored.
+    ///
+    /// A lock that it got after that it keeps: what it loads then is as new as what any other would load.
     func awaitEnd(_ hold: LeaseHold, _ giveUp: () -> Void = {}) async {
-        while await self.stop.wait() == .lost { await hold.letGo() }
+        while await self.stop.wait() == .lost { await hold.letGo(before: self.supersessions) }
         giveUp()
         await hold.letGo()
     }
@@ -127,31 +132,45 @@ final class Flight<Value: Sendable>: Sendable {
     /// Whether it was counted so.
     var isLingering: Bool { self.state.withLock { $0.isLingering } }
 
-    /// What the tier has for the key, for those who have nothing better when it gets late; `nil` before somebody looked.
-    var stale: LoadContext<Value>.Stale? { self.state.withLock { $0.stale } }
-
-    /// Gives those who wait what the tier has; who has waited long enough goes on with it.
-    func offer(_ stale: LoadContext<Value>.Stale) {
-        let late = self.state.withLock { state -> Set<Int> in
-            state.stale = stale
-            if !state.late.isEmpty { state.isDetached = true }
-            defer { state.late = [] }
-            return state.late
-        }
-        for caller in late { self.release(caller, .late) }
+    /// What the tier has for the key, for those who have nothing better when it gets late.
+    ///
+    /// - Parameters:
+    ///   - now: The time.
+    ///   - mayGive: Whether nothing has invalidated it since.
+    /// - Returns: The value; `nil` before somebody looked, or when it may not be given.
+    func offered(at now: Int64, _ mayGive: (LoadContext<Value>.Stale) -> Bool) -> LoadContext<Value>.Stale? {
+        guard let offered = self.state.withLock({ $0.offered }), now < offered.until else { return nil }
+        return mayGive(offered.stale) ? offered.stale : nil
     }
 
-    /// A caller has waited long enough if there is a stale value; what is late is still wanted.
-    func isLate(_ caller: Int, hasStale: Bool) {
+    /// Gives those who wait what the tier has; who has waited long enough goes on with it.
+    func offer(_ stale: LoadContext<Value>.Stale, until: Int64) {
+        let late = self.state.withLock { state -> Set<Int> in
+            state.offered = (stale, until)
+            defer { state.late = [] }
+            let late = state.late.filter { state.waiters[$0] != nil }
+            // What is late is still wanted.
+            if !late.isEmpty { state.isDetached = true }
+            return late
+        }
+        for caller in late { self.release(caller, .late(stale)) }
+    }
+
+    /// The tier has nothing any more.
+    func withdrawOffer() { self.state.withLock { $0.offered = nil } }
+
+    /// A caller has waited long enough: he goes on with a stale value, now or when there is one.
+    func isLate(_ caller: Int, with stale: LoadContext<Value>.Stale?) {
         let mayGo = self.state.withLock { state in
-            guard hasStale || state.stale != nil else {
+            guard state.waiters[caller] != nil else { return false }
+            guard stale != nil else {
                 state.late.insert(caller)
                 return false
             }
             state.isDetached = true
             return true
         }
-        if mayGo { self.release(caller, .late) }
+        if mayGo, let stale { self.release(caller, .late(stale)) }
     }
 
     /// Adds a caller.

@@ -157,9 +157,7 @@ extension Cache {
                 )
             }
             guard let lease = taken else { return .others(named) }
-            guard await fill.hold.keep(lease) else {
-                // Those who wait for it still get what it loads, which is stored nowhere, and so needs no lock.
-                guard fill.flight.isSettled else { return .ours(own) }
+            guard await fill.hold.keep(lease, since: fill.flight.supersessions) else {
                 self.land(self.failure(CancellationError(), fill), named.one)
                 return .over
             }

@@ -60,11 +60,11 @@ extension Cache {
         case .busy: return Landing(.failure(CancellationError()), self.settings(fill), from: .elsewhere)
         case .unlocked: return await self.load(fill, link, text, first, lease: nil)
         case .lease(let lease):
-            guard await fill.hold.keep(lease) else {
-                // Those who wait for it still get what it loads, which is stored nowhere, and so needs no lock.
-                guard fill.flight.isSettled else { return await self.load(fill, link, text, first, lease: nil) }
+            guard await fill.hold.keep(lease, since: fill.flight.supersessions) else {
                 return self.failure(CancellationError(), fill)
             }
+            // What was superseded while it stood in line goes on for those who wait for it, and for the tier.
+            if fill.flight.isSuperseded, fill.flight.callers == 0 { return self.failure(CancellationError(), fill) }
             // Somebody may have loaded it before it was our turn.
             let second = await self.look(link, text, fill)
             if let landing = self.usable(second, fill) { return landing }
@@ -105,15 +105,19 @@ extension Cache {
     /// What the callers get without a load, if there is something.
     func usable(_ look: SharedLink<Key, Value>.Look, _ fill: Fill) -> Landing<Value>? {
         switch look {
-        case .nothing: return nil
+        case .nothing:
+            fill.flight.withdrawOffer()
+            return nil
         case .found(let value):
             switch value.standing {
-            case .fresh: return self.isRefreshed(value, fill) ? self.landing(of: value, fill) : nil
+            case .fresh:
+                if self.isRefreshed(value, fill) { return self.landing(of: value, fill) }
+                self.offer(value, fill, look)
+                return nil
             // The next reader has it loaded anew, off his path.
             case .revalidating where !fill.isBackground: return self.landing(of: value, fill)
             default:
-                // When the load gets late, or its time is over, that is better than nothing.
-                if value.age < value.terms.keptFor, let stale = self.stale(fill, look) { fill.flight.offer(stale) }
+                self.offer(value, fill, look)
                 return nil
             }
         case .unavailable:
@@ -123,11 +127,18 @@ extension Cache {
         }
     }
 
+    /// Offers what the tier has to those who wait: when the load gets late, or its time is over, it is better than nothing.
+    private func offer(_ value: TierValue<Value>, _ fill: Fill, _ look: SharedLink<Key, Value>.Look) {
+        let kept = value.terms.keptFor
+        guard value.age < kept, let stale = self.stale(fill, look) else { return }
+        fill.flight.offer(stale, until: kept == .max ? .max : self.now.after(.nanoseconds(kept - value.age)))
+    }
+
     /// Whether a fresh entry of the tier is what a load is to give: one ahead of the end is there to replace such an entry.
     ///
     /// It is, if somebody else has loaded the key since, or if it is not due yet by the options of this process.
     private func isRefreshed(_ value: TierValue<Value>, _ fill: Fill) -> Bool {
-        guard fill.isBackground, let link = self.link else { return true }
+        guard fill.isBackground, !value.content.isNegative, let link = self.link else { return true }
         let version = value.place.version
         if let old = fill.stale?.version, version > old, link.areComparable(version, old) { return true }
         let now = self.service.clock.now
@@ -152,6 +163,8 @@ extension Cache {
         var landing = Landing(.success(value.content), settings, from: .tier)
         landing.version = value.place.version
         landing.lifetime = Lifetime(value.terms, age: value.age, fill.options, now: self.service.clock.now)
+        // That there is nothing is not loaded ahead of its end.
+        if value.content.isNegative { landing.lifetime?.refreshAt = .max }
         return landing
     }
 
@@ -409,8 +422,10 @@ extension Cache {
         let options = landing.settings.options
         let isNegative = content.isNegative
         guard (try? options.validate()) != nil, !landing.settings.isSkipped, let place = look.place,
-            !(isNegative && options.negativeTimeToLive == .zero), !fill.flight.isSuperseded
+            !(isNegative && options.negativeTimeToLive == .zero)
         else { return nil }
+        // What changed before the lock was had is seen by the look and the loader that came after it.
+        guard fill.hold.since ?? 0 == fill.flight.supersessions else { return nil }
         let now = self.service.clock.now
         // After its time, tombstones of removals may be gone.
         guard now <= fill.flight.startedAt.after(fill.options.hardDeadline) else { return nil }

@@ -254,6 +254,15 @@ extension SharedCache {
     public func expire(_ key: Key) async throws {
         defer { self.memory.expire(key) }
         let text = self.link.text(key)
+        do {
+            try await self.expireInTier(key, text)
+        } catch {
+            self.link.watches.doubt(text)
+            throw error
+        }
+    }
+
+    private func expireInTier(_ key: Key, _ text: String) async throws {
         var pauses = CacheLimits.pausesBetweenAttempts
         var generator = SystemRandomNumberGenerator()
         for _ in 0..<CacheLimits.mostAttempts {

@@ -109,7 +109,7 @@ extension Cache {
             } catch {
                 self.counts.withLock { $0.writeFailures &+= 1 }
                 // It may have been written all the same.
-                await self.forgetWritten(forget)
+                await self.forgetWritten(key, forget)
                 await lease?.release()
                 throw (error as? PartialWriteFailure<Key>)?.failures[key] ?? error
             }
@@ -121,7 +121,7 @@ extension Cache {
                 if isLost() { try await forget() }
             } catch {
                 // The source has it; what the cache has may be older.
-                if error is CancellationError || Task.isCancelled { await self.forgetWritten(forget) }
+                if error is CancellationError || Task.isCancelled { await self.forgetWritten(key, forget) }
                 await lease?.release()
                 throw error
             }
@@ -131,7 +131,7 @@ extension Cache {
 
     /// Has the cache forget what may be older than the source, also for a caller who was cancelled: then in a task of the
     /// service, which he does not wait for.
-    private func forgetWritten(_ forget: @escaping @Sendable () async throws -> Void) async {
+    private func forgetWritten(_ key: Key, _ forget: @escaping @Sendable () async throws -> Void) async {
         let work: CacheService.Job = {
             do {
                 try await forget()
@@ -140,7 +140,10 @@ extension Cache {
             }
         }
         guard Task.isCancelled else { return await work() }
-        self.service.jobs.input.yield(work)
+        self.remove(key)
+        if case .terminated = self.service.jobs.input.yield(work) {
+            self.invalidationFailed(CacheError(.notRunning, "the cache service has stopped"))
+        }
     }
 
     /// Counts and tells that keys could not be forgotten everywhere.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Holdfast
 import HoldfastCache
 import HoldfastCore
 import HoldfastTesting
@@ -349,6 +350,37 @@ struct SharedFillTests {
             #expect(asked.all == [["cold 1", "cold 2", "none"]])
             #expect(try await nodes[1].value("cold 1", "x") == "3")
             await #expect(throws: NotFound.self) { try await nodes[1].value("none", "x") }
+        }
+    }
+
+    @Test("processes that wait in line for a key when it is removed load it once, one after the other looking first")
+    func removedInLine() async throws {
+        try await withNodes(4) { shared, nodes in
+            let (gate, runs) = (Gate(), Counter())
+            let leader = Task { () async throws -> String in
+                try await nodes[0].cache.value(for: "a") {
+                    await gate.pass()
+                    return "old"
+                }
+            }
+            await gate.arrived()
+            let others = nodes.dropFirst().map { node in
+                Task { try await node.cache.value(for: "a") { "new \(runs.next())" } }
+            }
+            let resource = TierInspector.resource("a", in: "test")
+            #expect(await eventuallyAsync { try await nodes[0].locks.status(of: resource).waiters.count == 3 })
+            try await nodes[0].cache.remove("a")
+            let values = try await ticking(shared.clock) {
+                var values: Set<String> = []
+                for other in others { values.insert(try await other.value) }
+                return values
+            }
+            #expect(values == ["new 1"] && runs.value == 1)
+            gate.open()
+            let old = try await leader.value
+            #expect(old == "old")
+            let now = try await nodes[0].value("a", "newer")
+            #expect(now == "new 1")
         }
     }
 }
