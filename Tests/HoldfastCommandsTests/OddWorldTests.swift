@@ -30,11 +30,14 @@ struct OddWorldTests {
 
     @Test
     func `a command that was asked to end gets no more time by the renewal of another lock`() async throws {
+        let script = "trap '' TERM; echo ready > $D/ready; for i in 1 2 3 4 5 6 7 8; do sleep 1; done; exit 3"
         let child = try GuardedChild(
-            ["/bin/sh", "-c", "trap '' TERM; for i in 1 2 3 4 5 6 7 8; do sleep 1; done; exit 3"].map { CText($0) },
-            environment: ["PATH=/usr/bin:/bin"].map { CText($0) },
+            ["/bin/sh", "-c", script].map { CText($0) },
+            environment: ["PATH=/usr/bin:/bin", "D=\(self.directory.path)"].map { CText($0) },
             deadline: BootTime.now + 30_000_000_000
         )
+        // Before that, TERM would end it.
+        try await eventually { self.text("ready") == "ready" }
         child.stop(killAt: BootTime.now + 300_000_000)
         child.setDeadline(BootTime.now + 30_000_000_000)
         #expect(await child.end() == .signalled(SIGKILL))
