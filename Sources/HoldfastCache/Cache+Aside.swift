@@ -50,9 +50,8 @@ extension Cache {
         let now = self.service.clock.now
         let suspectBelow = self.generations.suspectBelow
         return self.locked(hash) { shard in
-            guard let (entry, record) = shard.peek(key, hash), case .value = entry.content else { return false }
-            return now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
-                && entry.stamp >= suspectBelow && record.tags?.admits(entry.stamp) ?? true
+            guard let present = shard.peek(key, hash), case .value = present.0.content else { return false }
+            return Self.isFresh(present, at: now) && present.0.stamp >= suspectBelow
         }
     }
 
@@ -219,7 +218,7 @@ extension Cache {
     }
 
     /// Whether an entry may still be given as fresh.
-    private static func isFresh(_ present: (MemoryEntry<Key, Value>, MemoryRecord), at now: Int64) -> Bool {
+    static func isFresh(_ present: (MemoryEntry<Key, Value>, MemoryRecord), at now: Int64) -> Bool {
         let (entry, record) = present
         return now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
             && record.tags?.admits(entry.stamp) ?? true

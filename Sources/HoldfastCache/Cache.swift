@@ -41,6 +41,11 @@ public final class Cache<Key: Hashable & Sendable, Value: Sendable>: Sendable {
         /// Loaders that were given up and still run: of how many keys each.
         var lingering: [FlightID: Int] = [:]
 
+        /// Counts the load of a key no more that has ended, if it had been given up and counted.
+        mutating func landed(_ flight: Flight<Value>, wasAbandoned: Bool) {
+            if wasAbandoned, flight.isLingering { self.count(flight.id, -1) }
+        }
+
         /// Counts a key of such a loader, or counts it no more.
         mutating func count(_ id: FlightID, _ change: Int) {
             let keys = (self.lingering[id] ?? 0) + change

@@ -115,12 +115,6 @@ struct CacheRecord: Sendable, Hashable {
         return number
     }
 
-    /// A head with its checksum.
-    ///
-    /// - Parameter text: What stands before it.
-    /// - Returns: The head.
-    static func sealed(_ text: String) -> String { "\(text) \(SHA1.hex(text).prefix(8))\n" }
-
     /// A number with leading zeros.
     static func digits(_ number: UInt64, width: Int) -> String {
         let text = String(number)

@@ -36,13 +36,12 @@ extension Cache {
         do {
             for key in Set(keys) {
                 let hash = Self.hash(key)
-                let tags = options.tags
                 // One task loads them all, and room for it is taken by the first.
                 let hasRoom = !led.isEmpty
                 let step = try await self.begin(
                     key,
                     hash,
-                    tags: tags,
+                    tags: options.tags,
                     isFirstLook: true,
                     as: id,
                     hasRoom: hasRoom

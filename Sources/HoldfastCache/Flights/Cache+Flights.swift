@@ -72,7 +72,7 @@ extension Cache {
                 landing.source == .memory
                 ? self.trust(flight, key, hash) : self.store(content, flight, key, hash, landing, now: now)
             self.counts.withLock { counts in
-                if wasAbandoned, flight.isLingering { counts.count(flight.id, -1) }
+                counts.landed(flight, wasAbandoned: wasAbandoned)
                 guard landing.source == .loader else { return }
                 counts.loads &+= 1
                 counts.loadTimes.record(duration)
@@ -90,7 +90,7 @@ extension Cache {
         } catch {
             let wasAbandoned = self.fail(flight, key, hash, error, landing.settings.options, now: now)
             self.counts.withLock { counts in
-                if wasAbandoned, flight.isLingering { counts.count(flight.id, -1) }
+                counts.landed(flight, wasAbandoned: wasAbandoned)
                 if landing.source == .loader { counts.loadFailures &+= 1 }
             }
             if landing.source == .loader { self.groups?.count(key) { $0.loadFailures &+= 1 } }
@@ -113,7 +113,7 @@ extension Cache {
             shard.extend(key, hash) { $0.lifetime.retryAt = until }
             return shard.land(key, flight)
         }
-        if wasAbandoned, flight.isLingering { self.counts.withLock { $0.count(flight.id, -1) } }
+        self.counts.withLock { $0.landed(flight, wasAbandoned: wasAbandoned) }
         flight.settle(.failure(CancellationError()))
     }
 

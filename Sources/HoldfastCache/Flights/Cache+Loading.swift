@@ -210,7 +210,7 @@ extension Cache {
     private func mayLoad(_ key: Key, _ shard: borrowing Shard, _ hasRoom: Bool) -> Bool {
         let limits = self.service.configuration
         return (shard.abandoned[key]?.count ?? 0) < limits.maximumAbandonedPerKey
-            && self.counts.withLock { $0.lingering.count } < limits.maximumAbandoned
+            && self.lingeringLoaders < limits.maximumAbandoned
             // Under the lock of the part: what is noted before the service stops is found there when it does.
             && (hasRoom ? self.service.isRunning : self.service.admitLoad())
     }

@@ -39,8 +39,7 @@ extension Cache {
         let (isRunning, loads) = self.service.state.withLock { ($0.phase == .running, $0.loads) }
         guard isRunning else { return .notRunning }
         guard loads < limits.maximumLoads else { return .loads }
-        let lingering = self.counts.withLock { $0.lingering.count }
-        return abandoned >= limits.maximumAbandonedPerKey || lingering >= limits.maximumAbandoned
+        return abandoned >= limits.maximumAbandonedPerKey || self.lingeringLoaders >= limits.maximumAbandoned
             ? .abandonedLoads : nil
     }
 }

@@ -149,10 +149,8 @@ extension Cache {
     private func inTime(_ key: Key, _ hash: UInt64) -> Content<Value>? {
         let now = self.service.clock.now
         return self.locked(hash) { shard in
-            guard let (entry, record) = shard.peek(key, hash), record.tags?.admits(entry.stamp) ?? true,
-                now < min(record.lifetime.freshUntil, record.lifetime.deadline(readAt: record.readAt))
-            else { return nil }
-            return entry.content
+            guard let present = shard.peek(key, hash), Self.isFresh(present, at: now) else { return nil }
+            return present.0.content
         }
     }
 

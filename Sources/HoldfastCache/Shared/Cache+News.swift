@@ -28,10 +28,10 @@ extension Cache {
         switch change {
         case .changed(let text, let version):
             // In this order: whoever is about to store something older either hears of it or has it dropped.
-            link.watches.tell(text, version: version, isChange: true)
+            link.changed(text, version)
             if let key = link.key(text) { self.drop(key, olderThan: version) }
         case .expired(let text, let version):
-            link.watches.tell(text, version: version, isChange: true)
+            link.changed(text, version)
             if let key = link.key(text) { self.age(key, olderThan: version, supersedes: true) }
         case .refreshed(let text, let version):
             if let key = link.key(text) { self.age(key, olderThan: version, supersedes: false) }

@@ -83,7 +83,8 @@ extension SharedCache {
 
     /// Replaces a value by what is made of it, or removes it, however many processes do that at the same time.
     ///
-    /// Two round trips for each attempt, and one more when the old value had tags that the new one has not. Loads of the key that are under way, here or elsewhere, are not stored over it.
+    /// Two round trips for each attempt, and one more when the old value had tags that the new one has not. Loads of the
+    /// key that are under way, here or elsewhere, are not stored over it.
     ///
     /// - Parameters:
     ///   - key: The key.
