@@ -11,7 +11,7 @@ FLAGS := --enable-all-traits
 # by one: a session of a few seconds ends where a machine is busy. So do those that measure a killed or stopped program
 # in seconds. LIMIT='timeout 600' ends a group that hangs.
 LIMIT ?=
-# The contract has hundreds of cases in real time: begun all at once, they hold each other up for seconds.
+# What talks to servers and programs has hundreds of cases in real time: begun all at once, they hold each other up.
 FEW := --experimental-maximum-parallelization-width 16
 # Suites that keep every core busy.
 BUSY := Adaptivity|ExactMissCount|FrequencySketch|HitRatio|PolicyProperty|SlotList|TagChurn|TinyLFU|TraceReader|WriteQueueModel
@@ -60,7 +60,7 @@ test: partners ## Run all tests, with a real Redis and a real ZooKeeper
 	  { echo "make test: $$module is missing: apt-get install python3-$$module" >&2; exit 1; }; done
 	@$(SWIFT) build $(FLAGS) --build-tests
 	@failed=0; for suites in $(SUITES); do \
-	  case "$$suites" in HoldfastZooKeeper*|*'(FaultRow'*) order=--no-parallel;; *StoreContract*) order='$(FEW)';; *) order=;; esac; \
+	  case "$$suites" in HoldfastZooKeeper*|*'(FaultRow'*) order=--no-parallel;; *StoreContract*|*Redis*|*Commands*) order='$(FEW)';; *) order=;; esac; \
 	  $(LIMIT) $(SWIFT) test $(FLAGS) --skip-build $$order --filter "^$$suites" || failed=1; \
 	done; exit $$failed
 
