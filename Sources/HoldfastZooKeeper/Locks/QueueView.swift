@@ -106,6 +106,21 @@ package struct QueueView: Sendable {
         return .blocked(position: waiting, watch: self.watches(at: index, mine))
     }
 
+    /// How many places before a request are looked at for what this store can tell by itself.
+    private static let maximumAhead = 64
+
+    /// The places that have to be empty before a reader or writer can be granted, if only plain readers and writers are
+    /// before it: they never take new tokens, and a queue of them can only become shorter.
+    package func ahead(of index: Int) -> [Int]? {
+        let mine = self.contenders[index].mode
+        guard index <= Self.maximumAhead, mine == .exclusive || mine == .shared else { return nil }
+        let before = self.contenders[..<index]
+        guard before.allSatisfy({ $0.standing == .queued && ($0.mode == .exclusive || $0.mode == .shared) }) else {
+            return nil
+        }
+        return before.indices.filter { mine == .exclusive || before[$0].mode == .exclusive }
+    }
+
     /// The places to read in order to name the holders: whoever may be one.
     package var possibleHolders: [Int] {
         let holders = self.holders()
@@ -124,6 +139,12 @@ package struct QueueView: Sendable {
         let last = self.contenders.last?.sequence ?? -1
         let newcomer = LockName(text: "", guid: "", mode: mode, standing: .queued, sequence: last &+ 1)
         return QueueView(self.contenders + [newcomer]).verdict(at: self.contenders.count) == .granted
+    }
+
+    /// The same queue without some nodes.
+    package func without(_ isGone: (String) -> Bool) -> QueueView {
+        let left = self.contenders.filter { !isGone($0.text) }
+        return left.count == self.contenders.count ? self : QueueView(left)
     }
 
     private init(_ contenders: [LockName]) {

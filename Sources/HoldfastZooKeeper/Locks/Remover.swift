@@ -26,7 +26,7 @@ final class Remover: Sendable {
         /// Sent and not answered.
         var inFlight: Set<Item> = []
         /// Who wants to know when a node is gone.
-        var waiting: [Item: @Sendable () -> Void] = [:]
+        var waiting: [Item: @Sendable (Bool) -> Void] = [:]
     }
 
     private let state = Mutex(State())
@@ -44,8 +44,13 @@ final class Remover: Sendable {
     ///   - path: The node.
     ///   - epoch: Its session; with that it ends anyhow.
     ///   - link: The connection, if there is one.
-    ///   - done: Called when it is gone, unless its session ended before.
-    func remove(_ path: String, _ epoch: Int, _ link: Session.Link?, _ done: (@Sendable () -> Void)? = nil) {
+    ///   - done: Called when it is gone, or when it cannot be deleted; told which. Not called when its session ends.
+    func remove(
+        _ path: String,
+        _ epoch: Int,
+        _ link: Session.Link?,
+        _ done: (@Sendable (_ isGone: Bool) -> Void)? = nil
+    ) {
         let item = Item.node(path, epoch: epoch)
         if let done { self.state.withLock { $0.waiting[item] = done } }
         self.begin(item, link)
@@ -135,15 +140,16 @@ final class Remover: Sendable {
     }
 
     private func end(_ item: Item, _ code: ServerCode) {
-        let done = self.state.withLock { state -> (@Sendable () -> Void)? in
+        let isGone = code == .ok || code == .noNode
+        let done = self.state.withLock { state -> (@Sendable (Bool) -> Void)? in
             state.inFlight.remove(item)
             switch code {
-            case .ok, .noNode: return state.waiting.removeValue(forKey: item)
-            case .noPermission, .sessionExpired, .invalidState, .closing: state.waiting[item] = nil
+            case .ok, .noNode, .noPermission: return state.waiting.removeValue(forKey: item)
+            case .sessionExpired, .invalidState, .closing: state.waiting[item] = nil
             default: state.left.insert(item)
             }
             return nil
         }
-        done?()
+        done?(isGone)
     }
 }

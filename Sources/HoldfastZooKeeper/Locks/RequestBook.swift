@@ -54,6 +54,25 @@ struct RequestBook: Sendable {
         var watch: UInt?
     }
 
+    /// Whom a request waits for in a queue of plain readers and writers, who never change places.
+    ///
+    /// Whoever comes later stands behind it, so those can only become fewer; which of them this store's own have gone
+    /// needs no reading.
+    struct Ahead: Sendable {
+        /// A request of this store.
+        struct Place: Sendable {
+            let id: RequestID
+            let guid: String
+        }
+
+        /// Those of this store, in their order.
+        var own: [Place]
+        /// Whether there are no others.
+        let isComplete: Bool
+        /// The transaction of the last token that was taken for the lock without a node.
+        let given: Int64
+    }
+
     /// One request.
     struct Entry: Sendable {
         let request: LockRequest
@@ -71,6 +90,8 @@ struct RequestBook: Sendable {
         var hasMissed = false
         /// The request of this store that it waits for, which needs no watch: its node goes when we delete it.
         var waitsFor: RequestID?
+        /// Who was before it when the queue was last read, if all can be told by this store.
+        var ahead: Ahead?
         /// Whether its node is known to be gone.
         var isCleared = false
         /// Watches on nodes before it, and the names of those.
@@ -86,6 +107,15 @@ struct RequestBook: Sendable {
 
         /// The whole path of the node.
         var path: String? { self.node.map { "\(self.parent)/\($0.name.text)" } }
+
+        /// Notes that it waits for the node of another request of this store, unless it holds.
+        mutating func wait(for other: RequestID) -> Bool {
+            guard self.hold == nil else { return false }
+            self.phase = .queued
+            self.waitsFor = other
+            self.watches = []
+            return true
+        }
 
         /// Notes that it holds: for its lease once it is accepted, for the acceptance time until then.
         mutating func hold(_ token: FencingToken, isAccepted: Bool) {
@@ -126,7 +156,18 @@ struct RequestBook: Sendable {
         }
     }
 
+    /// A request that is over, and whose node is being deleted.
+    private struct Leaving: Sendable {
+        let entry: Entry
+        /// Who of this store waits until the node is gone.
+        var dependents: [RequestID]
+    }
+
     private var entries: [RequestID: Entry] = [:]
+    /// The requests that are over, by the names of their nodes, which no other has.
+    private var leaving: [String: Leaving] = [:]
+    /// The names of the last nodes that this store has deleted: a list that was made before may still have them.
+    private var gone = Recent<String>(capacity: Self.rememberedNodes)
     /// The requests by what their nodes' names begin with, for people: of two with the same reference one is missing.
     private var references: [UInt32: RequestID] = [:]
     /// Who of this store waits for whom of this store.
@@ -134,6 +175,8 @@ struct RequestBook: Sendable {
     /// Whether anything changed since the last look at what is due, and when the next look is needed otherwise.
     private var hasChanged = true
     private var nextLook: Instant = .now
+    /// The highest token that was taken without a node, for any lock: transactions are numbered alike for all.
+    private(set) var lastTaken: Int64 = .min
     private var finished = RecentRequests(capacity: Limits.rememberedRequests)
 
     /// All requests.
@@ -141,35 +184,102 @@ struct RequestBook: Sendable {
 
     subscript(id: RequestID) -> Entry? { self.entries[id] }
 
-    /// The entry of a node, of which the name begins with its request's reference.
-    func entry(withReference reference: Substring, node: String) -> Entry? {
-        guard let number = UInt32(reference, radix: 16), let id = self.references[number] else { return nil }
-        return self.entries[id].flatMap { $0.node?.name.text == node ? $0 : nil }
+    /// The entry of a node, of which the name begins with its request's reference; also one that is leaving.
+    func entry(of name: LockName) -> Entry? {
+        if let number = UInt32(name.guid.prefix(8), radix: 16), let id = self.references[number],
+            let entry = self.entries[id], entry.node?.name.text == name.text
+        {
+            return entry
+        }
+        return self.leaving.isEmpty ? nil : self.leaving[name.text]?.entry
     }
+
+    /// How many deleted nodes are remembered: more than are deleted while a list is on its way.
+    private static let rememberedNodes = 1024
 
     /// Notes that a request waits for the end of another of this store.
     ///
     /// - Returns: Whether both are there.
-    mutating func wait(_ id: RequestID, guid: String, for other: RequestID, node: LockName) -> Bool {
-        guard let before = self.entries[other], before.node?.name == node, before.hold?.successor == nil else {
-            return false
-        }
-        let isThere = self.update(id, guid: guid) { entry in
-            guard entry.hold == nil else { return false }
-            entry.phase = .queued
-            entry.waitsFor = other
-            entry.watches = []
+    mutating func wait(_ id: RequestID, guid: String, for other: Entry) -> Bool {
+        guard let name = other.node?.name else { return false }
+        if self.leaving[name.text] != nil {
+            guard self.update(id, guid: guid, { $0.wait(for: other.request.id) }) == true else { return false }
+            self.leaving[name.text]?.dependents.append(id)
             return true
         }
-        guard isThere == true else { return false }
-        self.dependents[other, default: []].append(id)
+        guard let before = self.entries[other.request.id], before.node?.name == name,
+            before.hold?.successor == nil
+        else { return false }
+        guard self.update(id, guid: guid, { $0.wait(for: other.request.id) }) == true else { return false }
+        self.dependents[other.request.id, default: []].append(id)
         return true
     }
 
-    /// Takes out who waits for a request whose node is going.
+    /// What the end of another request of this store means for one that waited for it.
+    enum Progress: Sendable {
+        /// Nobody is before it any more; it holds.
+        case granted
+        /// It waits for another request of this store.
+        case waiting
+        /// The queue has to be read.
+        case unclear
+    }
+
+    /// Lets a request move up, if what is known of those before it says enough.
+    mutating func advance(_ id: RequestID, behind other: RequestID) -> Progress {
+        guard let entry = self.entries[id], case .queued = entry.phase, !entry.isLooking, entry.waitsFor == other,
+            var ahead = entry.ahead, let node = entry.node
+        else { return .unclear }
+        var left: [Entry] = []
+        for place in ahead.own {
+            guard let before = self.entries[place.id], before.guid == place.guid else { continue }
+            // Whoever changes its mode has another node, and may be in nobody's way, or take a newer token.
+            if let hold = before.hold, hold.mode != before.request.mode || hold.upgrade != nil { return .unclear }
+            left.append(before)
+        }
+        if let last = left.last {
+            guard self.wait(id, guid: entry.guid, for: last) else { return .unclear }
+            ahead.own = left.map { Ahead.Place(id: $0.request.id, guid: $0.guid) }
+            self.entries[id]?.ahead = ahead
+            return .waiting
+        }
+        guard ahead.isComplete, left.isEmpty, node.created > max(ahead.given, self.lastTaken) else { return .unclear }
+        return self.update(id, guid: entry.guid) { entry in
+            entry.waitsFor = nil
+            entry.hold(FencingToken(rawValue: UInt64(clamping: node.created)), isAccepted: false)
+            return Progress.granted
+        } ?? .unclear
+    }
+
+    /// Notes a token that was taken without a node; whoever it is for may be in a queue that was read before.
+    mutating func noteTaken(_ token: Int64) { self.lastTaken = max(self.lastTaken, token) }
+
+    /// Takes out who waits for a request whose node has changed or is gone.
     mutating func takeDependents(of id: RequestID) -> [RequestID] {
         guard let ids = self.dependents.removeValue(forKey: id) else { return [] }
         return ids.filter { self.entries[$0]?.waitsFor == id }
+    }
+
+    /// Notes that a request that was taken out is over, and that its node is about to be deleted.
+    mutating func leave(_ entry: Entry) {
+        guard let name = entry.node?.name.text else { return }
+        let dependents = self.dependents.removeValue(forKey: entry.request.id) ?? []
+        self.leaving[name, default: Leaving(entry: entry, dependents: [])].dependents += dependents
+    }
+
+    /// Whether a node is known to be gone.
+    func isGone(_ name: String) -> Bool { self.gone.contains(name) }
+
+    /// Takes out who waits for the node of such a request.
+    ///
+    /// - Parameters:
+    ///   - entry: The request.
+    ///   - isGone: Whether the node is gone.
+    /// - Returns: Those who waited.
+    mutating func left(_ entry: Entry, isGone: Bool) -> [RequestID] {
+        if isGone, let name = entry.node?.name.text { self.gone.insert(name) }
+        guard let name = entry.node?.name.text, let left = self.leaving.removeValue(forKey: name) else { return [] }
+        return left.dependents.filter { self.entries[$0]?.waitsFor == entry.request.id }
     }
 
     /// Whether a request has ended.
@@ -200,6 +310,7 @@ struct RequestBook: Sendable {
             _ = self.remove(entry.request.id)
             self.dependents[entry.request.id] = nil
         }
+        self.leaving = self.leaving.filter { $0.value.entry.epoch != epoch }
         return gone
     }
 

@@ -43,9 +43,19 @@ struct Wire: Sendable {
 
     /// Creates a node and lists its parent's children.
     ///
+    /// - Parameters:
+    ///   - path: The node's path without its number.
+    ///   - data: What it says.
+    ///   - parent: The node to list.
+    ///   - made: Called with the first answer, before any that comes after it.
     /// - Returns: Both answers; the second comes last.
     @concurrent
-    func enqueue(_ path: String, _ data: [UInt8], listing parent: String) async -> (CallReply, CallReply) {
+    func enqueue(
+        _ path: String,
+        _ data: [UInt8],
+        listing parent: String,
+        _ made: @escaping @Sendable (CallReply) -> Void
+    ) async -> (CallReply, CallReply) {
         await withCheckedContinuation { continuation in
             let box = FirstReply()
             self.handle.create(
@@ -53,7 +63,10 @@ struct Wire: Sendable {
                 data,
                 .ephemeralSequential,
                 listing: parent,
-                self.terms { box.put($0) },
+                self.terms { reply in
+                    made(reply)
+                    box.put(reply)
+                },
                 self.terms { continuation.resume(returning: (box.take(), $0)) }
             )
         }

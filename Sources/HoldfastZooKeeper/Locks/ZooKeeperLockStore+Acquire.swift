@@ -134,7 +134,12 @@ extension ZooKeeperLockStore {
         ).bytes(self.owners)
         let prefix = LockName.prefix(self.configuration.layout, guid: entry.guid, request.mode, .queued)
         let path = "\(entry.parent)/\(prefix)"
-        var (made, list) = await wire.enqueue(path, data, listing: entry.parent)
+        // Booked at once: whoever reads the queue next knows that the node is ours.
+        let book: @Sendable (CallReply) -> Void = { [self] reply in
+            guard reply.code == .ok, let node = self.node(reply, wire) else { return }
+            _ = self.book.withLock { $0.update(request.id, guid: entry.guid) { $0.node = node } }
+        }
+        var (made, list) = await wire.enqueue(path, data, listing: entry.parent, book)
         if made.code == .noNode {
             do {
                 try await self.makeParents(of: entry.parent, wire)
@@ -142,7 +147,7 @@ extension ZooKeeperLockStore {
                 self.forget(entry)
                 throw error
             }
-            (made, list) = await wire.enqueue(path, data, listing: entry.parent)
+            (made, list) = await wire.enqueue(path, data, listing: entry.parent, book)
         }
         guard made.code == .ok, let node = self.node(made, wire) else {
             // A node that went away again between the two: the next round makes it.
@@ -152,13 +157,8 @@ extension ZooKeeperLockStore {
             }
             throw self.notMade(entry, made.code)
         }
-        let known = self.book.withLock { book in
-            book.update(request.id, guid: entry.guid) { entry in
-                entry.node = node
-                return entry
-            }
-        }
-        guard let known else {
+        let known = self.book.withLock { $0[request.id] }
+        guard let known, known.guid == entry.guid else {
             // Withdrawn, or its session ended, while it was made.
             self.remover.remove("\(entry.parent)/\(node.name.text)", entry.epoch, wire.link)
             return nil

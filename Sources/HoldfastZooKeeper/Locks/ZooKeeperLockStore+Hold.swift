@@ -142,9 +142,9 @@ extension ZooKeeperLockStore {
         )
     }
 
-    /// The request of this store that a node belongs to.
+    /// The request of this store that a node belongs to, or belonged to.
     func own(_ name: LockName) -> RequestBook.Entry? {
-        self.book.withLock { book in book.entry(withReference: name.guid.prefix(8), node: name.text) }
+        self.book.withLock { book in book.entry(of: name) }
     }
 
     /// How old a node is, by the wall clocks of the server and of this machine: for people.

@@ -113,11 +113,13 @@ extension ZooKeeperLockStore {
         _ asker: Asker,
         _ done: @escaping @Sendable (Look) -> Void
     ) {
-        let view = self.view(list.children)
+        let listed = self.view(list.children)
         let given = list.stat?.modified ?? .min
-        if let stranger = view.stranger { return done(.refused(self.stranger(stranger, at: entry.parent))) }
-        let step = self.book.withLock { book in
-            book.update(id, guid: entry.guid) { Self.step(&$0, view, asker, token, given: given) } ?? .known(.gone)
+        if let stranger = listed.stranger { return done(.refused(self.stranger(stranger, at: entry.parent))) }
+        let (view, step) = self.book.withLock { book in
+            let view = listed.without(book.isGone)
+            let step = book.update(id, guid: entry.guid) { Self.step(&$0, view, asker, token, given: given) }
+            return (view, step ?? .known(.gone))
         }
         switch step {
         case .known(let look): done(look)
@@ -138,7 +140,7 @@ extension ZooKeeperLockStore {
             }
             done(.granted(token))
         case .blocked(let position, let watch, let node):
-            self.block(entry, node, view, position, watch, wire, asker, done)
+            self.block(entry, node, view, given, position, watch, wire, asker, done)
         }
     }
 
@@ -196,7 +198,11 @@ extension ZooKeeperLockStore {
             if wasAlone, let token = entry.hold?.token, self.handOver(to: id, from: entry.request.id, above: token) {
                 continue
             }
-            self.wake(id)
+            switch self.book.withLock({ $0.advance(id, behind: entry.request.id) }) {
+            case .granted: self.handedOver(to: id)
+            case .waiting: break
+            case .unclear: self.wake(id)
+            }
         }
     }
 
@@ -213,11 +219,14 @@ extension ZooKeeperLockStore {
                 return true
             } ?? false
         }
-        guard isGranted else { return false }
+        if isGranted { self.handedOver(to: id) }
+        return isGranted
+    }
+
+    private func handedOver(to id: RequestID) {
         self.forgetRegistration(of: id)
         self.handlers.emit(.granted(id))
         self.guardHold(id)
-        return true
     }
 
     // MARK: - Waiting
@@ -227,6 +236,7 @@ extension ZooKeeperLockStore {
         _ entry: RequestBook.Entry,
         _ node: RequestBook.Node,
         _ view: QueueView,
+        _ given: Int64,
         _ position: Int,
         _ watch: [Int],
         _ wire: Wire,
@@ -234,7 +244,16 @@ extension ZooKeeperLockStore {
         _ done: @escaping @Sendable (Look) -> Void
     ) {
         let id = entry.request.id
-        let own = self.ownEntries(in: view, watch + (asker == .request ? view.possibleHolders : []))
+        let mustGo = view.index(of: node.name.text).flatMap(view.ahead)
+        let own = self.ownEntries(in: view, watch + (asker == .request ? view.possibleHolders : []) + (mustGo ?? []))
+        let ahead = mustGo.map { places in
+            let known = places.compactMap { own[$0] }
+            return RequestBook.Ahead(
+                own: known.map { RequestBook.Ahead.Place(id: $0.request.id, guid: $0.guid) },
+                isComplete: known.count == places.count,
+                given: given
+            )
+        }
         // A node of this store goes when this store deletes it; no server has to tell.
         let before = watch.count == 1 ? own[watch[0]] : nil
         let watched = before == nil ? watch : []
@@ -263,7 +282,7 @@ extension ZooKeeperLockStore {
                 if kept == nil { self.drop(watches: numbers) }
                 return done(self.stepBack(id, entry))
             }
-            guard self.settle(entry, watching: numbers, of: names, isKept: kept != nil, or: before) else {
+            guard self.settle(entry, watching: numbers, of: names, isKept: kept != nil, or: before, ahead) else {
                 return self.look(id, entry, wire, asker, done)
             }
             guard asker == .request else { return done(.waiting(position: position, blockers: [])) }
@@ -284,8 +303,7 @@ extension ZooKeeperLockStore {
         self.book.withLock { book in
             var own: [Int: RequestBook.Entry] = [:]
             for place in places {
-                let name = view.contenders[place]
-                own[place] = book.entry(withReference: name.guid.prefix(8), node: name.text)
+                own[place] = book.entry(of: view.contenders[place])
             }
             return own
         }
@@ -299,7 +317,8 @@ extension ZooKeeperLockStore {
         watching numbers: [UInt],
         of names: [String],
         isKept: Bool,
-        or before: RequestBook.Entry?
+        or before: RequestBook.Entry?,
+        _ ahead: RequestBook.Ahead?
     ) -> Bool {
         let id = entry.request.id
         let old = self.book.withLock { book -> [UInt]? in
@@ -312,12 +331,13 @@ extension ZooKeeperLockStore {
                 if isKept { return entry.watches == numbers ? [] : nil }
                 entry.phase = .queued
                 entry.waitsFor = nil
+                entry.ahead = ahead
                 entry.watched = names
                 defer { entry.watches = numbers }
                 return entry.watches
             }
-            guard let before, let node = before.node, old != nil else { return old ?? nil }
-            return book.wait(id, guid: entry.guid, for: before.request.id, node: node.name) ? old ?? nil : nil
+            guard let before, old != nil else { return old ?? nil }
+            return book.wait(id, guid: entry.guid, for: before) ? old ?? nil : nil
         }
         self.drop(watches: old ?? (isKept ? [] : numbers))
         return old != nil

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HoldfastCore
+import Synchronization
 
 /// Fencing tokens above what was given before.
 ///
@@ -27,7 +28,10 @@ extension ZooKeeperLockStore {
             guard found.code == .ok, let stat = found.stat else { return done(.failure(Failure(code: found.code))) }
             let terms = wire.terms { written in
                 switch written.code {
-                case .ok: done(.success(FencingToken(rawValue: UInt64(clamping: written.stat?.modified ?? 0))))
+                case .ok:
+                    let token = written.stat?.modified ?? 0
+                    self.book.withLock { $0.noteTaken(token) }
+                    done(.success(FencingToken(rawValue: UInt64(clamping: token))))
                 // Somebody else was quicker; its token is below the one that comes.
                 case .badVersion: self.newToken(parent, wire, done)
                 default: done(.failure(Failure(code: written.code)))

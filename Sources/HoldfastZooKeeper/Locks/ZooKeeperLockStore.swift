@@ -235,10 +235,17 @@ public final class ZooKeeperLockStore: LockStore {
                 self.remover.remove("\(entry.parent)/\(successor.text)", entry.epoch, link)
             }
         }
-        let dependents = self.book.withLock { $0.takeDependents(of: entry.request.id) }
-        guard !entry.isCleared else { return self.passed(entry, to: dependents) }
+        guard !entry.isCleared else {
+            return self.passed(entry, to: self.book.withLock { $0.takeDependents(of: entry.request.id) })
+        }
         if let path = entry.path {
-            self.remover.remove(path, entry.epoch, link) { [weak self] in self?.passed(entry, to: dependents) }
+            self.book.withLock { $0.leave(entry) }
+            self.remover.remove(path, entry.epoch, link) { [weak self] isGone in
+                guard let self else { return }
+                let dependents = self.book.withLock { $0.left(entry, isGone: isGone) }
+                // One that may not be deleted stays in the way until the session ends.
+                isGone ? self.passed(entry, to: dependents) : dependents.forEach(self.wake)
+            }
         } else {
             // It may have been made, or may yet be: whatever has its GUID goes.
             self.remover.search(entry.parent, guid: entry.guid, entry.epoch, link)
