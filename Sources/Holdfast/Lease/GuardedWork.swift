@@ -27,6 +27,12 @@ final class GuardedWork: LeaseWatcher {
     }
 
     private let state = Mutex(State.unstarted)
+    private let whenTold: (@Sendable () -> Void)?
+
+    /// Makes work that has not begun.
+    ///
+    /// - Parameter whenTold: Called by whoever noticed a loss when the work may end; for tests.
+    init(whenTold: (@Sendable () -> Void)? = nil) { self.whenTold = whenTold }
 
     /// Runs it, once, in a task of its own.
     ///
@@ -48,6 +54,21 @@ final class GuardedWork: LeaseWatcher {
     }
 
     func leaseWasLost() {
+        guard self.cancel() else { return }
+        let waiting = self.state.withLock { state -> CheckedContinuation<Void, Never>? in
+            defer { state = .over }
+            return if case .ending(let waiting) = state { waiting } else { nil }
+        }
+        waiting?.resume()
+        self.whenTold?()
+    }
+
+    /// Cancels the task, if it runs.
+    ///
+    /// A function of its own, so that all references to the task are given up before anybody is told that it may end:
+    /// its memory is the parent's, and to give up a reference after that would write into what has taken its place.
+    @inline(never)
+    private func cancel() -> Bool {
         let task = self.state.withLock { state -> Handle? in
             switch state {
             case .unstarted: state = .cancelledBefore
@@ -58,14 +79,9 @@ final class GuardedWork: LeaseWatcher {
             }
             return nil
         }
-        guard let task else { return }
         // Without the lock: the work's own handlers run in here.
-        task.task.cancel()
-        let waiting = self.state.withLock { state -> CheckedContinuation<Void, Never>? in
-            defer { state = .over }
-            return if case .ending(let waiting) = state { waiting } else { nil }
-        }
-        waiting?.resume()
+        task?.task.cancel()
+        return task != nil
     }
 
     /// Carries the task through a lock.
