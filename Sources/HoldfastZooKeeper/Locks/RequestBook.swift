@@ -94,6 +94,12 @@ struct RequestBook: Sendable {
         var ahead: Ahead?
         /// Whether its node is known to be gone.
         var isCleared = false
+        /// A watch on its own node, which becomes the grant's: asked for when one before it is going.
+        var ownWatch: UInt?
+        /// Whether the server has set that watch, and the node so was there.
+        var isSeen = false
+        /// Who made room for it before that was known.
+        var passing: Passing?
         /// Watches on nodes before it, and the names of those.
         var watches: [UInt] = []
         var watched: [String] = []
@@ -102,7 +108,7 @@ struct RequestBook: Sendable {
 
         /// All watches.
         var allWatches: [UInt] {
-            self.watches + [self.hold?.watch, self.hold?.upgrade?.watch].compactMap(\.self)
+            self.watches + [self.ownWatch, self.hold?.watch, self.hold?.upgrade?.watch].compactMap(\.self)
         }
 
         /// The whole path of the node.
@@ -126,9 +132,12 @@ struct RequestBook: Sendable {
                     mode: self.request.mode,
                     since: now,
                     expires: now.advanced(by: isAccepted ? self.request.lease : self.request.acceptance),
-                    isAccepted: isAccepted
+                    isAccepted: isAccepted,
+                    watch: self.ownWatch
                 )
             )
+            self.ownWatch = nil
+            self.passing = nil
         }
 
         /// When something of it is due, if nothing changes.
@@ -156,11 +165,23 @@ struct RequestBook: Sendable {
         }
     }
 
+    /// A request of this store whose node is gone, for those that waited for it.
+    struct Passing: Sendable {
+        let id: RequestID
+        /// Its token, if it held alone: nobody but those waiting behind it came after it.
+        let aloneWith: FencingToken?
+
+        init(_ entry: Entry) {
+            self.id = entry.request.id
+            self.aloneWith = entry.hold.flatMap { $0.mode == .exclusive && $0.upgrade == nil ? $0.token : nil }
+        }
+    }
+
     /// A request that is over, and whose node is being deleted.
     private struct Leaving: Sendable {
         let entry: Entry
         /// Who of this store waits until the node is gone.
-        var dependents: [RequestID]
+        var dependents: Set<RequestID>
     }
 
     private var entries: [RequestID: Entry] = [:]
@@ -171,7 +192,9 @@ struct RequestBook: Sendable {
     /// The requests by what their nodes' names begin with, for people: of two with the same reference one is missing.
     private var references: [UInt32: RequestID] = [:]
     /// Who of this store waits for whom of this store.
-    private var dependents: [RequestID: [RequestID]] = [:]
+    private var dependents: [RequestID: Set<RequestID>] = [:]
+    /// The last session that ended.
+    private var lastEnded = -1
     /// Whether anything changed since the last look at what is due, and when the next look is needed otherwise.
     private var hasChanged = true
     private var nextLook: Instant = .now
@@ -204,14 +227,14 @@ struct RequestBook: Sendable {
         guard let name = other.node?.name else { return false }
         if self.leaving[name.text] != nil {
             guard self.update(id, guid: guid, { $0.wait(for: other.request.id) }) == true else { return false }
-            self.leaving[name.text]?.dependents.append(id)
+            self.leaving[name.text]?.dependents.insert(id)
             return true
         }
         guard let before = self.entries[other.request.id], before.node?.name == name,
             before.hold?.successor == nil
         else { return false }
         guard self.update(id, guid: guid, { $0.wait(for: other.request.id) }) == true else { return false }
-        self.dependents[other.request.id, default: []].append(id)
+        self.dependents[other.request.id, default: []].insert(id)
         return true
     }
 
@@ -219,17 +242,47 @@ struct RequestBook: Sendable {
     enum Progress: Sendable {
         /// Nobody is before it any more; it holds.
         case granted
-        /// It waits for another request of this store.
+        /// It waits for another request of this store, or for the answer about its own node.
         case waiting
         /// The queue has to be read.
         case unclear
     }
 
-    /// Lets a request move up, if what is known of those before it says enough.
-    mutating func advance(_ id: RequestID, behind other: RequestID) -> Progress {
-        guard let entry = self.entries[id], case .queued = entry.phase, !entry.isLooking, entry.waitsFor == other,
-            var ahead = entry.ahead, let node = entry.node
+    /// Lets a request move up, if what is known of those before it and of its own node says enough.
+    mutating func advance(_ id: RequestID, behind passing: Passing) -> Progress {
+        guard let entry = self.entries[id], case .queued = entry.phase, !entry.isLooking,
+            entry.waitsFor == passing.id, let node = entry.node
         else { return .unclear }
+        let token = FencingToken(rawValue: UInt64(clamping: node.created))
+        if let last = passing.aloneWith {
+            guard token > last, !entry.request.mode.isPermit else { return .unclear }
+        } else {
+            switch self.follow(entry) {
+            case .granted: break
+            case .waiting: return .waiting
+            case .unclear: return .unclear
+            }
+            let given = max(entry.ahead?.given ?? .max, self.lastTaken)
+            guard node.created > given else { return .unclear }
+        }
+        // Somebody may have deleted its node while it waited.
+        guard entry.ownWatch != nil else { return .unclear }
+        return self.update(id, guid: entry.guid) { entry in
+            guard entry.isSeen else {
+                entry.passing = passing
+                return Progress.waiting
+            }
+            entry.waitsFor = nil
+            entry.hold(token, isAccepted: false)
+            return .granted
+        } ?? .unclear
+    }
+
+    /// Has a request wait for the last that is left of those before it.
+    ///
+    /// - Returns: ``Progress/granted`` when nobody is.
+    private mutating func follow(_ entry: Entry) -> Progress {
+        guard var ahead = entry.ahead else { return .unclear }
         var left: [Entry] = []
         for place in ahead.own {
             guard let before = self.entries[place.id], before.guid == place.guid else { continue }
@@ -237,18 +290,36 @@ struct RequestBook: Sendable {
             if let hold = before.hold, hold.mode != before.request.mode || hold.upgrade != nil { return .unclear }
             left.append(before)
         }
-        if let last = left.last {
-            guard self.wait(id, guid: entry.guid, for: last) else { return .unclear }
-            ahead.own = left.map { Ahead.Place(id: $0.request.id, guid: $0.guid) }
-            self.entries[id]?.ahead = ahead
-            return .waiting
-        }
-        guard ahead.isComplete, left.isEmpty, node.created > max(ahead.given, self.lastTaken) else { return .unclear }
-        return self.update(id, guid: entry.guid) { entry in
-            entry.waitsFor = nil
-            entry.hold(FencingToken(rawValue: UInt64(clamping: node.created)), isAccepted: false)
-            return Progress.granted
-        } ?? .unclear
+        guard let last = left.last else { return ahead.isComplete ? .granted : .unclear }
+        guard self.wait(entry.request.id, guid: entry.guid, for: last) else { return .unclear }
+        ahead.own = left.map { Ahead.Place(id: $0.request.id, guid: $0.guid) }
+        self.entries[entry.request.id]?.ahead = ahead
+        return .waiting
+    }
+
+    /// Notes a watch on the node of a waiting request, which is about to be asked for.
+    ///
+    /// - Returns: Whether there was none.
+    mutating func see(_ id: RequestID, guid: String, with watch: UInt) -> Bool {
+        self.update(id, guid: guid) { entry in
+            guard entry.hold == nil, entry.ownWatch == nil, case .queued = entry.phase else { return false }
+            entry.ownWatch = watch
+            entry.isSeen = false
+            return true
+        } ?? false
+    }
+
+    /// Notes that such a watch is set, or that it is not.
+    ///
+    /// - Returns: Who made room meanwhile.
+    mutating func seen(_ id: RequestID, guid: String, with watch: UInt, isSet: Bool) -> Passing? {
+        self.update(id, guid: guid) { entry -> Passing? in
+            guard entry.ownWatch == watch else { return nil }
+            entry.isSeen = isSet
+            if !isSet { entry.ownWatch = nil }
+            defer { entry.passing = nil }
+            return entry.passing
+        } ?? nil
     }
 
     /// Notes a token that was taken without a node; whoever it is for may be in a queue that was read before.
@@ -261,11 +332,17 @@ struct RequestBook: Sendable {
     }
 
     /// Notes that a request that was taken out is over, and that its node is about to be deleted.
-    mutating func leave(_ entry: Entry) {
-        guard let name = entry.node?.name.text else { return }
+    ///
+    /// - Returns: Who waits for it.
+    mutating func leave(_ entry: Entry) -> Set<RequestID> {
         let dependents = self.dependents.removeValue(forKey: entry.request.id) ?? []
-        self.leaving[name, default: Leaving(entry: entry, dependents: [])].dependents += dependents
+        guard let name = entry.node?.name.text, entry.epoch > self.lastEnded else { return [] }
+        self.leaving[name, default: Leaving(entry: entry, dependents: [])].dependents.formUnion(dependents)
+        return dependents
     }
+
+    /// Whether the node of a request is being deleted.
+    func isLeaving(_ entry: Entry) -> Bool { entry.node.map { self.leaving[$0.name.text] != nil } ?? false }
 
     /// Whether a node is known to be gone.
     func isGone(_ name: String) -> Bool { self.gone.contains(name) }
@@ -298,7 +375,9 @@ struct RequestBook: Sendable {
     /// Takes a request out.
     mutating func remove(_ id: RequestID) -> Entry? {
         self.references[Self.reference(of: id)] = nil
-        return self.entries.removeValue(forKey: id)
+        guard let entry = self.entries.removeValue(forKey: id) else { return nil }
+        if let other = entry.waitsFor { self.dependents[other]?.remove(id) }
+        return entry
     }
 
     private static func reference(of id: RequestID) -> UInt32 { UInt32(truncatingIfNeeded: id.high >> 32) }
@@ -310,7 +389,8 @@ struct RequestBook: Sendable {
             _ = self.remove(entry.request.id)
             self.dependents[entry.request.id] = nil
         }
-        self.leaving = self.leaving.filter { $0.value.entry.epoch != epoch }
+        self.lastEnded = max(self.lastEnded, epoch)
+        self.leaving = self.leaving.filter { $0.value.entry.epoch > self.lastEnded }
         return gone
     }
 

@@ -53,21 +53,36 @@ extension ZooKeeperLockStore {
     }
 
     /// Notes that a watch was not set.
-    private func forget(watch: UInt, _ id: RequestID, _ guid: String) {
+    func forget(watch: UInt, _ id: RequestID, _ guid: String) {
         self.drop(watches: [watch])
         _ = self.book.withLock { book in
             book.update(id, guid: guid) { if $0.hold?.watch == watch { $0.hold?.watch = nil } }
         }
     }
 
-    /// The node of a grant was changed or deleted.
-    private func touched(_ id: RequestID, _ path: String, _ isDeleted: Bool) {
+    /// The node of a grant, or of a request that was about to be granted, was changed or deleted.
+    func touched(_ id: RequestID, _ path: String, _ isDeleted: Bool) {
         if isDeleted, self.deleted(id, path) { return }
-        _ = self.book.withLock { book in
-            book[id].flatMap { entry in book.update(id, guid: entry.guid) { $0.hold?.watch = nil } }
+        let (waiting, passing) = self.book.withLock { book -> (RequestBook.Entry?, RequestBook.Passing?) in
+            guard let entry = book[id], entry.path == path else { return (nil, nil) }
+            let passing = book.update(id, guid: entry.guid) { entry -> RequestBook.Passing? in
+                entry.hold?.watch = nil
+                entry.ownWatch = nil
+                entry.isSeen = false
+                defer { entry.passing = nil }
+                return entry.passing
+            }
+            return (entry.hold == nil ? entry : nil, passing ?? nil)
         }
-        // Without a wire, the next tick sets a new watch.
-        self.guardHold(id)
+        guard let waiting else {
+            // Without a wire, the next tick sets a new watch.
+            return self.guardHold(id)
+        }
+        if isDeleted {
+            _ = self.taken(id, waiting)
+        } else if passing != nil {
+            self.wake(id)
+        }
     }
 
     /// Somebody writes that the holder should let go.

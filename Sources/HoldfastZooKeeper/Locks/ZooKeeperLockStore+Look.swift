@@ -166,7 +166,7 @@ extension ZooKeeperLockStore {
     }
 
     /// Somebody else deleted the node of a request that was waiting, or was being handed the lock.
-    private func taken(_ id: RequestID, _ entry: RequestBook.Entry) -> Look {
+    func taken(_ id: RequestID, _ entry: RequestBook.Entry) -> Look {
         let gone = self.book.withLock { book -> RequestBook.Entry? in
             guard let known = book[id], known.guid == entry.guid else { return nil }
             book.finish(id)
@@ -186,47 +186,6 @@ extension ZooKeeperLockStore {
         }
         if let gone { self.clear(gone) }
         return .gone
-    }
-
-    // MARK: - Handing over within this store
-
-    /// Tells those who waited for a request of this store that its node is gone.
-    func passed(_ entry: RequestBook.Entry, to dependents: [RequestID]) {
-        let wasAlone = entry.hold?.mode == .exclusive && entry.hold?.upgrade == nil
-        for id in dependents {
-            // Nobody but those waiting behind it came after an exclusive holder.
-            if wasAlone, let token = entry.hold?.token, self.handOver(to: id, from: entry.request.id, above: token) {
-                continue
-            }
-            switch self.book.withLock({ $0.advance(id, behind: entry.request.id) }) {
-            case .granted: self.handedOver(to: id)
-            case .waiting: break
-            case .unclear: self.wake(id)
-            }
-        }
-    }
-
-    /// Grants the lock to the request that waited for the holder alone, without reading the queue.
-    private func handOver(to id: RequestID, from holder: RequestID, above last: FencingToken) -> Bool {
-        let isGranted = self.book.withLock { book -> Bool in
-            guard let entry = book[id], entry.waitsFor == holder, !entry.request.mode.isPermit else { return false }
-            return book.update(id, guid: entry.guid) { entry in
-                guard case .queued = entry.phase, let node = entry.node else { return false }
-                let token = FencingToken(rawValue: UInt64(clamping: node.created))
-                guard token > last else { return false }
-                entry.waitsFor = nil
-                entry.hold(token, isAccepted: false)
-                return true
-            } ?? false
-        }
-        if isGranted { self.handedOver(to: id) }
-        return isGranted
-    }
-
-    private func handedOver(to id: RequestID) {
-        self.forgetRegistration(of: id)
-        self.handlers.emit(.granted(id))
-        self.guardHold(id)
     }
 
     // MARK: - Waiting
@@ -285,6 +244,7 @@ extension ZooKeeperLockStore {
             guard self.settle(entry, watching: numbers, of: names, isKept: kept != nil, or: before, ahead) else {
                 return self.look(id, entry, wire, asker, done)
             }
+            if let before, self.book.withLock({ $0.isLeaving(before) }) { self.prove(id) }
             guard asker == .request else { return done(.waiting(position: position, blockers: [])) }
             let blockers = self.holders(in: view, read, besides: node.name.text)
             done(.waiting(position: self.position(of: node, in: view, read) ?? position, blockers: blockers))
@@ -321,26 +281,27 @@ extension ZooKeeperLockStore {
         _ ahead: RequestBook.Ahead?
     ) -> Bool {
         let id = entry.request.id
-        let old = self.book.withLock { book -> [UInt]? in
-            let old = book.update(id, guid: entry.guid) { entry -> [UInt]? in
+        let (isSettled, unneeded) = self.book.withLock { book -> (Bool, [UInt]) in
+            let result = book.update(id, guid: entry.guid) { entry -> (Bool, [UInt]) in
                 guard entry.hold == nil, !entry.hasMissed else {
                     entry.hasMissed = false
-                    return nil
+                    return (false, isKept ? [] : numbers)
                 }
                 // One that was there before may have fired meanwhile.
-                if isKept { return entry.watches == numbers ? [] : nil }
+                if isKept { return (entry.watches == numbers, []) }
                 entry.phase = .queued
                 entry.waitsFor = nil
                 entry.ahead = ahead
                 entry.watched = names
                 defer { entry.watches = numbers }
-                return entry.watches
+                return (true, entry.watches)
             }
-            guard let before, old != nil else { return old ?? nil }
-            return book.wait(id, guid: entry.guid, for: before) ? old ?? nil : nil
+            guard let result else { return (false, isKept ? [] : numbers) }
+            guard let before, result.0 else { return result }
+            return (book.wait(id, guid: entry.guid, for: before), result.1)
         }
-        self.drop(watches: old ?? (isKept ? [] : numbers))
-        return old != nil
+        self.drop(watches: unneeded)
+        return isSettled
     }
 
     /// Whether a request stands behind a newer wish to be exclusive, whose holder waits for all requests that are older

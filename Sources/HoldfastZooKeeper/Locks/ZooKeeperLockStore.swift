@@ -205,11 +205,9 @@ public final class ZooKeeperLockStore: LockStore {
         self.remover.forget(epoch: epoch)
         let gone = self.book.withLock { $0.removeAll(ofEpoch: epoch) }
         for entry in gone {
-            self.drop(watches: entry.watches)
+            self.drop(watches: entry.allWatches)
             switch entry.phase {
-            case .granted(let hold):
-                self.drop(watches: [hold.watch, hold.upgrade?.watch].compactMap(\.self))
-                self.handlers.emit(.lost(entry.request.id, .expired))
+            case .granted: self.handlers.emit(.lost(entry.request.id, .expired))
             case .creating, .unresolved, .queued:
                 self.handlers.emit(.check(entry.request.id, after: .zero))
             }
@@ -226,26 +224,24 @@ public final class ZooKeeperLockStore: LockStore {
 
     /// Removes what is left of a request that was taken out of the book.
     func clear(_ entry: RequestBook.Entry) {
-        self.drop(watches: entry.watches)
+        self.drop(watches: entry.allWatches)
         let link = self.session.link
         if let registration = entry.registration { self.remover.remove(registration, entry.epoch, link) }
-        if let hold = entry.hold {
-            self.drop(watches: [hold.watch, hold.upgrade?.watch].compactMap(\.self))
-            if let successor = hold.successor {
-                self.remover.remove("\(entry.parent)/\(successor.text)", entry.epoch, link)
-            }
+        if let successor = entry.hold?.successor {
+            self.remover.remove("\(entry.parent)/\(successor.text)", entry.epoch, link)
         }
         guard !entry.isCleared else {
             return self.passed(entry, to: self.book.withLock { $0.takeDependents(of: entry.request.id) })
         }
         if let path = entry.path {
-            self.book.withLock { $0.leave(entry) }
+            let waiting = self.book.withLock { $0.leave(entry) }
             self.remover.remove(path, entry.epoch, link) { [weak self] isGone in
                 guard let self else { return }
                 let dependents = self.book.withLock { $0.left(entry, isGone: isGone) }
                 // One that may not be deleted stays in the way until the session ends.
                 isGone ? self.passed(entry, to: dependents) : dependents.forEach(self.wake)
             }
+            waiting.forEach(self.prove)
         } else {
             // It may have been made, or may yet be: whatever has its GUID goes.
             self.remover.search(entry.parent, guid: entry.guid, entry.epoch, link)
