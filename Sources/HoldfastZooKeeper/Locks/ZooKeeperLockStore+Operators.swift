@@ -72,15 +72,15 @@ extension ZooKeeperLockStore {
 
     /// See ``LockStore/status(of:)``.
     ///
-    /// Two round trips: the queue, and the data of up to 1,000 nodes. A server may be a moment behind the others, and
-    /// nodes may go between the two.
+    /// Two round trips, the first with the leader: the queue, and the data of up to 1,000 nodes. Nodes may go between the
+    /// two.
     ///
     /// - Parameter resource: The resource.
     /// - Returns: Its holders and waiters.
     /// - Throws: ``LockError``.
     public func status(of resource: Resource) async throws -> ResourceStatus {
         let wire = try await self.wire()
-        let queue = try await self.read(self.path(of: resource), wire)
+        let queue = try await self.read(self.path(of: resource), isCurrent: true, wire)
         return queue.map { self.describe($0, resource) }
             ?? ResourceStatus(resource: resource, holders: [], waiters: [])
     }
@@ -99,9 +99,10 @@ extension ZooKeeperLockStore {
         }
     }
 
-    /// Lists a queue and reads its nodes; `nil` when nobody holds or waits.
-    func read(_ parent: String, _ wire: Wire) async throws -> Queue? {
-        let list = await wire.children(of: parent)
+    /// Lists a queue, if need be when the server knows all that the leader knows, and reads its nodes; `nil` when nobody
+    /// holds or waits.
+    func read(_ parent: String, isCurrent: Bool = false, _ wire: Wire) async throws -> Queue? {
+        let list = isCurrent ? await wire.currentChildren(of: parent) : await wire.children(of: parent)
         switch list.code {
         case .ok: break
         case .noNode: return nil
