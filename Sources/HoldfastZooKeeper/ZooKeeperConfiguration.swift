@@ -48,8 +48,9 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
     public var sessionTimeout: Duration
     /// The servers' `tickTime`, or `nil` when it is not known.
     ///
-    /// Then it is taken for half of ``sessionTimeout``: servers refuse shorter sessions than of two ticks, unless told
-    /// otherwise. Whoever says it may believe in a lock for longer; see ``ZooKeeperLockStore``.
+    /// Then it is taken for ``usualTick``, or a fifth of ``sessionTimeout`` where that is more: whoever has slower servers
+    /// has to say so, or two may believe in a lock for a moment when the leader is cut off from the others. Whoever has
+    /// faster ones may believe in a lock for longer when it is said; see ``ZooKeeperLockStore``.
     public var tick: Duration?
     /// How long a call may take, reconnects included.
     public var timeout: Duration
@@ -64,9 +65,11 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
     public static let defaultPort = 2181
     /// The session timeout unless set otherwise: five ticks of a server with defaults.
     public static let defaultSessionTimeout: Duration = .seconds(10)
+    /// The tick of servers that are set up as ZooKeeper's documentation shows it.
+    public static let usualTick: Duration = .seconds(2)
     /// The range of ``sessionTimeout``.
     ///
-    /// Servers have limits of their own: 2 to 20 of their ticks unless set otherwise.
+    /// It must be three ticks or longer. Servers have limits of their own: 2 to 20 of their ticks unless set otherwise.
     public static let sessionTimeouts: ClosedRange<Duration> = .milliseconds(400) ... .seconds(600)
     /// How long a call may take unless set otherwise.
     public static let defaultTimeout: Duration = .seconds(5)
@@ -112,8 +115,19 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
                     + "\(Self.sessionTimeouts.upperBound.brief)"
             )
         }
-        if let tick = self.tick, tick <= .zero || tick * 2 > self.sessionTimeout {
-            throw Self.invalid("a tick of \(tick.brief) is not above 0 and at most half of the session")
+        if let tick = self.tick, tick <= .zero || tick > Self.sessionTimeouts.upperBound {
+            throw Self.invalid("a tick of \(tick.brief) is not above 0 and below a session")
+        }
+        let shortest = self.slowestTick * LeaderContact.fewestTicks
+        guard self.sessionTimeout >= shortest else {
+            let milliseconds = shortest.millisecondsRoundedUp
+            let works = milliseconds % 1000 == 0 ? "\(milliseconds / 1000)s" : "\(milliseconds)ms"
+            let tick = self.tick == nil ? "say the servers' tick, as in ?tick=500ms, if it is shorter, or " : ""
+            throw Self.invalid(
+                "a session of \(self.sessionTimeout.brief) is too short for servers with a tick of "
+                    + "\(self.slowestTick.brief), since a leader that is cut off may answer for two ticks; \(tick)use "
+                    + "session=\(works)"
+            )
         }
         guard Self.timeouts.contains(self.timeout) else {
             throw Self.invalid("a timeout of \(self.timeout.brief) is outside 10 ms to 60 s")
@@ -130,7 +144,7 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
     }
 
     /// The servers' tick, or more.
-    var slowestTick: Duration { self.tick ?? self.sessionTimeout / 2 }
+    var slowestTick: Duration { self.tick ?? max(Self.usualTick, self.sessionTimeout / 5) }
 
     static func invalid(_ reason: String) -> LockError {
         LockError(

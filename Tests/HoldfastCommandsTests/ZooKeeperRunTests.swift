@@ -30,7 +30,7 @@ struct ZooKeeperRunTests {
     @Test
     func `the command runs under the lock, others wait or leave, and tokens rise`() async throws {
         let server = try await ZooKeeperServer()
-        let store = "\(server.url)/jobs?session=4s"
+        let store = "\(server.url)/jobs?session=4s&tick=200ms"
         var last: UInt64 = 0
         for _ in 0..<3 {
             let result = try await self.run([
@@ -62,7 +62,7 @@ struct ZooKeeperRunTests {
         async throws
     {
         let server = try await ZooKeeperServer()
-        let store = "\(server.url)/jobs?session=4s"
+        let store = "\(server.url)/jobs?session=4s&tick=200ms"
         let holder = try HoldfastProcess(
             ["run", "--store", store, "nightly", "--"] + self.sleeper("pid"),
             in: self.directory
@@ -80,7 +80,7 @@ struct ZooKeeperRunTests {
     @Test
     func `a killed holder blocks others for its session at most`() async throws {
         let server = try await ZooKeeperServer()
-        let store = "\(server.url)/jobs?session=2s"
+        let store = "\(server.url)/jobs?session=2s&tick=200ms"
         let holder = try HoldfastProcess(
             ["run", "--store", store, "nightly", "--"] + self.sleeper("pid"),
             in: self.directory

@@ -96,7 +96,9 @@ struct CalmTests {
     @Test("All stores of a process with the same servers and user share a session")
     func oneSession() async throws {
         let server = try await ZooKeeperServer()
-        let stores = try (0..<20).map { try ZooKeeperLockStore(url: "\(server.url)/locks\($0 % 2)?session=2s") }
+        let stores = try (0..<20).map {
+            try ZooKeeperLockStore(url: "\(server.url)/locks\($0 % 2)?session=2s&tick=200ms")
+        }
         try await Fixture.running(stores) {
             for store in stores { _ = try await store.acquire(Fixture.request("x", contention: .fail)) }
             // The connection that asks is one too.
@@ -111,7 +113,7 @@ struct CalmTests {
         let lines = Cell(0)
         ZooKeeperLog.observe(upTo: .info) { _, _ in lines.value += 1 }
         defer { ZooKeeperLog.observe(nil) }
-        let store = try ZooKeeperLockStore(url: "zookeeper://\(server.hosts)/locks?sharing=no&session=2s&timeout=500ms")
+        let store = try Fixture.store(server.hosts, "&session=2s&timeout=500ms")
         try await Fixture.running([store]) {
             let request = Fixture.request("down")
             guard case .granted = try await SessionFaultTests.insist(store, request) else { return }

@@ -57,15 +57,29 @@ struct ConfigurationTests {
     }
 
     @Test(
-        "A holder believes for the session less half a tick and 15 %; an unknown tick is half a session",
-        arguments: [("", 6000), ("?session=4s", 2400), ("?session=20s&tick=2s", 16_000), ("?tick=2s", 7500)]
+        "A holder believes for the session less half a tick and 15 %, and less two ticks and 5 %",
+        arguments: [
+            ("", 5500), ("?session=20s", 11_000), ("?session=60s", 33_000), ("?session=20s&tick=2s", 15_000),
+            ("?tick=2s", 5500), ("?session=4s&tick=200ms", 3300),
+        ]
     )
     func belief(_ settings: String, _ milliseconds: Int) throws {
         let store = try ZooKeeperLockStore(url: "zookeeper://h\(settings)")
         #expect(store.capabilities.sessionLease == .milliseconds(milliseconds))
     }
 
-    @Test("Ticks of more than half a session are refused", arguments: ["session=3s&tick=2s", "tick=0s", "tick=x"])
+    @Test(
+        "Sessions that leave nothing to believe in are refused, with one that works",
+        arguments: [("session=5s&tick=2s", "session=6s"), ("session=4s", "session=6s"), ("tick=4s", "session=12s")]
+    )
+    func shortSessions(_ settings: String, _ advice: String) throws {
+        let error = #expect(throws: LockError.self) { _ = try ZooKeeperLockStore(url: "zookeeper://h?\(settings)") }
+        #expect(error?.code == .invalidArgument)
+        #expect(error?.message.contains(advice) == true)
+        _ = try ZooKeeperLockStore(url: "zookeeper://h?\(settings)&\(advice)")
+    }
+
+    @Test("Ticks that are none are refused", arguments: ["session=3s&tick=2s", "tick=0s", "tick=x"])
     func ticks(_ settings: String) {
         let error = #expect(throws: LockError.self) { _ = try ZooKeeperLockStore(url: "zookeeper://h?\(settings)") }
         #expect(error?.code == .invalidArgument)

@@ -10,7 +10,7 @@ import Testing
 @Suite("A ZooKeeper ensemble", .timeLimit(.minutes(3)), .serialized)
 struct EnsembleTests {
     private static func url(_ ensemble: ZooKeeperEnsemble) -> String {
-        "zookeeper://\(ensemble.hosts)/locks?sharing=no&session=6s&timeout=2s"
+        "zookeeper://\(ensemble.hosts)/locks?sharing=no&session=6s&tick=200ms&timeout=2s"
     }
 
     @Test("A leader that is killed costs no lock, 20 times (Z4)")

@@ -12,9 +12,9 @@ enum Fixture {
     /// Twenty ticks of the test servers.
     static let session: Duration = .seconds(4)
 
-    /// The URL of a store with a session of its own.
+    /// The URL of a store with a session of its own, for servers with the tick of ``ZooKeeperServer/tick``.
     static func url(_ hosts: String, _ more: String = "") -> String {
-        "zookeeper://\(hosts)/locks?sharing=no&session=4s&timeout=4s\(more)"
+        "zookeeper://\(hosts)/locks?sharing=no&session=4s&tick=200ms&timeout=4s\(more)"
     }
 
     static func store(_ hosts: String, _ more: String = "") throws -> ZooKeeperLockStore {

@@ -38,7 +38,15 @@ struct LeaderContact: Sendable {
     }
 
     /// How long a holder may believe in a session after a call that the leader has answered.
-    static func belief(session: Duration, tick: Duration) -> Duration { session - tick / 2 - session * Self.reserve }
+    ///
+    /// A leader that is cut off from the others answers for up to two ticks after they may have elected another, which
+    /// counts all sessions anew: as long, and a little more, is not believed in.
+    static func belief(session: Duration, tick: Duration) -> Duration {
+        min(session - tick / 2 - session * Self.reserve, session - tick * 2 - session * Self.slack)
+    }
+
+    /// How many ticks a session has at least: with fewer hardly anything is left to believe in.
+    static let fewestTicks = 3
 
     /// Takes the first connection of a session, which was asked for at this instant or later.
     mutating func began(at start: Instant) { self.since = max(self.since ?? start, start) }

@@ -14,10 +14,14 @@ import Synchronization
 /// grant that is not renewed. When the process dies, or is cut off, the servers delete its nodes when the session's
 /// timeout is over, which is when others can go on; so a holder believes in a lock for at most a part of the session
 /// timeout after it asked (`capabilities.sessionLease`), however long its lease. The leader, which counts that timeout,
-/// hears of a client behind another server only twice a tick; so the part is what is left when half a tick and 15 % are
-/// taken off, and nothing is granted or renewed before it is sure that the leader counts from late enough. Without
-/// ``ZooKeeperConfiguration/tick`` that is six tenths of the session timeout. While nothing else is asked, the session
-/// asks the leader for an answer each 4 % of its timeout.
+/// hears of a client behind another server only twice a tick; and one that is cut off from the others answers for up to
+/// two ticks. So the part is what is left when half a tick and 15 % are taken off, or two ticks and 5 % if that is more,
+/// and nothing is granted or renewed before it is sure that the leader counts from late enough: 5.5 s of 10 s with
+/// servers of a usual tick (``ZooKeeperConfiguration/tick``). While nothing else is asked, the session asks the leader
+/// for an answer each 4 % of its timeout.
+///
+/// The servers watch up to 700 KiB of paths for a session: with more, a lost connection could not be taken up again.
+/// Who holds or waits beyond that is looked after without them: a grant when it is renewed, a waiter from time to time.
 ///
 /// What it does not have: priorities, barging and lock delays (other clients on the same lock would not heed them);
 /// grants that outlive their process; TLS, which Debian's client library lacks. With the layouts `curator-rw` and
