@@ -205,7 +205,7 @@ struct CalmTests {
 
 extension ZooKeeperServer {
     /// A number in an answer to a four-letter word.
-    fileprivate func number(after label: String, in word: String) throws -> Int? {
+    func number(after label: String, in word: String) throws -> Int? {
         let text = try self.command(word)
         return text.firstRange(of: label).flatMap { Int(text[$0.upperBound...].prefix { $0.isNumber }) }
     }

@@ -60,7 +60,7 @@ struct ServerCode: RawRepresentable, Sendable, Hashable {
     }
 
     /// Whether a later try may go through.
-    private var isPassing: Bool {
+    var isPassing: Bool {
         switch self {
         case .connectionLoss, .operationTimeout, .late, .notConnected, .invalidState, .sessionExpired, .closing,
             .throttled:

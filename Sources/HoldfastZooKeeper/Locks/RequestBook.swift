@@ -41,8 +41,10 @@ struct RequestBook: Sendable {
         var watch: UInt?
         /// A wait to become exclusive.
         var upgrade: Upgrade?
-        /// A node that may have taken the place of the known one: nobody knows.
+        /// A node that takes the place of the known one, or has, or may have.
         var successor: LockName?
+        /// Whether what became of the successor will not be heard unless somebody asks.
+        var isUnsettled = false
     }
 
     /// A wait to become exclusive.
@@ -52,6 +54,26 @@ struct RequestBook: Sendable {
         let mode: LockMode
         /// A watch on another holder's node.
         var watch: UInt?
+        /// Whether it is being found out who else holds.
+        var isLooking = false
+    }
+
+    /// A rest between looks that fail, longer each time.
+    struct Rest: Sendable {
+        private static let (base, longest): (Duration, Duration) = (.milliseconds(100), .seconds(5))
+
+        private var pause = Self.base
+        /// When the next look may be.
+        private(set) var end: Instant
+
+        /// Begins the first.
+        init(at now: Instant) { self.end = now.advanced(by: Self.base) }
+
+        /// Begins the next.
+        mutating func again(at now: Instant) {
+            self.pause = min(self.pause * 2, Self.longest)
+            self.end = now.advanced(by: self.pause)
+        }
     }
 
     /// Whom a request waits for in a queue of plain readers and writers, who never change places.
@@ -92,6 +114,8 @@ struct RequestBook: Sendable {
         var waitsFor: RequestID?
         /// Who was before it when the queue was last read, if all can be told by this store.
         var ahead: Ahead?
+        /// How long nobody looks at its place, since looks fail and will not soon go well.
+        var rest: Rest?
         /// Whether its node is known to be gone.
         var isCleared = false
         /// A watch on its own node, which becomes the grant's: asked for when one before it is going.
@@ -140,15 +164,28 @@ struct RequestBook: Sendable {
             self.passing = nil
         }
 
+        /// Notes that a look has failed, and that the next will not go better soon.
+        mutating func restLonger() {
+            let now = Instant.now
+            if self.rest == nil { self.rest = Rest(at: now) } else { self.rest?.again(at: now) }
+        }
+
+        /// Whether nobody rests from looking at its place.
+        func isRested(at now: Instant) -> Bool { self.rest.map { $0.end <= now } ?? true }
+
         /// When something of it is due, if nothing changes.
         var nextLook: Instant {
             switch self.phase {
             case .creating: .now.advanced(by: .seconds(3600))
             case .unresolved, .queued:
                 // One without a watch is looked at again and again.
-                self.watches.isEmpty && self.waitsFor == nil
-                    ? .now : self.waitEnd ?? .now.advanced(by: .seconds(3600))
-            case .granted(let hold): hold.watch == nil ? self.since : hold.expires
+                min(
+                    self.waitEnd ?? .now.advanced(by: .seconds(3600)),
+                    self.watches.isEmpty && self.waitsFor == nil
+                        ? self.rest?.end ?? .now : .now.advanced(by: .seconds(3600))
+                )
+            case .granted(let hold):
+                hold.watch == nil || hold.upgrade.map { $0.watch == nil } == true ? self.since : hold.expires
             }
         }
 
@@ -439,6 +476,10 @@ struct RequestBook: Sendable {
         var unwatched: [RequestID] = []
         /// Waiting requests without a watch.
         var unguarded: [RequestID] = []
+        /// Grants of which nobody knows which node they have.
+        var unsettled: [RequestID] = []
+        /// Grants that wait to become exclusive, without a watch.
+        var upgrading: [RequestID] = []
     }
 
     /// How long a grant is held before its node is watched: most locks are held for less, and cost no watch.
@@ -459,14 +500,25 @@ struct RequestBook: Sendable {
             case .unresolved, .queued:
                 if let end = entry.waitEnd, end <= now {
                     due.over.append(entry)
-                } else if entry.watches.isEmpty, entry.node != nil, !entry.isLooking, entry.waitsFor == nil {
+                } else if entry.watches.isEmpty, entry.node != nil, !entry.isLooking, entry.waitsFor == nil,
+                    entry.isRested(at: now)
+                {
                     due.unguarded.append(id)
                 }
             case .granted(let hold):
-                if hold.expires <= now {
+                guard hold.expires > now else {
                     due.over.append(entry)
+                    continue
+                }
+                if hold.isUnsettled {
+                    due.unsettled.append(id)
                 } else if hold.watch == nil, hold.since.duration(to: now) >= Self.watchAfter {
                     due.unwatched.append(id)
+                }
+                if let upgrade = hold.upgrade, upgrade.watch == nil, !upgrade.isLooking, hold.successor == nil,
+                    entry.isRested(at: now)
+                {
+                    due.upgrading.append(id)
                 }
             }
         }

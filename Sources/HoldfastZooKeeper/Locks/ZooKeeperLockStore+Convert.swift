@@ -148,23 +148,33 @@ extension ZooKeeperLockStore {
     /// Somebody in the way of an upgrade is gone.
     ///
     /// Called on threads of the client library.
-    private func upgradeMoved(_ id: RequestID) {
-        guard let entry = self.book.withLock({ $0[id] }), entry.hold?.upgrade != nil,
-            let wire = self.wire(ofEpoch: entry.epoch), let node = entry.node
+    func upgradeMoved(_ id: RequestID) {
+        let known = self.book.withLock { book -> RequestBook.Entry? in
+            guard let entry = book[id], entry.hold?.upgrade != nil else { return nil }
+            // The watch is over; without a wire, the next tick looks.
+            _ = book.update(id, guid: entry.guid) { $0.hold?.upgrade?.watch = nil }
+            return entry
+        }
+        guard let entry = known, entry.hold?.upgrade?.isLooking == false, let node = entry.node,
+            let wire = self.wire(ofEpoch: entry.epoch)
         else { return }
-        _ = self.book.withLock { book in book.update(id, guid: entry.guid) { $0.hold?.upgrade?.watch = nil } }
+        _ = self.book.withLock { book in book.update(id, guid: entry.guid) { $0.hold?.upgrade?.isLooking = true } }
         wire.link.handle.sync(entry.parent, wire.terms { _ in })
         let terms = wire.terms { [weak self] reply in
-            guard let self, reply.code == .ok else { return }
+            guard let self else { return }
             let view = self.view(reply.children)
-            guard let index = view.index(of: node.name.text) else { return }
+            guard reply.code == .ok, let index = view.index(of: node.name.text) else {
+                return self.looked(for: id, entry.guid, reply.code)
+            }
             let candidates = view.olderCandidates(behind: index).map { view.contenders[$0] }
             let gathering = Gathering(candidates.count) { replies in
                 let others = Self.others(view, index, node.created, candidates, replies)
                 guard let first = others.first else {
                     self.newToken(entry.parent, wire) { result in
-                        // Should it fail, the request asks again by itself.
-                        if case .success(let token) = result { _ = self.complete(entry, token, isNews: true) }
+                        switch result {
+                        case .success(let token): _ = self.complete(entry, token, isNews: true)
+                        case .failure(let failure): self.looked(for: id, entry.guid, failure.code)
+                        }
                     }
                     return
                 }
@@ -177,14 +187,16 @@ extension ZooKeeperLockStore {
                         return true
                     } ?? false
                 }
-                guard isWanted else { return self.drop(watches: [watch]) }
+                guard isWanted else {
+                    self.drop(watches: [watch])
+                    return self.looked(for: id, entry.guid, .ok)
+                }
                 wire.link.handle.get(
                     path,
                     watch: watch,
                     wire.terms { reply in
-                        guard reply.code == .noNode else { return }
-                        self.drop(watches: [watch])
-                        self.upgradeMoved(id)
+                        self.looked(for: id, entry.guid, reply.code, forgetting: reply.code == .ok ? nil : watch)
+                        if reply.code == .noNode { self.upgradeMoved(id) }
                     }
                 )
             }
@@ -196,6 +208,18 @@ extension ZooKeeperLockStore {
             }
         }
         wire.link.handle.children(of: entry.parent, terms)
+    }
+
+    /// Books that it is not being found out any more who else holds; the next tick looks again if nothing is watched.
+    private func looked(for id: RequestID, _ guid: String, _ code: ServerCode, forgetting watch: UInt? = nil) {
+        self.drop(watches: [watch].compactMap(\.self))
+        _ = self.book.withLock { book in
+            book.update(id, guid: guid) { entry in
+                entry.hold?.upgrade?.isLooking = false
+                if let watch, entry.hold?.upgrade?.watch == watch { entry.hold?.upgrade?.watch = nil }
+                if code == .ok || code.isPassing { entry.rest = nil } else { entry.restLonger() }
+            }
+        }
     }
 
     /// Books that a grant is exclusive.
@@ -316,35 +340,54 @@ extension ZooKeeperLockStore {
             _ = self.book.withLock { $0.update(entry.request.id, guid: entry.guid) { $0.hold?.successor = nil } }
             _ = self.deleted(entry.request.id, path)
             return nil
-        default: throw reply.code.error("change a lock below \(entry.parent)", at: self.place)
+        default:
+            self.doubt(entry, name, isMade: reply.code.hadNoEffect ? false : nil)
+            throw reply.code.error("change a lock below \(entry.parent)", at: self.place)
         }
-        return try await self.adopt(name, mode, entry, wire)
+        let found = await wire.get("\(entry.parent)/\(name.text)")
+        guard found.code == .ok || found.code == .noNode else {
+            self.doubt(entry, name, isMade: nil)
+            throw found.code.error("read a lock below \(entry.parent)", at: self.place)
+        }
+        return self.adopt(name, mode, entry, found)
     }
 
-    /// Books a node that took the place of another.
+    /// Books what is known of a node that was to take the place of another: that it was not made, or nothing.
+    private func doubt(_ entry: RequestBook.Entry, _ name: LockName, isMade: Bool?) {
+        _ = self.book.withLock { book in
+            book.update(entry.request.id, guid: entry.guid) { entry in
+                guard entry.hold?.successor == name else { return }
+                if isMade == false { entry.hold?.successor = nil }
+                entry.hold?.isUnsettled = isMade == nil
+            }
+        }
+    }
+
+    /// Books a node that took the place of another, and was read; `nil` when it is gone again.
     private func adopt(
         _ name: LockName,
         _ mode: LockMode,
         _ entry: RequestBook.Entry,
-        _ wire: Wire
-    ) async throws -> RequestBook.Entry? {
+        _ found: CallReply
+    ) -> RequestBook.Entry? {
         let id = entry.request.id
-        let found = await wire.get("\(entry.parent)/\(name.text)")
-        switch found.code {
-        case .ok: break
-        case .noNode:
-            let gone = self.book.withLock { book in
+        guard found.code == .ok else {
+            let gone = self.book.withLock { book -> RequestBook.Entry? in
+                guard book[id]?.hold?.successor == name else { return nil }
                 book.finish(id)
                 return book.remove(id)
             }
-            if let gone { self.clear(gone) }
+            guard let gone else { return nil }
+            self.clear(gone)
             self.handlers.emit(.lost(id, .forced))
             return nil
-        default: throw found.code.error("read a lock below \(entry.parent)", at: self.place)
         }
         let adopted = self.book.withLock { book in
             book.update(id, guid: entry.guid) { entry in
+                // Two may have found it.
+                guard entry.hold?.successor == name else { return entry }
                 entry.hold?.watch = nil
+                entry.hold?.isUnsettled = false
                 entry.node = RequestBook.Node(name: name, created: found.stat?.created ?? 0)
                 entry.hold?.successor = nil
                 if name.standing != .upgrade {
@@ -359,21 +402,52 @@ extension ZooKeeperLockStore {
         return adopted
     }
 
-    /// Finds out which node a grant has after the answer to a change was lost.
-    private func settle(_ entry: RequestBook.Entry, _ wire: Wire) async throws {
-        guard let successor = entry.hold?.successor else { return }
-        // What was proposed and is not committed yet would be missed, and come later.
-        let word = await wire.sync(entry.parent)
-        guard word.code == .ok else { throw word.code.error("read a lock below \(entry.parent)", at: self.place) }
-        let found = await wire.get("\(entry.parent)/\(successor.text)")
-        switch found.code {
-        case .ok: _ = try await self.adopt(successor, successor.mode, entry, wire)
-        case .noNode:
-            _ = self.book.withLock { book in
-                book.update(entry.request.id, guid: entry.guid) { $0.hold?.successor = nil }
-            }
-        default: throw found.code.error("read a lock below \(entry.parent)", at: self.place)
+    /// Finds out which node a grant has after the answer to a change was lost, for whoever asks.
+    @concurrent
+    func settle(_ entry: RequestBook.Entry, _ wire: Wire) async throws {
+        let code = await withCheckedContinuation { continuation in
+            self.settle(entry, wire) { continuation.resume(returning: $0) }
         }
+        guard code == .ok else { throw code.error("read a lock below \(entry.parent)", at: self.place) }
+    }
+
+    /// Finds out which node a grant has, since nobody may ask before its lease is over.
+    func settleDoubt(about id: RequestID) {
+        guard let entry = self.book.withLock({ $0[id] }), entry.hold?.isUnsettled == true,
+            let wire = self.wire(ofEpoch: entry.epoch)
+        else { return }
+        // Should it fail, the next tick asks again.
+        self.settle(entry, wire) { _ in }
+    }
+
+    private func settle(
+        _ entry: RequestBook.Entry,
+        _ wire: Wire,
+        _ done: @escaping @Sendable (ServerCode) -> Void
+    ) {
+        guard let successor = entry.hold?.successor else { return done(.ok) }
+        _ = self.book.withLock { book in
+            book.update(entry.request.id, guid: entry.guid) { $0.hold?.isUnsettled = false }
+        }
+        // What was proposed and is not committed yet would be missed, and come later.
+        let word = FirstReply()
+        wire.link.handle.sync(entry.parent, wire.terms { word.put($0) })
+        let terms = wire.terms { [weak self] found in
+            guard let self else { return done(.closing) }
+            let code = word.take().code
+            switch (code, found.code) {
+            case (.ok, .ok):
+                _ = self.adopt(successor, successor.mode, entry, found)
+                done(.ok)
+            case (.ok, .noNode):
+                self.doubt(entry, successor, isMade: false)
+                done(.ok)
+            default:
+                self.doubt(entry, successor, isMade: nil)
+                done(code == .ok ? found.code : code)
+            }
+        }
+        wire.link.handle.get("\(entry.parent)/\(successor.text)", terms)
     }
 
     @concurrent

@@ -55,7 +55,16 @@ extension ZooKeeperLockStore {
     @concurrent
     private func check(_ entries: [RequestBook.Entry], _ wire: Wire) async -> Set<RequestID> {
         var unsure: [RequestBook.Entry] = []
-        for entry in entries where entry.epoch == wire.link.epoch {
+        for known in entries where known.epoch == wire.link.epoch {
+            var entry = known
+            if entry.hold?.isUnsettled == true {
+                // Should it fail, the grant stays unknown, and is looked for again.
+                try? await self.settle(entry, wire)
+                guard let settled = self.book.withLock({ $0[known.request.id] }), settled.guid == known.guid else {
+                    continue
+                }
+                entry = settled
+            }
             switch entry.phase {
             case .creating, .unresolved: break
             case .queued:

@@ -71,7 +71,13 @@ extension ZooKeeperLockStore {
             _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.isLooking = false } }
             switch outcome {
             case .gone: self.handlers.emit(.check(id, after: .zero))
-            case .granted, .waiting, .failed, .refused: break
+            case .granted, .waiting: _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.rest = nil } }
+            // The next tick looks again.
+            case .failed(let code) where code.isPassing: break
+            case .failed, .refused:
+                _ = self.book.withLock { $0.update(id, guid: entry.guid) { $0.restLonger() } }
+                // Whoever asks is told what is wrong.
+                self.handlers.emit(.check(id, after: .zero))
             }
         }
     }
@@ -263,7 +269,8 @@ extension ZooKeeperLockStore {
         self.book.withLock { book in
             var own: [Int: RequestBook.Entry] = [:]
             for place in places {
-                own[place] = book.entry(of: view.contenders[place])
+                // One that is being changed may have another node already; the server tells when its old one goes.
+                own[place] = book.entry(of: view.contenders[place]).flatMap { $0.hold?.successor == nil ? $0 : nil }
             }
             return own
         }

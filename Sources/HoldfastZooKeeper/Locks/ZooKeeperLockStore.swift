@@ -223,6 +223,8 @@ public final class ZooKeeperLockStore: LockStore {
         for entry in due.over { self.clear(entry) }
         for id in due.unwatched { self.guardHold(id) }
         for id in due.unguarded { self.wake(id) }
+        for id in due.unsettled { self.settleDoubt(about: id) }
+        for id in due.upgrading { self.upgradeMoved(id) }
         if let link = self.session.link { self.remover.retry(link) }
     }
 
