@@ -89,13 +89,20 @@ final class CallbackTable: Sendable {
     /// The library wakes its thread through a pipe of 64 KiB, one byte for each call, and drops the connection when the
     /// pipe is full.
     static let maximumPending = 8192
+    /// How many of them are kept for what has to go on when no new locks can be asked for: releases, renewals, and the
+    /// looks of those who are in a queue.
+    static let reservedPending = 2048
 
     /// Enters a call that is about to be sent.
     ///
+    /// - Parameters:
+    ///   - call: The call.
+    ///   - isNew: Whether it begins something new, which may be refused before anything was sent.
     /// - Returns: Its number, or `nil` when too many are unanswered.
-    func add(_ call: Call) -> UInt? {
+    func add(_ call: Call, isNew: Bool = false) -> UInt? {
         self.state.withLock { state in
-            guard state.handles[call.handle, default: Owner { _ in }].pending < Self.maximumPending else { return nil }
+            let limit = isNew ? Self.maximumPending - Self.reservedPending : Self.maximumPending
+            guard state.handles[call.handle]?.pending ?? 0 < limit else { return nil }
             state.handles[call.handle]?.pending += 1
             let number = state.number()
             state.calls[number] = (call, false)

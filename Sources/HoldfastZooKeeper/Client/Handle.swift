@@ -120,16 +120,20 @@ final class Handle: Sendable {
 
     /// Creates a node.
     func create(_ path: String, _ data: [UInt8], _ kind: Kind, _ terms: Terms) {
-        unsafe self.send(terms) { unsafe self.submitCreate($0, path, data, kind, $1) }
+        unsafe self.send(terms, isNew: true) { unsafe self.submitCreate($0, path, data, kind, $1) }
     }
 
     /// Creates a node and lists the children of a node, with nothing of ours in between.
     func create(_ path: String, _ data: [UInt8], _ kind: Kind, listing parent: String, _ first: Terms, _ second: Terms)
     {
-        guard let one = self.enter(first, reachesLeader: true) else {
+        guard let one = self.enter(first, reachesLeader: true, isNew: true) else {
             return second.done(CallReply(code: .tooManyCalls))
         }
-        guard let two = self.enter(second, reachesLeader: false) else { return self.table.fail(one, .tooManyCalls) }
+        // Whoever waits for both hears of the first before the second.
+        guard let two = self.table.add(self.call(second, reachesLeader: false)) else {
+            self.table.fail(one, .tooManyCalls)
+            return second.done(CallReply(code: .tooManyCalls))
+        }
         let codes = self.pointer.withLock { pointer -> (Int32, Int32) in
             guard let raw = unsafe pointer?.raw else {
                 return (ServerCode.notConnected.rawValue, ServerCode.notConnected.rawValue)
@@ -303,18 +307,20 @@ final class Handle: Sendable {
         }
     }
 
-    /// Enters a call; when there are too many, ends it.
-    private func enter(_ terms: Terms, reachesLeader: Bool, _ results: Results? = nil) -> UInt? {
-        let number = self.table.add(
-            CallbackTable.Call(
-                handle: self.number,
-                sentAt: terms.sentAt,
-                reachesLeader: reachesLeader,
-                deadline: terms.deadline,
-                done: terms.done,
-                free: results.map { results in { @Sendable in results.free() } }
-            )
+    private func call(_ terms: Terms, reachesLeader: Bool, _ results: Results? = nil) -> CallbackTable.Call {
+        CallbackTable.Call(
+            handle: self.number,
+            sentAt: terms.sentAt,
+            reachesLeader: reachesLeader,
+            deadline: terms.deadline,
+            done: terms.done,
+            free: results.map { results in { @Sendable in results.free() } }
         )
+    }
+
+    /// Enters a call; when there are too many, ends it.
+    private func enter(_ terms: Terms, reachesLeader: Bool, isNew: Bool = false, _ results: Results? = nil) -> UInt? {
+        let number = self.table.add(self.call(terms, reachesLeader: reachesLeader, results), isNew: isNew)
         if number == nil {
             results?.free()
             terms.done(CallReply(code: .tooManyCalls))
@@ -326,9 +332,10 @@ final class Handle: Sendable {
         _ terms: Terms,
         _ results: Results? = nil,
         reachesLeader: Bool = true,
+        isNew: Bool = false,
         _ submit: (OpaquePointer, UnsafeMutableRawPointer?) -> Int32
     ) {
-        guard let number = self.enter(terms, reachesLeader: reachesLeader, results) else { return }
+        guard let number = self.enter(terms, reachesLeader: reachesLeader, isNew: isNew, results) else { return }
         let code = self.pointer.withLock { pointer in
             guard let raw = unsafe pointer?.raw else { return ServerCode.notConnected.rawValue }
             return unsafe submit(raw, context(number))

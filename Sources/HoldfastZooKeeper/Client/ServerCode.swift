@@ -20,6 +20,8 @@ struct ServerCode: RawRepresentable, Sendable, Hashable {
     static let sessionExpired = ServerCode(rawValue: -112)
     static let invalidACL = ServerCode(rawValue: -114)
     static let authenticationFailed = ServerCode(rawValue: -115)
+    /// Another server has the session now; the call went to the one that had it.
+    static let sessionMoved = ServerCode(rawValue: -118)
     static let throttled = ServerCode(rawValue: -127)
     static let connectionLoss = ServerCode(rawValue: -4)
     static let unimplemented = ServerCode(rawValue: -6)
@@ -63,7 +65,7 @@ struct ServerCode: RawRepresentable, Sendable, Hashable {
     var isPassing: Bool {
         switch self {
         case .connectionLoss, .operationTimeout, .late, .notConnected, .invalidState, .sessionExpired, .closing,
-            .throttled:
+            .throttled, .sessionMoved, .tooManyCalls:
             true
         default: false
         }
@@ -96,8 +98,6 @@ struct ServerCode: RawRepresentable, Sendable, Hashable {
             )
         case .authenticationFailed:
             LockError(.storeRefused, "ZooKeeper at \(place) refused the user of the store's URL")
-        case .tooManyCalls:
-            LockError(.limitReached, "too many calls to ZooKeeper at \(place) are unanswered; nothing was sent")
         default:
             self.isPassing
                 ? LockError(.storeUnavailable, "could not \(what) in ZooKeeper at \(place): \(self.name)")

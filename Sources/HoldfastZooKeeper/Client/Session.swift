@@ -21,6 +21,16 @@ final class Session: Sendable {
         let id: Int64
     }
 
+    /// Somebody who waits for the leader's word.
+    private struct Doubter {
+        /// Until when the session must be kept.
+        let end: Instant
+        let epoch: Int
+        /// How long to wait.
+        let deadline: Instant
+        let resume: @Sendable (_ isKept: Bool) -> Void
+    }
+
     /// What a store hears of.
     enum Event: Sendable {
         /// Calls can be sent; the epoch tells whether it is the session that was there before.
@@ -56,9 +66,19 @@ final class Session: Sendable {
         var lastApart: Instant?
         var lastProblem: String?
         var waiters: [(deadline: Instant, resume: @Sendable () -> Void)] = []
+        /// Who waits until the leader surely keeps the session.
+        var doubters: [Doubter] = []
+        /// Whether the leader is being asked for them.
+        var isAsking = false
         /// Who is told of events, and says whether to be told of the next.
         var listeners: [Int: @Sendable (Event) -> Bool] = [:]
         var nextListener = 0
+
+        /// Whether the leader surely keeps a session until an instant.
+        func isKept(until end: Instant, _ epoch: Int, _ timeout: Duration) -> Bool {
+            guard self.epoch == epoch, let since = self.contact.since else { return false }
+            return since.advanced(by: timeout) >= end
+        }
     }
 
     /// How often waits and leases are looked at.
@@ -67,6 +87,8 @@ final class Session: Sendable {
     private static let reopenPause: DispatchTimeInterval = .seconds(1)
     /// How long the end of a session waits for its last calls.
     static let drainLimit: Duration = .seconds(2)
+    /// How soon the leader is asked again for those who wait for its word.
+    private static let askPause: Duration = .milliseconds(10)
 
     let settings: SessionSettings
     private let state: Mutex<State>
@@ -96,13 +118,10 @@ final class Session: Sendable {
 
     /// Whether the leader surely keeps a session, and its nodes with it, until an instant.
     func isKept(until end: Instant, _ epoch: Int) -> Bool {
-        self.state.withLock { state in
-            guard state.epoch == epoch, let since = state.contact.since else { return false }
-            return since.advanced(by: self.settings.sessionTimeout) >= end
-        }
+        self.state.withLock { $0.isKept(until: end, epoch, self.settings.sessionTimeout) }
     }
 
-    /// Waits until the leader surely keeps a session until an instant.
+    /// Waits until the leader surely keeps a session until an instant; it is asked by one call for all who wait.
     ///
     /// - Parameters:
     ///   - end: The instant.
@@ -111,14 +130,71 @@ final class Session: Sendable {
     /// - Returns: Whether it does.
     @concurrent
     func isKept(until end: Instant, _ link: Link, waitingUntil deadline: Instant) async -> Bool {
-        while !self.isKept(until: end, link.epoch) {
-            guard Instant.now < deadline, self.link?.epoch == link.epoch else { return false }
-            link.handle.sync("/", Handle.Terms(sentAt: .now, deadline: deadline) { _ in })
-            await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-                Pause.shared.after(.milliseconds(10)) { continuation.resume() }
+        await withCheckedContinuation { (continuation: CheckedContinuation<Bool, Never>) in
+            let answer = self.state.withLock { state -> Bool? in
+                if state.isKept(until: end, link.epoch, self.settings.sessionTimeout) { return true }
+                guard case .connected(let present) = state.phase, present.epoch == link.epoch, Instant.now < deadline
+                else { return false }
+                state.doubters.append(
+                    Doubter(end: end, epoch: link.epoch, deadline: deadline) { continuation.resume(returning: $0) }
+                )
+                return nil
+            }
+            if let answer { return continuation.resume(returning: answer) }
+            self.ask()
+        }
+    }
+
+    /// Asks the leader for those who wait for its word, one call at a time.
+    private func ask() {
+        let asked = self.state.withLock { state -> (Link, Instant)? in
+            guard !state.isAsking, case .connected(let link) = state.phase,
+                let deadline = state.doubters.map(\.deadline).max()
+            else { return nil }
+            state.isAsking = true
+            return (link, deadline)
+        }
+        guard let (link, deadline) = asked else { return }
+        let terms = Handle.Terms(sentAt: .now, deadline: deadline) { [weak self] _ in
+            // Those for whom the answer was enough have heard of it. For the others a later call has to be answered.
+            Pause.shared.after(Self.askPause) {
+                self?.state.withLock { $0.isAsking = false }
+                self?.ask()
             }
         }
-        return true
+        link.handle.sync("/", terms)
+    }
+
+    /// Answers those who wait for the leader's word and need not wait longer.
+    private func settleDoubts(at now: Instant) {
+        let settled = self.state.withLock { state -> [(doubter: Doubter, isKept: Bool)] in
+            guard !state.doubters.isEmpty else { return [] }
+            var settled: [(Doubter, Bool)] = []
+            var left: [Doubter] = []
+            let present: Int? = if case .connected(let link) = state.phase { link.epoch } else { nil }
+            for doubter in state.doubters {
+                if state.isKept(until: doubter.end, doubter.epoch, self.settings.sessionTimeout) {
+                    settled.append((doubter, true))
+                } else if doubter.epoch != present || doubter.deadline <= now {
+                    settled.append((doubter, false))
+                } else {
+                    left.append(doubter)
+                }
+            }
+            state.doubters = left
+            return settled
+        }
+        for (doubter, isKept) in settled { doubter.resume(isKept) }
+    }
+
+    /// Whether there will never be a connection again.
+    var isOver: Bool {
+        self.state.withLock { state in
+            switch state.phase {
+            case .failed, .closed: true
+            case .idle, .connecting, .connected, .suspended: false
+            }
+        }
     }
 
     /// Registers for events, which come on threads that must not be blocked.
@@ -225,9 +301,11 @@ final class Session: Sendable {
     private func took(_ event: CallbackTable.SessionEvent, epoch: Int) {
         switch event {
         case .answered(let sentAt):
-            self.state.withLock { state in
+            let mustTell = self.state.withLock { state in
                 if state.epoch == epoch { state.contact.answered(sentAt: sentAt, at: .now) }
+                return !state.doubters.isEmpty
             }
+            if mustTell { self.settleDoubts(at: .now) }
         case .state(let code):
             switch code {
             case ZOO_CONNECTED_STATE: self.connected(epoch)
@@ -299,6 +377,7 @@ final class Session: Sendable {
             return state
         }
         guard let entered else { return }
+        self.settleDoubts(at: .now)
         self.tell(entered.listeners, event)
         for waiter in entered.waiters { waiter.resume() }
     }
@@ -311,6 +390,7 @@ final class Session: Sendable {
             return (state.handle, state.epoch, over, state.listeners)
         }
         for waiter in over { waiter.resume() }
+        self.settleDoubts(at: now)
         self.beat(at: now)
         if let seen = handle?.state, seen != ZOO_CONNECTED_STATE, seen != ZOO_ASSOCIATING_STATE {
             self.state.withLock { if $0.epoch == epoch { $0.lastApart = now } }
@@ -352,6 +432,7 @@ final class Session: Sendable {
             return state.waiters
         }
         for waiter in waiters { waiter.resume() }
+        self.settleDoubts(at: .now)
         guard let handle else { return }
         let limit = Instant.now.advanced(by: limit)
         while CallbackTable.shared.pending(on: handle.number) > 0, Instant.now < limit {

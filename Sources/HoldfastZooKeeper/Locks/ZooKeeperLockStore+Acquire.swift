@@ -155,7 +155,7 @@ extension ZooKeeperLockStore {
                 self.forget(entry)
                 return nil
             }
-            throw self.notMade(entry, made.code)
+            throw self.notMade(entry, made.code, wire)
         }
         let known = self.book.withLock { $0[request.id] }
         guard let known, known.guid == entry.guid else {
@@ -179,13 +179,21 @@ extension ZooKeeperLockStore {
     }
 
     /// Books that a node was not made, or that nobody knows.
-    private func notMade(_ entry: RequestBook.Entry, _ code: ServerCode) -> LockError {
+    private func notMade(_ entry: RequestBook.Entry, _ code: ServerCode, _ wire: Wire) -> LockError {
         if code.hadNoEffect {
             self.forget(entry)
         } else {
-            _ = self.book.withLock { book in
-                book.update(entry.request.id, guid: entry.guid) { $0.phase = .unresolved }
+            let isWanted = self.book.withLock { book in
+                book.update(entry.request.id, guid: entry.guid) { $0.phase = .unresolved } != nil
             }
+            // Given up meanwhile, so nobody else will look for it.
+            if !isWanted { self.remover.search(entry.parent, guid: entry.guid, entry.epoch, wire.link) }
+        }
+        if code == .tooManyCalls {
+            return LockError(
+                .limitReached,
+                "too many calls to ZooKeeper at \(self.place) are unanswered; nothing was sent, so try again later"
+            )
         }
         return code.error("create a node below \(entry.parent)", at: self.place)
     }
