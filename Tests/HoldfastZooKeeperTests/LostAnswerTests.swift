@@ -3,8 +3,10 @@
 import Holdfast
 import HoldfastCore
 import HoldfastTesting
-import HoldfastZooKeeper
+import Synchronization
 import Testing
+
+@testable import HoldfastZooKeeper
 
 /// Requests whose answers are lost: what was done stays unknown until it is looked up.
 @Suite("Lost answers of ZooKeeper", .timeLimit(.minutes(3)), .serialized)
@@ -101,6 +103,59 @@ struct LostAnswerTests {
                     }
                 }
                 await lease.release()
+            }
+        }
+    }
+
+    @Test("A node that was being made when its request was given up, and whose answer is lost, is removed")
+    func withdrawnMeanwhile() async throws {
+        let server = try await ZooKeeperServer()
+        let proxy = try FaultProxy(to: server.port)
+        let store = try Fixture.store("127.0.0.1:\(proxy.port)", "&session=60s")
+        let observer = try Fixture.store(server.hosts)
+        try await Fixture.running([store, observer]) {
+            _ = try await SessionFaultTests.insist(store, Fixture.request("warm"))
+            for round in 0..<6 {
+                let request = Fixture.request(try Resource("w\(round)/a/b/c/d/e/f/g"))
+                // Create and list; sync and list of the search; nine nodes on the way; the create.
+                proxy.cut(afterRequests: 14)
+                async let got = try? store.acquire(request)
+                while store.book.withLock({ $0[request.id] }) == nil { await Task.yield() }
+                _ = try await store.withdraw(request.key)
+                _ = await got
+                proxy.pass()
+                try await Fixture.eventually("not back") { store.session.link != nil }
+                try await Fixture.eventually(within: .seconds(3), "round \(round): a node is left") {
+                    try await observer.status(of: request.resource).isFree
+                }
+            }
+        }
+    }
+
+    @Test("A wait that was written down with its answer lost leaves no node behind")
+    func registration() async throws {
+        let server = try await ZooKeeperServer()
+        let proxy = try FaultProxy(to: server.port)
+        let store = try Fixture.store("127.0.0.1:\(proxy.port)", "&session=60s")
+        let holder = try Fixture.store(server.hosts)
+        try await Fixture.running([store, holder]) {
+            _ = try await holder.acquire(Fixture.request("w"))
+            let warm = Fixture.request("w")
+            _ = try await SessionFaultTests.insist(store, warm)
+            _ = try await store.waits(of: warm.owner, for: "w")
+            _ = try await store.withdraw(warm.key)
+            for _ in 0..<5 {
+                let next = Fixture.request("w")
+                _ = try await SessionFaultTests.insist(store, next)
+                proxy.cut(afterRequests: 1)
+                _ = try? await store.waits(of: next.owner, for: "w")
+                proxy.pass()
+                try await Fixture.eventually("not back") { store.session.link != nil }
+                _ = try await store.withdraw(next.key)
+            }
+            let wire = try await holder.wire()
+            try await Fixture.eventually(within: .seconds(4), "nodes of waits that are over are left") {
+                await wire.children(of: "/locks/.holdfast/waits").children.isEmpty
             }
         }
     }

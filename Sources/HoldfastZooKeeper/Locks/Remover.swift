@@ -116,7 +116,10 @@ final class Remover: Sendable {
                 state.left.insert(item)
                 return false
             }
-            return state.inFlight.insert(item).inserted
+            let isNew = state.inFlight.insert(item).inserted
+            // One that is being searched for may have been made after the search.
+            if !isNew, case .search = item { state.left.insert(item) }
+            return isNew
         }
         guard isNew, let link else { return }
         let deadline = ContinuousClock.now.advanced(by: self.timeout)

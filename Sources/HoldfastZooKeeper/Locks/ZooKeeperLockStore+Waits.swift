@@ -92,6 +92,8 @@ extension ZooKeeperLockStore {
             made = await wire.create(path, Array(resource.name.utf8), .ephemeral)
         }
         guard made.code == .ok || made.code == .nodeExists else {
+            // It may have been made, and nobody will know of it.
+            if !made.code.hadNoEffect { self.remover.remove(path, wire.link.epoch, wire.link) }
             throw made.code.error("create a node below \(self.waitsRoom)", at: self.place)
         }
     }
