@@ -59,7 +59,8 @@ final class Handle: Sendable {
     ///   - credentials: `user:password` for digest authentication.
     /// - Returns: `nil`, or the system's error number: names that cannot be resolved, no memory, no threads.
     func open(hosts: String, timeout: Int32, credentials: String?) -> Int32? {
-        // Whoever hears of the connection before this returns waits for the lock for a moment.
+        // Whoever hears of the connection before this returns waits for the lock for a moment. Names are resolved here,
+        // which may take long; so nobody else may wait for the lock before there is a connection.
         self.pointer.withLock { pointer in
             guard
                 let raw = unsafe zookeeper_init2(
@@ -102,6 +103,13 @@ final class Handle: Sendable {
             guard let raw = unsafe pointer?.raw, let client = unsafe zoo_client_id(raw) else { return nil }
             return (unsafe client.pointee.client_id, unsafe zoo_recv_timeout(raw))
         }
+    }
+
+    /// What the library says of the connection at this moment; `nil` when the handle is not open, or in use.
+    ///
+    /// Never waits: who asks keeps time.
+    var stateUnlessBusy: Int32? {
+        self.pointer.withLockIfAvailable { pointer in unsafe (pointer?.raw).map { unsafe zoo_state($0) } } ?? nil
     }
 
     /// What the library says of the connection at this moment, or `nil` when the handle is not open.

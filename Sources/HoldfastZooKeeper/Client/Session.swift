@@ -392,7 +392,8 @@ final class Session: Sendable {
         for waiter in over { waiter.resume() }
         self.settleDoubts(at: now)
         self.beat(at: now)
-        if let seen = handle?.state, seen != ZOO_CONNECTED_STATE, seen != ZOO_ASSOCIATING_STATE {
+        // Missed now and then, which makes it longer ago, and no harm.
+        if let seen = handle?.stateUnlessBusy, seen != ZOO_CONNECTED_STATE, seen != ZOO_ASSOCIATING_STATE {
             self.state.withLock { if $0.epoch == epoch { $0.lastApart = now } }
         }
         if let handle { CallbackTable.shared.endLate(on: handle.number, at: now) }
