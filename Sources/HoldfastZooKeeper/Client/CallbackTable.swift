@@ -41,11 +41,17 @@ final class CallbackTable: Sendable {
         let handler: @Sendable (SessionEvent) -> Void
         /// Calls that the library has not completed.
         var pending = 0
+        /// What the watches that the server keeps take in one packet, in bytes.
+        var watched = 0
+        /// Watches that no server keeps, and when each is due, the oldest first.
+        var polled: [(number: UInt, due: ContinuousClock.Instant)] = []
     }
 
     /// A watch that was set, or is about to be.
     private struct Watch {
         let handle: UInt
+        /// What it takes in a packet of watches; 0 when no server keeps it.
+        let bytes: Int
         /// Called when the watch is given up, unless the handle is closed.
         let forget: @Sendable (UInt) -> Void
         /// Called once at most; told whether the node was deleted.
@@ -61,6 +67,13 @@ final class CallbackTable: Sendable {
         mutating func number() -> UInt {
             defer { self.next += 1 }
             return self.next
+        }
+
+        /// Takes a watch out.
+        mutating func takeWatch(_ number: UInt) -> Watch? {
+            guard let watch = self.watches.removeValue(forKey: number) else { return nil }
+            if watch.bytes > 0 { self.handles[watch.handle]?.watched -= watch.bytes }
+            return watch
         }
     }
 
@@ -110,28 +123,75 @@ final class CallbackTable: Sendable {
         }
     }
 
+    /// How many bytes of watches a server may have to take back at once.
+    ///
+    /// After each lost connection the library sends all watches of a session in one packet, and servers end connections
+    /// that send more than 1 MiB (`jute.maxbuffer`): then it would never be connected again.
+    static let maximumWatched = 700 * 1024
+    /// How many bytes a watch takes there besides its path.
+    private static let watchOverhead = 4
+    /// How soon whoever is beyond that is told to look, and how many are at each tick of the session.
+    private static let (pollPause, pollsEachTick): (Duration, Int) = (.seconds(1), 10)
+
     /// Enters a watch that is about to be set.
+    ///
+    /// When the server would have too many, none is to be set: it *is polled*, which is to say that it fires after a
+    /// while by itself, as if the node had changed.
     ///
     /// - Parameters:
     ///   - handle: The handle.
+    ///   - path: The node.
     ///   - forget: Has the library forget a watch that is given up.
     ///   - fire: Called once at most; told whether the node was deleted.
     /// - Returns: Its number.
     func addWatch(
         on handle: UInt,
+        of path: String,
         forget: @escaping @Sendable (UInt) -> Void,
         _ fire: @escaping @Sendable (_ isDeleted: Bool) -> Void
     ) -> UInt {
         self.state.withLock { state in
             let number = state.number()
-            state.watches[number] = Watch(handle: handle, forget: forget, fire: fire)
+            var bytes = path.utf8.count + Self.watchOverhead
+            if let owner = state.handles[handle] {
+                if owner.watched + bytes > Self.maximumWatched {
+                    bytes = 0
+                    state.handles[handle]?.polled.append((number, .now.advanced(by: Self.pollPause)))
+                } else {
+                    state.handles[handle]?.watched += bytes
+                }
+            }
+            state.watches[number] = Watch(handle: handle, bytes: bytes, forget: forget, fire: fire)
             return number
         }
     }
 
+    /// Whether no server keeps a watch; so it is when the watch has fired.
+    func isPolled(_ number: UInt) -> Bool { self.state.withLock { $0.watches[number]?.bytes ?? 0 == 0 } }
+
     /// Gives a watch up; should the library call it, nothing happens.
     func removeWatch(_ number: UInt) {
-        self.state.withLock { $0.watches.removeValue(forKey: number) }?.forget(number)
+        guard let watch = self.state.withLock({ $0.takeWatch(number) }), watch.bytes > 0 else { return }
+        watch.forget(number)
+    }
+
+    /// Tells some of those whose nodes no server watches to look, the oldest first.
+    func poll(on handle: UInt, at now: ContinuousClock.Instant) {
+        let due = self.state.withLock { state -> [Watch] in
+            guard let polled = state.handles[handle]?.polled, let first = polled.first, first.due <= now else {
+                return []
+            }
+            var due: [Watch] = []
+            var seen = 0
+            for entry in polled {
+                guard entry.due <= now, due.count < Self.pollsEachTick else { break }
+                seen += 1
+                if let watch = state.takeWatch(entry.number) { due.append(watch) }
+            }
+            state.handles[handle]?.polled.removeFirst(seen)
+            return due
+        }
+        for watch in due { watch.fire(false) }
     }
 
     /// Ends a call that could not be sent.
@@ -191,7 +251,7 @@ final class CallbackTable: Sendable {
 
     /// Takes a watch's event, its last.
     func fire(_ number: UInt, isDeleted: Bool) {
-        guard let watch = self.state.withLock({ $0.watches.removeValue(forKey: number) }) else {
+        guard let watch = self.state.withLock({ $0.takeWatch(number) }) else {
             self.strays.add(1, ordering: .relaxed)
             return
         }

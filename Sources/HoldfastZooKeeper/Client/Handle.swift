@@ -181,6 +181,7 @@ final class Handle: Sendable {
     ///   - watch: The number of a watch on the node, or `nil`; none is left on a node that does not exist.
     ///   - terms: How to answer.
     func get(_ path: String, watch: UInt? = nil, _ terms: Terms) {
+        let watch = watch.flatMap { self.table.isPolled($0) ? nil : $0 }
         unsafe self.send(terms, reachesLeader: false) { raw, context in
             guard let watch else { return unsafe zoo_aget(raw, path, 0, dataCompletion, context) }
             return unsafe zoo_awget(
@@ -269,7 +270,7 @@ final class Handle: Sendable {
     /// - Returns: Its number.
     func addWatch(on path: String, _ fire: @escaping @Sendable (_ isDeleted: Bool) -> Void) -> UInt {
         // The library keeps each watch until it fires, and that may be never.
-        self.table.addWatch(on: self.number, forget: { [weak self] in self?.forget($0, on: path) }, fire)
+        self.table.addWatch(on: self.number, of: path, forget: { [weak self] in self?.forget($0, on: path) }, fire)
     }
 
     /// Has the library forget a watch; the server keeps one for the session, if there are any.

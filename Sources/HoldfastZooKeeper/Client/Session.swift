@@ -396,7 +396,10 @@ final class Session: Sendable {
         if let seen = handle?.stateUnlessBusy, seen != ZOO_CONNECTED_STATE, seen != ZOO_ASSOCIATING_STATE {
             self.state.withLock { if $0.epoch == epoch { $0.lastApart = now } }
         }
-        if let handle { CallbackTable.shared.endLate(on: handle.number, at: now) }
+        if let handle {
+            CallbackTable.shared.endLate(on: handle.number, at: now)
+            CallbackTable.shared.poll(on: handle.number, at: now)
+        }
         self.tell(listeners, .tick(now))
     }
 

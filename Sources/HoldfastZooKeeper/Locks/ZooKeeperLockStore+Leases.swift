@@ -6,8 +6,8 @@ import Synchronization
 extension ZooKeeperLockStore {
     /// See ``LockStore/renew(_:)``.
     ///
-    /// One round trip to the leader for all of them, and a read in parallel for each that is not watched yet: the first
-    /// renewal of a grant.
+    /// One round trip to the leader for all of them, and a read in parallel for each that no server watches: at the first
+    /// renewal of a grant, and when there are too many watches.
     ///
     /// - Parameter renewals: At most ``Limits/maximumRenewalBatch`` grants.
     /// - Returns: An answer for each, in the same order.
@@ -70,7 +70,8 @@ extension ZooKeeperLockStore {
             case .queued:
                 _ = await self.look(entry, wire)
                 if let known = self.book.withLock({ $0[entry.request.id] }), known.hold != nil { unsure.append(known) }
-            case .granted(let hold): if hold.watch == nil { unsure.append(entry) }
+            case .granted(let hold):
+                if hold.watch.map(CallbackTable.shared.isPolled) ?? true { unsure.append(entry) }
             }
         }
         let asked = unsure
