@@ -8,8 +8,8 @@ extension ZooKeeperLockStore {
 
     /// See ``LockStore/revoke(_:)``.
     ///
-    /// Three round trips. Writes the wish into the holders' nodes: ours hear of it at once, and so do holders that were
-    /// made revocable with Curator; kazoo knows no such thing.
+    /// Three round trips, and one more for each holder after the first. Writes the wish into the nodes of all holders: ours
+    /// hear of it at once, and so do holders that were made revocable with Curator; kazoo knows no such thing.
     ///
     /// - Parameter resource: The resource.
     /// - Returns: Who was asked, and how many could be.
@@ -17,7 +17,7 @@ extension ZooKeeperLockStore {
     public func revoke(_ resource: Resource) async throws -> RevokeReply {
         let wire = try await self.wire()
         let parent = self.path(of: resource)
-        guard let queue = try await self.read(parent, wire) else { return RevokeReply(asked: [], reached: 0) }
+        guard let queue = try await self.readHolders(parent, wire) else { return RevokeReply(asked: [], reached: 0) }
         var reached = 0
         for place in queue.holders where try await self.ask(queue.view.contenders[place], queue, parent, wire) {
             reached += 1
@@ -49,7 +49,8 @@ extension ZooKeeperLockStore {
 
     /// See ``LockStore/forceRelease(_:)``.
     ///
-    /// Three round trips. Deletes the holders' nodes, whoever's they are; the next waiter goes on by itself.
+    /// Three round trips. Deletes the nodes of all holders, however many and whoever's they are; the next waiter goes on by
+    /// itself.
     ///
     /// - Parameter resource: The resource.
     /// - Returns: Who held it.
@@ -57,7 +58,7 @@ extension ZooKeeperLockStore {
     public func forceRelease(_ resource: Resource) async throws -> [Holder] {
         let wire = try await self.wire()
         let parent = self.path(of: resource)
-        guard let queue = try await self.read(parent, wire) else { return [] }
+        guard let queue = try await self.readHolders(parent, wire) else { return [] }
         let holders = self.describe(queue, resource).holders
         let names = queue.holders.map { queue.view.contenders[$0] }
         // Ours are told by the deletes below, or here when they have no watch yet.
@@ -112,9 +113,24 @@ extension ZooKeeperLockStore {
     }
 
     func read(_ view: QueueView, _ parent: String, _ wire: Wire) async throws -> Queue? {
+        try await self.read(view, view.contenders.prefix(Self.maximumDescribed).map(\.text), parent, wire)
+    }
+
+    /// Lists a queue and reads the nodes of all who hold, and of nobody else; `nil` when nobody holds or waits.
+    private func readHolders(_ parent: String, _ wire: Wire) async throws -> Queue? {
+        let list = await wire.children(of: parent)
+        switch list.code {
+        case .ok: break
+        case .noNode: return nil
+        default: throw list.code.error("list \(parent)", at: self.place)
+        }
+        let view = self.view(list.children)
+        return try await self.read(view, view.possibleHolders.map { view.contenders[$0].text }, parent, wire)
+    }
+
+    private func read(_ view: QueueView, _ names: [String], _ parent: String, _ wire: Wire) async throws -> Queue? {
         guard !view.contenders.isEmpty else { return nil }
         var queue = Queue(view: view)
-        let names = view.contenders.prefix(Self.maximumDescribed).map(\.text)
         for (name, reply) in zip(names, await wire.get(names.map { "\(parent)/\($0)" })) {
             guard reply.code == .ok || reply.code == .noNode else {
                 throw reply.code.error("read \(parent)", at: self.place)
