@@ -157,7 +157,7 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
     /// What the session is shared by.
     var sessionSettings: SessionSettings {
         var generator = SystemRandomNumberGenerator()
-        let credentials = self.user.flatMap { user in self.password.map { "\(user):\($0)" } }
+        let credentials = self.user.flatMap { user in self.password.map { Secret(text: "\(user):\($0)") } }
         return SessionSettings(
             servers: self.servers,
             sessionTimeout: self.sessionTimeout,

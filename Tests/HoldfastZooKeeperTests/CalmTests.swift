@@ -4,8 +4,9 @@ import Glibc
 import Holdfast
 import HoldfastCore
 import HoldfastTesting
-import HoldfastZooKeeper
 import Testing
+
+@testable import HoldfastZooKeeper
 
 /// What a store must not do to its servers, its process and its users.
 @Suite("ZooKeeper calm", .timeLimit(.minutes(2)), .serialized)
@@ -189,8 +190,14 @@ struct CalmTests {
             let id = String(UInt64(bitPattern: session), radix: 16)
             try server.expire(session)
             try await Fixture.eventually("no line about the session") { lines.value.count > 1 }
-            let text = lines.value.joined(separator: "\n") + "\(store.configuration)"
+            var dumped = ""
+            // The session that came after it.
+            try await Fixture.eventually("not back") { (try? await store.status(of: "x")) != nil }
+            let next = try #require(store.session.link?.id)
+            dump(store, to: &dumped)
+            let text = lines.value.joined(separator: "\n") + "\(store.configuration)" + dumped
             #expect(!text.contains(id))
+            #expect(!text.contains("\(next)"))
             #expect(!text.contains("canary77"))
         }
     }

@@ -17,7 +17,7 @@ final class Session: Sendable {
         /// Which of the sessions that this object has had.
         let epoch: Int
         let handle: Handle
-        /// The session's id, a credential.
+        /// The session's id, a credential: whoever is shown this sees only the epoch.
         let id: Int64
     }
 
@@ -287,7 +287,7 @@ final class Session: Sendable {
         let problem = handle.open(
             hosts: self.settings.servers.joined(separator: ","),
             timeout: Int32(clamping: self.settings.sessionTimeout.millisecondsRoundedUp),
-            credentials: self.settings.credentials
+            credentials: self.settings.credentials?.text
         )
         guard let problem else { return }
         handle.close()
@@ -450,4 +450,15 @@ final class Session: Sendable {
             }
         }
     }
+}
+
+extension Session.Link: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    /// The session, without its id.
+    var description: String { "session \(self.epoch)" }
+
+    /// The same as ``description``.
+    var debugDescription: String { self.description }
+
+    /// Shows nothing but the description, so that `dump` shows no credential.
+    var customMirror: Mirror { Mirror(self, children: ["epoch": self.epoch]) }
 }

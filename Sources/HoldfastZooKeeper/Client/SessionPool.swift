@@ -2,14 +2,28 @@
 
 import Synchronization
 
+/// A text that is not for people: neither `print` nor `dump` shows it.
+struct Secret: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    let text: String
+
+    /// Says that there is one.
+    var description: String { "a secret" }
+
+    /// The same as ``description``.
+    var debugDescription: String { self.description }
+
+    /// Empty.
+    var customMirror: Mirror { Mirror(self, children: [:]) }
+}
+
 /// What makes two stores share a session.
 struct SessionSettings: Sendable, Hashable {
     let servers: [String]
     let sessionTimeout: Duration
     /// The servers' tick, or more.
     let tick: Duration
-    /// `user:password`, a secret.
-    let credentials: String?
+    /// `user:password`.
+    let credentials: Secret?
     let usesCreatorACL: Bool
     /// Different for stores that want a session of their own.
     let room: UInt64
