@@ -149,6 +149,45 @@ struct CalmTests {
         await #expect(throws: LockError.self) { try await store.run() }
     }
 
+    @Test("A store that already runs ends when the servers turn out to refuse its session")
+    func refusedLater() async throws {
+        let server = try await ZooKeeperServer()
+        server.kill()
+        let url = "zookeeper://\(server.hosts)/locks?session=90s&sharing=no&timeout=300ms"
+        let store = try ZooKeeperLockStore(url: url)
+        let outcome = Cell<LockError.Code?>(nil)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask {
+                do { try await store.run() } catch let error as LockError { outcome.value = error.code }
+            }
+            // Longer than it waits for a first connection.
+            for _ in 0..<3 {
+                await #expect(throws: LockError.self) { _ = try await store.acquire(Fixture.request("x")) }
+            }
+            #expect(outcome.value == nil)
+            try await server.start()
+            try await Fixture.eventually("it runs on") { outcome.value == .storeRefused }
+            group.cancelAll()
+            try await group.waitForAll()
+        }
+    }
+
+    @Test("A session that has ended for good is not given to new stores")
+    func endedSession() async throws {
+        let server = try await ZooKeeperServer()
+        let url = "\(server.url)/locks?session=6s&timeout=4s"
+        let first = try ZooKeeperLockStore(url: url)
+        _ = try await first.acquire(Fixture.request("x"))
+        await first.closeSession(draining: .zero)
+        let second = try ZooKeeperLockStore(url: url)
+        guard case .granted = try await second.acquire(Fixture.request("x")) else {
+            Issue.record("not granted")
+            return
+        }
+        await second.closeSession(draining: .zero)
+        withExtendedLifetime(first) {}
+    }
+
     @Test("With access=creator strangers can neither take, see nor free locks, and are told why")
     func access() async throws {
         let server = try await ZooKeeperServer()

@@ -39,6 +39,8 @@ final class Session: Sendable {
         case doubted(epoch: Int)
         /// The server has ended the session, and removed all its nodes.
         case ended(epoch: Int)
+        /// The servers have refused the session for good; the end of it was told before.
+        case refused(LockError)
         /// Time has passed.
         case tick(Instant)
     }
@@ -364,6 +366,11 @@ final class Session: Sendable {
     private func fail(_ epoch: Int, _ error: LockError) {
         let handle = self.state.withLock { $0.epoch == epoch ? $0.handle : nil }
         self.enter(.failed(error), epoch, tell: .ended(epoch: epoch))
+        let listeners = self.state.withLock { state -> [Int: @Sendable (Event) -> Bool]? in
+            guard case .failed = state.phase, state.epoch == epoch else { return nil }
+            return state.listeners
+        }
+        if let listeners { self.tell(listeners, .refused(error)) }
         if let handle { self.lifecycle.async { handle.close() } }
     }
 

@@ -45,10 +45,11 @@ enum SessionPool {
 
     private static let sessions = Mutex<[SessionSettings: Reference]>([:])
 
-    /// The session for these settings, which lives as long as somebody keeps it.
+    /// The session for these settings, which lives as long as somebody keeps it; one that has ended for good is left to
+    /// those who have it.
     static func session(for settings: SessionSettings) -> Session {
         self.sessions.withLock { sessions in
-            if let session = sessions[settings]?.session { return session }
+            if let session = sessions[settings]?.session, !session.isOver { return session }
             let session = Session(settings)
             sessions = sessions.filter { $0.value.session != nil }
             sessions[settings] = Reference(session: session)

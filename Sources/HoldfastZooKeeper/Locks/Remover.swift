@@ -78,7 +78,7 @@ final class Remover: Sendable {
             case .connected(let link): self.retry(link)
             case .ended(let epoch): self.forget(epoch: epoch)
             case .tick: if let link = session?.link { self.retry(link) }
-            case .doubted: break
+            case .doubted, .refused: break
             }
             return !self.isDone
         }

@@ -136,8 +136,14 @@ public final class ZooKeeperLockStore: LockStore {
     /// An ensemble that cannot be reached is tried again and again; what it refuses is thrown.
     ///
     /// - Throws: ``LockError`` with code ``LockError/Code/storeRefused`` for a user or a session timeout that the servers
-    ///   do not accept.
+    ///   do not accept, whenever they say so.
     public func run() async throws {
+        let (refusals, news) = AsyncStream<LockError>.makeStream(bufferingPolicy: .bufferingOldest(1))
+        let key = self.session.listen { event in
+            if case .refused(let error) = event { news.yield(error) }
+            return true
+        }
+        defer { self.session.ignore(key) }
         do {
             _ = try await self.session.ready(by: .now.advanced(by: self.configuration.timeout))
         } catch let error as LockError where error.code == .storeRefused {
@@ -145,7 +151,8 @@ public final class ZooKeeperLockStore: LockStore {
         } catch {
             // It may come up later; each call says for itself when it does not answer.
         }
-        while !Task.isCancelled { try? await Task.sleep(for: .seconds(3600)) }
+        // Ends when the task is cancelled.
+        for await refusal in refusals { throw refusal }
         await self.remover.drain(by: .now.advanced(by: Session.drainLimit))
     }
 
@@ -200,6 +207,7 @@ public final class ZooKeeperLockStore: LockStore {
         case .connected(let link): self.remover.retry(link)
         case .doubted: self.handlers.emit(.doubted)
         case .ended(let epoch): self.ended(epoch)
+        case .refused: break
         case .tick(let now): self.tick(now)
         }
     }
