@@ -70,9 +70,19 @@ final class ClientLog: Sendable {
     /// Counts an answer with a code that this version does not know, and says so.
     func count(unknown code: ServerCode) {
         self.unknown.add(1, ordering: .relaxed)
-        self.take(
-            ":ZOO_WARN@answer@0: the server answered with a code that this version does not know: \(code.rawValue)"
-        )
+        self.say(.warning, "the server answered with a code that this version does not know: \(code.rawValue)")
+    }
+
+    /// Says something of our own.
+    func say(_ level: ZooKeeperLog.Level, _ text: String) {
+        // In the shape of the library's lines, among which it is counted.
+        let name =
+            switch level {
+            case .error: "ERROR"
+            case .warning: "WARN"
+            case .info: "INFO"
+            }
+        self.take(":ZOO_\(name)@holdfast@0: \(text)")
     }
 
     /// Takes a line such as `2026-11-23 10:00:00,000:123(0x7f):ZOO_WARN@function@12: text`.

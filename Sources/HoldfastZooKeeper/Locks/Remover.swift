@@ -27,9 +27,26 @@ final class Remover: Sendable {
         var inFlight: Set<Item> = []
         /// Who wants to know when a node is gone.
         var waiting: [Item: @Sendable (Bool) -> Void] = [:]
+        /// Nodes that may not be deleted, by their parents.
+        var denied: [String: Denial] = [:]
+        /// Parents of which that was said.
+        var reported: Set<String> = []
     }
 
+    /// Nodes below one parent that may not be deleted.
+    private struct Denial {
+        var items: Set<Item> = []
+        /// When one of them is tried again.
+        var next: ContinuousClock.Instant
+    }
+
+    /// How soon it is looked whether what was not permitted is.
+    private static let deniedPause: Duration = .seconds(5)
+    /// Of how many parents it is remembered that something was said.
+    private static let maximumReported = 1024
+
     private let state = Mutex(State())
+    private let hasDenied = Atomic<Bool>(false)
     private let timeout: Duration
     private let layout: ZooKeeperConfiguration.Layout
 
@@ -66,7 +83,48 @@ final class Remover: Sendable {
         self.state.withLock { state in
             state.left = state.left.filter { $0.epoch != epoch }
             state.waiting = state.waiting.filter { $0.key.epoch != epoch }
+            for parent in state.denied.keys { self.permit(parent, &state) { $0.epoch != epoch } }
         }
+    }
+
+    /// The parent of a node if this store has nodes below it that it may not delete.
+    func denied(below parent: String) -> String? {
+        // Nearly never.
+        guard self.hasDenied.load(ordering: .relaxed) else { return nil }
+        return self.state.withLock { $0.denied[parent] == nil ? nil : parent }
+    }
+
+    /// Where this store may not delete what it has made.
+    var denied: [String] { self.state.withLock { $0.denied.keys.sorted() } }
+
+    /// Forgets which nodes below a parent may not be deleted, but for some.
+    private func permit(_ parent: String, _ state: inout State, but isLeft: (Item) -> Bool) {
+        guard var denial = state.denied[parent] else { return }
+        denial.items = denial.items.filter(isLeft)
+        state.denied[parent] = denial.items.isEmpty ? nil : denial
+        self.hasDenied.store(!state.denied.isEmpty, ordering: .relaxed)
+    }
+
+    /// Notes that a node could be deleted; if that was not permitted before, the others are tried too.
+    private func allow(_ item: Item, _ state: inout State) {
+        guard !state.denied.isEmpty, case .node(let path, _) = item, let slash = path.lastIndex(of: "/"),
+            let denial = state.denied.removeValue(forKey: String(path[..<slash]))
+        else { return }
+        state.left.formUnion(denial.items.subtracting([item]))
+        self.hasDenied.store(!state.denied.isEmpty, ordering: .relaxed)
+    }
+
+    /// Notes that a node may not be deleted.
+    ///
+    /// - Returns: Its parent, if nothing was said of that yet.
+    private func deny(_ item: Item, _ state: inout State) -> String? {
+        guard case .node(let path, _) = item, let slash = path.lastIndex(of: "/") else { return nil }
+        let parent = String(path[..<slash])
+        let next = ContinuousClock.now.advanced(by: Self.deniedPause)
+        state.denied[parent, default: Denial(next: next)].items.insert(item)
+        self.hasDenied.store(true, ordering: .relaxed)
+        if state.reported.count >= Self.maximumReported { state.reported = [] }
+        return state.reported.insert(parent).inserted ? parent : nil
     }
 
     /// Goes on without its store, until nothing is left or the session ends.
@@ -90,10 +148,17 @@ final class Remover: Sendable {
     /// Sends what is left.
     func retry(_ link: Session.Link) {
         let items = self.state.withLock { state -> Set<Item> in
-            guard !state.left.isEmpty else { return [] }
-            let items = state.left.filter { $0.epoch == link.epoch }
+            guard !state.left.isEmpty || !state.denied.isEmpty else { return [] }
+            var items = state.left.filter { $0.epoch == link.epoch }
             // What belongs to an older session ended with it.
             state.left = state.left.filter { $0.epoch > link.epoch }
+            state.waiting = state.waiting.filter { $0.key.epoch >= link.epoch }
+            let now = ContinuousClock.now
+            for (parent, denial) in state.denied where denial.next <= now {
+                state.denied[parent]?.next = now.advanced(by: Self.deniedPause)
+                // One tells whether the others may be.
+                if let item = denial.items.first(where: { $0.epoch == link.epoch }) { items.insert(item) }
+            }
             return items
         }
         for item in items { self.begin(item, link) }
@@ -144,14 +209,26 @@ final class Remover: Sendable {
 
     private func end(_ item: Item, _ code: ServerCode) {
         let isGone = code == .ok || code == .noNode
-        let done = self.state.withLock { state -> (@Sendable (Bool) -> Void)? in
+        let (done, parent) = self.state.withLock { state -> ((@Sendable (Bool) -> Void)?, String?) in
             state.inFlight.remove(item)
             switch code {
-            case .ok, .noNode, .noPermission: return state.waiting.removeValue(forKey: item)
+            case .ok, .noNode:
+                self.allow(item, &state)
+                return (state.waiting.removeValue(forKey: item), nil)
+            case .noPermission:
+                let parent = self.deny(item, &state)
+                return (state.waiting.removeValue(forKey: item), parent)
             case .sessionExpired, .invalidState, .closing: state.waiting[item] = nil
             default: state.left.insert(item)
             }
-            return nil
+            return (nil, nil)
+        }
+        if let parent {
+            ClientLog.shared.say(
+                .error,
+                "nodes below \(parent) may be made and not deleted: locks there stay until the session ends, and no more "
+                    + "are taken; permit this user to delete"
+            )
         }
         done?(isGone)
     }

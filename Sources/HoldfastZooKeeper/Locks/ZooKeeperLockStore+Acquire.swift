@@ -126,6 +126,10 @@ extension ZooKeeperLockStore {
 
     private func create(_ entry: RequestBook.Entry, _ wire: Wire) async throws -> AcquireReply? {
         let request = entry.request
+        if let parent = self.remover.denied(below: entry.parent) {
+            self.forget(entry)
+            throw self.denial(at: parent)
+        }
         if request.contention == .fail, let reply = try await self.busy(entry, wire) { return reply }
         let data = NodeData(
             owner: request.owner,
@@ -196,6 +200,15 @@ extension ZooKeeperLockStore {
             )
         }
         return code.error("create a node below \(entry.parent)", at: self.place)
+    }
+
+    /// The error where nodes can be made and not deleted, so that each lock would be held until the session ends.
+    private func denial(at parent: String) -> LockError {
+        LockError(
+            .storeRefused,
+            "ZooKeeper at \(self.place) does not permit to delete nodes below \(parent), so that locks there stay until the "
+                + "session ends; give the store's URL a user that may, as in zookeeper://user:password@host, or permit it"
+        )
     }
 
     private func forget(_ entry: RequestBook.Entry) {

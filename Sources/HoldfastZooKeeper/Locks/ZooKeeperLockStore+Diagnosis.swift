@@ -75,6 +75,15 @@ extension ZooKeeperLockStore: DiagnosableStore {
     }
 
     private func access() -> Finding {
+        if let parent = self.remover.denied.first {
+            return Finding(
+                name: "access",
+                value: "no right to delete below \(parent)",
+                severity: .problem,
+                advice: "locks there stay until their session ends; permit this user to delete nodes, or give the URL "
+                    + "another user"
+            )
+        }
         let isOpen = self.configuration.access == .open
         return Finding(
             name: "access",
