@@ -41,11 +41,12 @@ package enum ChildEnvironment {
 
     /// Our own variables, and those that describe a lock that an outer command holds.
     package static func variables(for holder: Holder, of resource: Resource) -> [CText] {
-        let end = holder.remaining.map { BootTime.now + $0.nanoseconds } ?? BootTime.now
+        // What another process wrote may be any number.
+        let (end, isTooLong) = BootTime.now.addingReportingOverflow(holder.remaining?.nanoseconds ?? 0)
         return Self.variables([
             "HOLDFAST_RESOURCE": resource.name,
             "HOLDFAST_FENCING_TOKEN": holder.fencingToken?.description ?? "",
-            "HOLDFAST_VALID_UNTIL": BootTime.seconds(end),
+            "HOLDFAST_VALID_UNTIL": BootTime.seconds(isTooLong ? .max : end),
         ])
     }
 

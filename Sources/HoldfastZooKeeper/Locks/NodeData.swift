@@ -39,7 +39,8 @@ struct NodeData: Sendable, Hashable, Decodable {
         let container = try decoder.container(keyedBy: CodingKeys.self)
         _ = try container.decode(Int.self, forKey: .holdfast)
         self.owner = try OwnerID(from: decoder)
-        self.session = try container.decodeIfPresent(Int64.self, forKey: .session)
+        // Others may write what they like; a day is longer than any session.
+        self.session = try container.decodeIfPresent(Int64.self, forKey: .session).map { min(max($0, 0), 86_400_000) }
         self.holding = try container.decodeIfPresent([String].self, forKey: .holding) ?? []
         self.token = try container.decodeIfPresent(UInt64.self, forKey: .token)
         self.revoke = try container.decodeIfPresent(Bool.self, forKey: .revoke) ?? false

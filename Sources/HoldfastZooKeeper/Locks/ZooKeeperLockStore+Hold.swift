@@ -151,7 +151,7 @@ extension ZooKeeperLockStore {
             reference: String(name.guid.prefix(8)),
             owner: data.owner ?? own?.request.owner,
             mode: name.mode,
-            waitingFor: moment.map { moment in reply.stat.map { .milliseconds(moment - $0.createdAt) } }
+            waitingFor: moment.map { moment in reply.stat.map { Self.time(from: $0.createdAt, to: moment) } }
                 ?? own.map { $0.since.duration(to: .now) } ?? reply.stat.map(Self.age),
             holding: own?.request.holding ?? data.holding
         )
@@ -164,6 +164,16 @@ extension ZooKeeperLockStore {
 
     /// How old a node is, by the wall clocks of the server and of this machine: for people.
     private static func age(_ stat: NodeStat) -> Duration {
-        max(.zero, .milliseconds(WallClock.milliseconds - stat.createdAt))
+        max(.zero, Self.time(from: stat.createdAt, to: WallClock.milliseconds))
+    }
+
+    /// The longest time that is told of nodes, in milliseconds: ten years, which no sane clock is wrong by.
+    private static var longestAge: Int64 { 10 * 366 * 86_400_000 }
+
+    /// The time between two readings of wall clocks, one of which may say anything.
+    private static func time(from start: Int64, to end: Int64) -> Duration {
+        let (time, isTooLong) = end.subtractingReportingOverflow(start)
+        guard !isTooLong else { return .milliseconds(end < start ? -Self.longestAge : Self.longestAge) }
+        return .milliseconds(min(max(time, -Self.longestAge), Self.longestAge))
     }
 }
