@@ -13,6 +13,8 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
         /// As Curator's `InterProcessReadWriteLock`: exclusive and shared locks only.
         case curatorReadWrite = "curator-rw"
         /// As kazoo's `WriteLock` and `ReadLock`, and its `Lock` where nobody reads: exclusive and shared locks only.
+        ///
+        /// The locks' own nodes stay: kazoo makes them once, and its clients would not find again what is removed.
         case kazoo
     }
 

@@ -217,8 +217,7 @@ extension ZooKeeperLockStore {
         }
     }
 
-    /// Creates the nodes on the way to a lock: containers, which the servers remove when they have been empty for a
-    /// while.
+    /// Creates the nodes on the way to a lock.
     func makeParents(of path: String, _ wire: Wire) async throws {
         var ancestors: [String] = []
         for index in path.indices.dropFirst() where path[index] == "/" { ancestors.append(String(path[..<index])) }
@@ -233,7 +232,7 @@ extension ZooKeeperLockStore {
     /// - Returns: Whether that was possible; if not, one was removed again before it had a child.
     private func make(_ nodes: [String], _ wire: Wire) async throws -> Bool {
         for node in nodes {
-            var reply = await wire.create(node, [], .container)
+            var reply = await wire.create(node, [], self.configuration.layout.parents)
             // Servers before 3.5.3 have no containers.
             if reply.code == .unimplemented { reply = await wire.create(node, [], .persistent) }
             switch reply.code {
@@ -366,4 +365,10 @@ extension ZooKeeperLockStore {
         }
         return wasGranted ? .released : .withdrawn
     }
+}
+
+extension ZooKeeperConfiguration.Layout {
+    /// What the nodes on the way to a lock are: containers, which the servers remove when they have been empty for a while;
+    /// but nodes that stay for kazoo, whose clients make them once and would not find a new one.
+    var parents: Handle.Kind { self == .kazoo ? .persistent : .container }
 }
