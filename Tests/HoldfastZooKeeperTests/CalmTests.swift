@@ -108,6 +108,29 @@ struct CalmTests {
         }
     }
 
+    @Test("Of 100 tasks on one session one at a time holds a lock (pain 20: etcd PR#11364)")
+    func hundredTasks() async throws {
+        let server = try await ZooKeeperServer()
+        let (inside, turns) = (Cell(0), Cell(0))
+        try await Fixture.withService(server.hosts) { locks in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<100 {
+                    group.addTask {
+                        try await locks.withLock("hundred") { _ in
+                            inside.add(1)
+                            #expect(inside.value == 1)
+                            await Task.yield()
+                            inside.add(-1)
+                            turns.add(1)
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+        #expect(turns.value == 100)
+    }
+
     @Test("A server that is down costs little, and its end is an answer")
     func down() async throws {
         let server = try await ZooKeeperServer()
