@@ -87,6 +87,41 @@ struct LostConversionTests {
         }
     }
 
+    @Test("An upgrade whose wish is cut off, and which is given up, keeps no reader out", arguments: [0, 1])
+    func wish(_ passed: Int) async throws {
+        let server = try await ZooKeeperServer()
+        let proxy = try FaultProxy(to: server.port)
+        let (store, other) = (try Self.store(proxy), try Fixture.store(server.hosts, "&session=20s"))
+        try await Fixture.running([store, other]) {
+            let (old, update) = (Fixture.request("u", mode: .shared), Fixture.request("u", mode: .update))
+            guard case .granted = try await other.acquire(old),
+                case .granted = try await SessionFaultTests.insist(store, update)
+            else {
+                Issue.record("not granted")
+                return
+            }
+            try await Fixture.eventually("no watches") { try server.number(after: "Total watches:", in: "wchs") == 2 }
+            proxy.cut(afterRequests: passed)
+            let upgrade = Conversion(update.key, to: .exclusive, contention: .queue)
+            let reply = try? await store.convert(upgrade)
+            #expect(reply == nil)
+            // As the engine does.
+            try await Fixture.eventually(within: .seconds(5), "it is not taken back") {
+                guard case .converted? = try? await store.convert(Conversion(update.key, to: .update)) else {
+                    return false
+                }
+                return true
+            }
+            let reader = Fixture.request("u", mode: .shared)
+            guard case .granted = try await other.acquire(reader) else {
+                Issue.record("a reader is kept out")
+                return
+            }
+            #expect(store.book.withLock { $0[update.id]?.hold?.mode } == .update)
+            #expect(try await other.status(of: "u").holders.count == 3)
+        }
+    }
+
     @Test("An upgrade whose wake-up is cut off becomes exclusive when the connection is back", arguments: [0, 1])
     func upgrade(_ passed: Int) async throws {
         let server = try await ZooKeeperServer()

@@ -35,6 +35,13 @@ extension ZooKeeperLockStore {
             guard conversion.mode != upgrade.mode else { return .converted(hold.token) }
             return try await self.change(taken, conversion, wire)
         }
+        if hold.mode != .exclusive, entry.node?.name.standing == .upgrade {
+            // A wish of which the answer was lost: nobody waits for it, and it keeps newcomers out.
+            let taken = try await self.replace(entry, hold.mode, .held, token: hold.token, wire)
+            guard let taken else { return .lost }
+            guard hold.mode != conversion.mode else { return .converted(hold.token) }
+            return try await self.change(taken, conversion, wire)
+        }
         guard hold.mode != conversion.mode else {
             // Somebody may have taken it away without a watch to tell.
             if hold.watch == nil, await self.isGone(entry, wire) { return .lost }
