@@ -28,6 +28,21 @@ struct RuleTests {
     }
 
     @Test
+    func `a lock that lasts for longer than clocks count is handed to a command as well`() {
+        let holder = Holder(
+            reference: nil,
+            owner: nil,
+            mode: .exclusive,
+            fencingToken: nil,
+            heldFor: nil,
+            remaining: .seconds(Int64.max)
+        )
+        let variables = ChildEnvironment.variables(for: holder, of: "r")
+        let texts = variables.map { String(decoding: $0.bytes, as: UTF8.self) }
+        #expect(texts.contains { $0.hasPrefix("HOLDFAST_VALID_UNTIL=9223372036") })
+    }
+
+    @Test
     func `the kill margin lies inside the margin at which the engine gives up`() throws {
         for (lease, margin) in [
             (Duration.seconds(30), Duration?.none), (.seconds(30), .seconds(5)), (.seconds(4), .seconds(1)),
