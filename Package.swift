@@ -231,7 +231,14 @@ let package = Package(
         ),
         .testTarget(
             name: "HoldfastZooKeeperTests",
-            dependencies: ["HoldfastCore", "Holdfast", "HoldfastZooKeeper", "HoldfastTesting"],
+            dependencies: [
+                "HoldfastCore",
+                "Holdfast",
+                "HoldfastZooKeeper",
+                "HoldfastTesting",
+                .product(name: "Logging", package: "swift-log", condition: .when(traits: ["Logging"])),
+                .product(name: "InMemoryLogging", package: "swift-log", condition: .when(traits: ["Logging"])),
+            ],
             exclude: ["Partners"],
             swiftSettings: strict
         ),
