@@ -75,6 +75,13 @@ final class CallbackTable: Sendable {
             if watch.bytes > 0 { self.handles[watch.handle]?.watched -= watch.bytes }
             return watch
         }
+
+        mutating func enter(_ call: Call) -> UInt {
+            self.handles[call.handle]?.pending += 1
+            let number = self.number()
+            self.calls[number] = (call, false)
+            return number
+        }
     }
 
     private let state = Mutex(State())
@@ -116,12 +123,15 @@ final class CallbackTable: Sendable {
         self.state.withLock { state in
             let limit = isNew ? Self.maximumPending - Self.reservedPending : Self.maximumPending
             guard state.handles[call.handle]?.pending ?? 0 < limit else { return nil }
-            state.handles[call.handle]?.pending += 1
-            let number = state.number()
-            state.calls[number] = (call, false)
-            return number
+            return state.enter(call)
         }
     }
+
+    /// Enters a call that is about to be sent for others that are entered already.
+    func enter(_ call: Call) -> UInt { self.state.withLock { $0.enter(call) } }
+
+    /// Whether a call is unanswered, and somebody waits for it.
+    func isAwaited(_ number: UInt) -> Bool { self.state.withLock { $0.calls[number]?.isLate == false } }
 
     /// How many bytes of watches a server may have to take back at once.
     ///

@@ -28,13 +28,18 @@ final class Handle: Sendable {
         case ephemeralSequential
     }
 
-    @safe private struct Pointer: @unchecked Sendable {
+    @safe fileprivate struct Pointer: @unchecked Sendable {
         // The library's handle may be used from any thread; this room uses it only under the lock.
         let raw: OpaquePointer
     }
 
-    private let pointer = Mutex<Pointer?>(nil)
-    private let table = CallbackTable.shared
+    struct State: Sendable {
+        fileprivate var pointer: Pointer?
+        var outbox = Outbox()
+    }
+
+    private let inner = Mutex(State())
+    let table = CallbackTable.shared
     private let usesCreatorACL: Bool
     /// What the library knows this handle by.
     let number: UInt
@@ -61,7 +66,7 @@ final class Handle: Sendable {
     func open(hosts: String, timeout: Int32, credentials: String?) -> Int32? {
         // Whoever hears of the connection before this returns waits for the lock for a moment. Names are resolved here,
         // which may take long; so nobody else may wait for the lock before there is a connection.
-        self.pointer.withLock { pointer in
+        self.inner.withLock { inner in
             guard
                 let raw = unsafe zookeeper_init2(
                     hosts,
@@ -73,7 +78,7 @@ final class Handle: Sendable {
                     logLine
                 )
             else { return errno }
-            pointer = unsafe Pointer(raw: raw)
+            inner.pointer = unsafe Pointer(raw: raw)
             // Unless told otherwise the library resolves the names each time that it looks at its socket, which is a third
             // of its work; it still does when it connects.
             _ = unsafe zoo_set_servers_resolution_delay(raw, -1)
@@ -89,9 +94,11 @@ final class Handle: Sendable {
     ///
     /// Blocks for up to about two seconds. May be called again.
     func close() {
-        let pointer = self.pointer.withLock { pointer in
-            defer { pointer = nil }
-            return pointer
+        let pointer = self.inner.withLock { inner in
+            defer { inner.pointer = nil }
+            // What was not sent is ended with all other calls.
+            _ = inner.outbox.takeAll()
+            return inner.pointer
         }
         if let pointer { _ = unsafe zookeeper_close(pointer.raw) }
         self.table.close(self.number)
@@ -99,8 +106,8 @@ final class Handle: Sendable {
 
     /// The session's number, a credential, and its timeout in milliseconds.
     var session: (id: Int64, timeout: Int32)? {
-        self.pointer.withLock { pointer in
-            guard let raw = unsafe pointer?.raw, let client = unsafe zoo_client_id(raw) else { return nil }
+        self.inner.withLock { inner in
+            guard let raw = unsafe inner.pointer?.raw, let client = unsafe zoo_client_id(raw) else { return nil }
             return (unsafe client.pointee.client_id, unsafe zoo_recv_timeout(raw))
         }
     }
@@ -109,12 +116,12 @@ final class Handle: Sendable {
     ///
     /// Never waits: who asks keeps time.
     var stateUnlessBusy: Int32? {
-        self.pointer.withLockIfAvailable { pointer in unsafe (pointer?.raw).map { unsafe zoo_state($0) } } ?? nil
+        self.inner.withLockIfAvailable { inner in unsafe (inner.pointer?.raw).map { unsafe zoo_state($0) } } ?? nil
     }
 
     /// What the library says of the connection at this moment, or `nil` when the handle is not open.
     var state: Int32? {
-        self.pointer.withLock { pointer in unsafe (pointer?.raw).map { unsafe zoo_state($0) } }
+        self.inner.withLock { inner in unsafe (inner.pointer?.raw).map { unsafe zoo_state($0) } }
     }
 
     // MARK: - Calls
@@ -131,10 +138,11 @@ final class Handle: Sendable {
         unsafe self.send(terms, isNew: true) { unsafe self.submitCreate($0, path, data, kind, $1) }
     }
 
-    /// Creates a node and lists the children of a node, with nothing of ours in between.
-    func create(_ path: String, _ data: [UInt8], _ kind: Kind, listing parent: String, _ first: Terms, _ second: Terms)
-    {
-        guard let one = self.enter(first, reachesLeader: true, isNew: true) else {
+    /// Creates an ephemeral, sequential node and lists the children of its parent, with nothing of ours in between.
+    ///
+    /// Sent together with other changes when many are under way.
+    func create(_ path: String, _ data: [UInt8], listing parent: String, _ first: Terms, _ second: Terms) {
+        guard let one = self.enter(first, reachesLeader: false, isNew: true) else {
             return second.done(CallReply(code: .tooManyCalls))
         }
         // Whoever waits for both hears of the first before the second.
@@ -142,16 +150,7 @@ final class Handle: Sendable {
             self.table.fail(one, .tooManyCalls)
             return second.done(CallReply(code: .tooManyCalls))
         }
-        let codes = self.pointer.withLock { pointer -> (Int32, Int32) in
-            guard let raw = unsafe pointer?.raw else {
-                return (ServerCode.notConnected.rawValue, ServerCode.notConnected.rawValue)
-            }
-            let code = unsafe self.submitCreate(raw, path, data, kind, context(one))
-            guard code == ServerCode.ok.rawValue else { return (code, code) }
-            return unsafe (code, zoo_aget_children2(raw, parent, 0, childrenCompletion, context(two)))
-        }
-        self.settle(one, codes.0)
-        self.settle(two, codes.1)
+        self.post(Outbox.Change(number: one, path: path, kind: .create(data: data, parent: parent, list: two)))
     }
 
     /// Lists the names of a node's children.
@@ -213,8 +212,11 @@ final class Handle: Sendable {
     }
 
     /// Deletes a node.
+    ///
+    /// Sent together with other changes when many are under way.
     func delete(_ path: String, _ terms: Terms) {
-        unsafe self.send(terms) { raw, context in unsafe zoo_adelete(raw, path, -1, voidCompletion, context) }
+        guard let number = self.enter(terms, reachesLeader: false) else { return }
+        self.post(Outbox.Change(number: number, path: path, kind: .delete))
     }
 
     /// Creates one node and deletes another, both or neither.
@@ -275,8 +277,8 @@ final class Handle: Sendable {
 
     /// Has the library forget a watch; the server keeps one for the session, if there are any.
     private func forget(_ watch: UInt, on path: String) {
-        self.pointer.withLock { pointer in
-            guard let raw = unsafe pointer?.raw else { return }
+        self.inner.withLock { inner in
+            guard let raw = unsafe inner.pointer?.raw else { return }
             // The last argument says that the server is not asked, so that nothing is waited for.
             _ = unsafe zoo_remove_watches(raw, path, ZWATCHTYPE_DATA, nodeWatcher, context(watch), 1)
         }
@@ -284,11 +286,11 @@ final class Handle: Sendable {
 
     // MARK: - Sending
 
-    private var acl: UnsafePointer<ACL_vector>? {
+    var acl: UnsafePointer<ACL_vector>? {
         unsafe self.usesCreatorACL ? hf_zk_acl_creator() : hf_zk_acl_open()
     }
 
-    private func submitCreate(
+    func submitCreate(
         _ raw: OpaquePointer,
         _ path: String,
         _ data: [UInt8],
@@ -345,16 +347,28 @@ final class Handle: Sendable {
         _ submit: (OpaquePointer, UnsafeMutableRawPointer?) -> Int32
     ) {
         guard let number = self.enter(terms, reachesLeader: reachesLeader, isNew: isNew, results) else { return }
-        let code = self.pointer.withLock { pointer in
-            guard let raw = unsafe pointer?.raw else { return ServerCode.notConnected.rawValue }
-            return unsafe submit(raw, context(number))
+        let failed = unsafe self.locked { raw, outbox in
+            // The servers see all calls in the order in which they were made.
+            var failed = unsafe self.flush(&outbox, raw, isUrgent: true)
+            failed.append((number, unsafe submit(raw, context(number))))
+            return failed
         }
-        self.settle(number, code)
+        self.settle(failed ?? [(number, ServerCode.notConnected.rawValue)])
+    }
+
+    /// Works with the library's handle, if it is open.
+    func locked<Result>(_ work: (OpaquePointer, inout Outbox) -> Result) -> Result? {
+        self.inner.withLock { inner in
+            guard let raw = unsafe inner.pointer?.raw else { return nil }
+            return unsafe work(raw, &inner.outbox)
+        }
     }
 
     /// A call that the library did not take is never completed by it.
-    private func settle(_ number: UInt, _ code: Int32) {
-        if code != ServerCode.ok.rawValue { self.table.fail(number, ServerCode(rawValue: code)) }
+    func settle(_ calls: [(number: UInt, code: Int32)]) {
+        for (number, code) in calls where code != ServerCode.ok.rawValue {
+            self.table.fail(number, ServerCode(rawValue: code))
+        }
     }
 
     /// Where the library writes the results of a transaction that we do not need: the code says all.

@@ -61,7 +61,6 @@ struct Wire: Sendable {
             self.handle.create(
                 path,
                 data,
-                .ephemeralSequential,
                 listing: parent,
                 self.terms { reply in
                     made(reply)
