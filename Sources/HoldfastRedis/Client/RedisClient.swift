@@ -46,9 +46,12 @@ package final class RedisClient: Sendable {
     }
 
     private enum Route: Sendable {
-        case server(CommandConnection)
+        case server(CommandConnection, PatientConnection?)
         case cluster(RedisCluster)
     }
+
+    /// What a command goes by, and whether that waits for replicas.
+    private typealias Target = (connection: CommandConnection, patient: PatientConnection?)
 
     /// How often a command follows redirections before it waits a little.
     private static let maximumHops = 5
@@ -68,8 +71,16 @@ package final class RedisClient: Sendable {
     init(_ connection: CommandConnection, _ configuration: RedisConfiguration, isOneOfSeveral: Bool = false) {
         self.configuration = configuration
         self.loop = connection.loop
-        self.route = .server(connection)
+        self.route = .server(connection, nil)
         self.isOneOfSeveral = isOneOfSeveral
+    }
+
+    /// Makes a client of a master.
+    init(_ master: RedisMaster, _ configuration: RedisConfiguration) {
+        self.configuration = configuration
+        self.loop = master.connection.loop
+        self.route = .server(master.connection, master.patient)
+        self.isOneOfSeveral = false
     }
 
     /// Makes a client of a cluster.
@@ -93,7 +104,7 @@ package final class RedisClient: Sendable {
     /// - Parameters:
     ///   - place: Who it is for, on a cluster.
     ///   - isRepeatable: Whether the command may be sent again when it is not known what became of it.
-    ///   - confirmations: How many replicas to wait for, and how long.
+    ///   - awaitsReplicas: Whether to wait for replicas, as far as the configuration says.
     ///   - encode: Writes the command; may be called again. The flag says whether the server is believed to know a
     ///     script by its hash.
     /// - Returns: Its reply, never an error line.
@@ -101,7 +112,7 @@ package final class RedisClient: Sendable {
     package func send(
         to place: Place,
         isRepeatable: Bool = true,
-        confirmations: RedisConfiguration? = nil,
+        awaitsReplicas: Bool = false,
         _ encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void
     ) async throws(LockError) -> Answer {
         let deadline = self.deadline
@@ -114,9 +125,9 @@ package final class RedisClient: Sendable {
         var hops = 0
         while true {
             let failure: LockError
-            let target: CommandConnection
+            let (target, patient): Target
             do {
-                target = try await self.target(of: place, redirect)
+                (target, patient) = try await self.target(of: place, redirect, awaitsReplicas)
             } catch {
                 guard error.code == .storeUnavailable else { throw error }
                 guard let next = self.pause(after: &schedule), next < lastStart else { throw error }
@@ -130,7 +141,7 @@ package final class RedisClient: Sendable {
                 )
             }
             let asked = NIODeadline.now()
-            let (outcome, confirmed) = await self.ask(target, by: deadline, isGuest: redirect != nil, confirmations) {
+            let (outcome, confirmed) = await self.ask(target, patient, by: deadline, isGuest: redirect != nil) {
                 [isKnown, manner] encoder in
                 encoder.manner = manner
                 encode(&encoder, isKnown)
@@ -267,14 +278,27 @@ package final class RedisClient: Sendable {
         }
     }
 
-    private func target(of place: Place, _ redirect: ClusterRedirect?) async throws(LockError) -> CommandConnection {
+    private func target(
+        of place: Place,
+        _ redirect: ClusterRedirect?,
+        _ awaitsReplicas: Bool
+    ) async throws(LockError) -> Target {
+        let master: RedisMaster
         switch self.route {
-        case .server(let connection): return connection
+        case .server(let connection, let patient):
+            let patient = awaitsReplicas ? patient : nil
+            return (patient?.connection ?? connection, patient)
         case .cluster(let cluster):
-            if let redirect { return try cluster.node(at: redirect.address).connection }
-            if case .master(let master) = place { return master.connection }
-            return try await cluster.master(of: place.slot).connection
+            if let redirect {
+                master = try cluster.node(at: redirect.address)
+            } else if case .master(let one) = place {
+                master = one
+            } else {
+                master = try await cluster.master(of: place.slot)
+            }
         }
+        let patient = awaitsReplicas ? master.patient : nil
+        return (patient?.connection ?? master.connection, patient)
     }
 
     /// Where else a node says that a command belongs.
@@ -315,21 +339,22 @@ package final class RedisClient: Sendable {
 
     private func ask(
         _ connection: CommandConnection,
+        _ patient: PatientConnection?,
         by deadline: NIODeadline,
         isGuest: Bool,
-        _ confirmations: RedisConfiguration?,
         _ encode: @escaping @Sendable (inout CommandEncoder) -> Void
     ) async -> (CommandConnection.Outcome, Int) {
-        guard isGuest || confirmations != nil else { return (await connection.send(by: deadline, encode), 0) }
+        guard isGuest || patient != nil else { return (await connection.send(by: deadline, encode), 0) }
         var commands = [encode]
         if isGuest { commands.insert({ $0.command(["ASKING"]) }, at: 0) }
-        if let confirmations {
-            let milliseconds = confirmations.replicaTimeout.millisecondsRoundedUp
-            commands.append { $0.command(["WAIT", String(confirmations.replicas), String(milliseconds)]) }
-        }
-        let outcomes = await connection.send(by: deadline, all: commands)
+        let outcomes =
+            if let patient {
+                await patient.send(by: deadline, all: commands)
+            } else {
+                await connection.send(by: deadline, all: commands)
+            }
         let own = outcomes[isGuest ? 1 : 0]
-        guard confirmations != nil, case .success(let reply)? = outcomes.last, let count = reply.number else {
+        guard patient != nil, case .success(let reply)? = outcomes.last, let count = reply.number else {
             return (own, 0)
         }
         return (own, Int(clamping: count))

@@ -20,7 +20,8 @@ public struct RedisConfiguration: Sendable, Hashable {
     ///
     /// With 0, the default, a master that fails right after a grant takes it along, and the next one gives the lock again.
     /// What fewer replicas confirm within ``replicaTimeout`` is given back and an error. Halves the speed, and is no
-    /// proof: a replica that is elected may be another.
+    /// proof: a replica that is elected may be another. Makes one more connection: requests and upgrades wait on one of
+    /// their own, one after the other, also those that end busy. What is held is renewed and given back beside them.
     public var replicas: Int
     /// How long to wait for replicas.
     public var replicaTimeout: Duration

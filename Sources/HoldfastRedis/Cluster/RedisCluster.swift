@@ -121,7 +121,8 @@ package final class RedisCluster: Sendable {
                 guard let self else { return }
                 if case .lost = event { self.look(after: .zero) { _ in } }
                 self.onEvent(event)
-            }
+            },
+            patient: PatientConnection(connector, failsFast: true)
         )
         let (kept, isClosed) = self.state.withLock { state in
             if let other = state.nodes[address] { return (other, state.isClosed) }

@@ -3,7 +3,8 @@
 import HoldfastCore
 import NIOCore
 
-/// A master and our two connections to it: one for commands, and one for messages, which is made when somebody waits.
+/// A master and our connections to it: one for commands, one for messages, which is made when somebody waits, and one for
+/// commands that wait for replicas.
 package final class RedisMaster: Sendable {
     /// How it is reached.
     package let configuration: RedisConfiguration
@@ -11,11 +12,19 @@ package final class RedisMaster: Sendable {
     package let connection: CommandConnection
     /// For messages.
     package let subscription: Subscription
+    /// For commands that wait for replicas, where any do.
+    let patient: PatientConnection?
 
-    init(_ configuration: RedisConfiguration, _ connection: CommandConnection, _ subscription: Subscription) {
+    init(
+        _ configuration: RedisConfiguration,
+        _ connection: CommandConnection,
+        _ subscription: Subscription,
+        patient: PatientConnection? = nil
+    ) {
         self.configuration = configuration
         self.connection = connection
         self.subscription = subscription
+        self.patient = patient
     }
 
     /// Where it is.
@@ -32,12 +41,14 @@ package final class RedisMaster: Sendable {
     /// Leaves the server that is connected for the one that it should be.
     func startAnew() {
         self.connection.startAnew()
+        self.patient?.startAnew()
         self.subscription.startAnew()
     }
 
     /// Closes for good.
     func close() {
         self.connection.close()
+        self.patient?.close()
         self.subscription.close()
     }
 

@@ -56,9 +56,10 @@ package final class RedisAccess: Sendable {
                 configuration,
                 // Tracking ends with the connection that asked for it.
                 CommandConnection(self.connector, onLoss: { if hearsOfLocks { onEvent(.changed(nil)) } }),
-                Subscription(self.connector, channel: channel, hearsOfKeys: hearsOfLocks, onEvent: onEvent)
+                Subscription(self.connector, channel: channel, hearsOfKeys: hearsOfLocks, onEvent: onEvent),
+                patient: PatientConnection(self.connector)
             )
-            self.client = RedisClient(master.connection, configuration)
+            self.client = RedisClient(master, configuration)
             self.servers = .one(master)
             self.connector.watch { [weak master] in master?.startAnew() }
         }

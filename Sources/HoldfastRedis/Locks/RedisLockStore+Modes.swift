@@ -39,8 +39,7 @@ extension RedisLockStore {
             // What is given up needs no witnesses.
             let answer = try await self.client.send(
                 to: command.place,
-                confirmations: self.configuration.replicas > 0 && conversion.mode == .exclusive
-                    ? self.configuration : nil,
+                awaitsReplicas: self.configuration.replicas > 0 && conversion.mode == .exclusive,
                 command.encode
             )
             switch try command.read(answer) {

@@ -15,8 +15,9 @@ import Synchronization
 ///
 /// What it does not promise: a server that loses its memory (a restart without persistence, a failover) loses the
 /// locks, and holders learn it at their next renewal; foreign lockers do not know of our queue or of lock delays.
-/// One connection carries the commands, one the messages; both are made when they are first needed. On a cluster, each
-/// master that has locks of ours has such a pair, and each lock's keys are in one slot.
+/// One connection carries the commands, one the messages, and with ``RedisConfiguration/replicas`` one what waits for
+/// them; each is made when it is first needed. On a cluster, each master that has locks of ours has such connections, and
+/// each lock's keys are in one slot.
 ///
 /// A user of the server needs no more than ``RedisPermissions/rules(prefix:isCluster:)``; `holdfast doctor` shows them.
 public final class RedisLockStore: LockStore {
@@ -173,7 +174,7 @@ public final class RedisLockStore: LockStore {
             answer = try await self.client.send(
                 to: command.place,
                 isRepeatable: true,
-                confirmations: self.configuration.replicas > 0 ? self.configuration : nil,
+                awaitsReplicas: self.configuration.replicas > 0,
                 command.encode
             )
         } catch {

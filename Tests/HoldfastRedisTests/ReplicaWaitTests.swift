@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import Holdfast
+import HoldfastCore
+import HoldfastRedis
+import HoldfastTesting
+import Testing
+
+/// Grants that wait for replicas (`replicas=`), and what else a store does meanwhile.
+@Suite("Waiting for replicas", .timeLimit(.minutes(2)))
+struct ReplicaWaitTests {
+    private func connections(_ server: RedisServer) throws -> Int {
+        let lines = try server.execute("INFO", "stats").split(whereSeparator: \.isNewline)
+        let line = try #require(lines.first { $0.hasPrefix("total_connections_received:") })
+        return try #require(Int(line.drop { $0 != ":" }.dropFirst()))
+    }
+
+    @Test(arguments: [16, 64])
+    func `a replica that is gone takes no lease from a holder and no connection from anybody`(
+        askers: Int
+    ) async throws {
+        let master = try await RedisServer()
+        let replica = try await RedisServer(arguments: ["--replicaof", "127.0.0.1 \(master.port)"])
+        try await eventually("no replica") {
+            try replica.execute("INFO", "replication").contains("master_link_status:up")
+        }
+        let lease: Duration = .seconds(2)
+        let store = try RedisLockStore(url: master.url + "?replicas=1&timeout=1s")
+        let complaints = try await withLockService(store: store) { locks in
+            let held = try await locks.acquire("held", lease: lease)
+            replica.kill()
+            let end = ContinuousClock.now.advanced(by: lease * 2)
+            let complaints = try await withThrowingTaskGroup(of: Set<String>.self) { group in
+                for number in 0..<askers {
+                    group.addTask {
+                        let name = try Resource("n\(number)")
+                        var complaints: Set<String> = []
+                        while ContinuousClock.now < end {
+                            do {
+                                _ = await (try await locks.tryAcquire(name, lease: lease))?.release()
+                            } catch {
+                                complaints.insert("\(error)")
+                            }
+                            try await Task.sleep(for: .milliseconds(20))
+                        }
+                        return complaints
+                    }
+                }
+                try await Task.sleep(for: .milliseconds(200))
+                let before = try self.connections(master)
+                while ContinuousClock.now < end {
+                    try held.checkValid()
+                    try await Task.sleep(for: .milliseconds(200))
+                }
+                // Each look of this test is one, too.
+                #expect(try self.connections(master) - before <= 2, "connections were made anew")
+                return try await group.reduce(into: Set<String>()) { $0.formUnion($1) }
+            }
+            #expect(await held.release() == .released)
+            return complaints
+        }
+        #expect(!complaints.isEmpty && complaints.allSatisfy { $0.contains("replicas") }, "\(complaints)")
+    }
+}
