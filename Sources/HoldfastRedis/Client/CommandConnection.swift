@@ -175,6 +175,11 @@ package final class CommandConnection: RedisLinkDelegate {
         self.link.loop.execute { self.link.startAnew(ifOpenedBefore: time) }
     }
 
+    /// Drops a connection to another server than the master.
+    func startAnew(unlessAt master: RedisAddress) {
+        self.link.loop.execute { self.link.startAnew(unlessAt: master) }
+    }
+
     /// Closes for good; commands under way end with an error.
     package func close() {
         self.link.close()

@@ -43,8 +43,8 @@ package struct Connector: Sendable {
     /// Where the master is that Sentinels named last, where they are asked.
     var found: RedisAddress? { self.finder?.found }
 
-    /// Says what to do when the connections lead to the wrong server, where there may be another.
-    func watch(_ onSwitch: @escaping @Sendable () -> Void) { self.finder?.watch(onSwitch) }
+    /// Says what to do whenever Sentinels say which server the connections should lead to, where they are asked.
+    func watch(_ onFind: @escaping @Sendable (RedisAddress) -> Void) { self.finder?.watch(onFind) }
 
     /// Says that the server that is connected should be set otherwise.
     func warn(_ message: String) {
@@ -60,14 +60,22 @@ package struct Connector: Sendable {
 
     /// Connects within the configured time.
     ///
-    /// - Parameter handler: Makes the handler of the connection's replies.
+    /// - Parameters:
+    ///   - onTarget: Told which server it is, where Sentinels say so.
+    ///   - handler: Makes the handler of the connection's replies.
     /// - Returns: The connection.
-    func connect(_ handler: @escaping @Sendable () throws -> ReplyHandler) -> EventLoopFuture<any Channel> {
+    func connect(
+        onTarget: @escaping @Sendable (RedisAddress) -> Void,
+        _ handler: @escaping @Sendable () throws -> ReplyHandler
+    ) -> EventLoopFuture<any Channel> {
         if let path = self.configuration.socketPath {
             return self.bootstrap(self.address, handler).connect(unixDomainSocketPath: path).hop(to: self.loop)
         }
         guard let finder = self.finder else { return self.connect(self.address, handler) }
-        return finder.find().flatMap { self.connect($0, handler) }
+        return finder.find().flatMap { address in
+            onTarget(address)
+            return self.connect(address, handler)
+        }
     }
 
     private func connect(

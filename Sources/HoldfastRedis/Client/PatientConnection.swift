@@ -78,8 +78,8 @@ final class PatientConnection: Sendable {
         return await self.connection.send(by: deadline, all: commands + [{ $0.command(wait) }])
     }
 
-    /// Drops the connection for a new one.
-    func startAnew() { self.connection.startAnew() }
+    /// Drops a connection to another server than the master.
+    func startAnew(unlessAt master: RedisAddress) { self.connection.startAnew(unlessAt: master) }
 
     /// Closes for good; commands under way end with an error.
     func close() {

@@ -39,6 +39,8 @@ final class RedisLink: Sendable {
         var unsent: LockError?
         var run = ServerRun()
         var openedAt = NIODeadline.distantPast
+        /// Where the connection leads, or will, once Sentinels have said so.
+        var target: RedisAddress?
     }
 
     /// How long a refusal (wrong password, evicting server) is remembered before the server is asked again.
@@ -101,6 +103,7 @@ final class RedisLink: Sendable {
             }
             state.attempt += 1
             state.phase = .connecting
+            state.target = nil
             return state.attempt
         }
         if let attempt { self.connect(attempt) }
@@ -135,6 +138,14 @@ final class RedisLink: Sendable {
         if mustOpen { self.open() }
     }
 
+    /// Drops a connection that leads to another server than the master, or is about to.
+    ///
+    /// On the event loop.
+    func startAnew(unlessAt master: RedisAddress) {
+        let isElsewhere = self.state.withLock { $0.target.map { $0 != master } ?? false }
+        if isElsewhere { self.startAnew() }
+    }
+
     /// Closes for good.
     ///
     /// Any thread.
@@ -152,7 +163,12 @@ final class RedisLink: Sendable {
 
     private func connect(_ attempt: Int) {
         let limit = TimeAmount.nanoseconds(self.configuration.timeout.nanoseconds)
-        self.connector.connect { try ReplyHandler(link: self, attempt: attempt) }.whenComplete {
+        let onTarget = { @Sendable (address: RedisAddress) in
+            self.state.withLock { if $0.attempt == attempt { $0.target = address } }
+        }
+        self.connector.connect(onTarget: onTarget) {
+            try ReplyHandler(link: self, attempt: attempt)
+        }.whenComplete {
             switch $0 {
             case .success(let channel): self.connected(channel, attempt)
             case .failure(let error): self.ended(.unreachable(NetworkFailure.words(error)), attempt: attempt)

@@ -153,8 +153,10 @@ package final class Subscription: RedisLinkDelegate {
         if let answer { done(answer) }
     }
 
-    /// Leaves the server that is connected for the one that it should be.
-    func startAnew() { self.link.loop.execute { self.link.startAnew() } }
+    /// Leaves a server that is not the master.
+    func startAnew(unlessAt master: RedisAddress) {
+        self.link.loop.execute { self.link.startAnew(unlessAt: master) }
+    }
 
     /// Closes for good.
     func close() {

@@ -38,11 +38,11 @@ package final class RedisMaster: Sendable {
     /// Where to send messages to us.
     var channel: String { self.subscription.messages }
 
-    /// Leaves the server that is connected for the one that it should be.
-    func startAnew() {
-        self.connection.startAnew()
-        self.patient?.startAnew()
-        self.subscription.startAnew()
+    /// Leaves, with those connections that lead to it, a server that is not the master any more.
+    func startAnew(unlessAt address: RedisAddress) {
+        self.connection.startAnew(unlessAt: address)
+        self.patient?.startAnew(unlessAt: address)
+        self.subscription.startAnew(unlessAt: address)
     }
 
     /// Closes for good.

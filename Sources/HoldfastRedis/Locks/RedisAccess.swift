@@ -61,7 +61,7 @@ package final class RedisAccess: Sendable {
             )
             self.client = RedisClient(master, configuration)
             self.servers = .one(master)
-            self.connector.watch { [weak master] in master?.startAnew() }
+            self.connector.watch { [weak master] in master?.startAnew(unlessAt: $0) }
         }
     }
 

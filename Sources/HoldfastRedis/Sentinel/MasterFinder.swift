@@ -19,7 +19,7 @@ final class MasterFinder: Sendable {
 
     private struct State {
         var current: RedisAddress?
-        var onSwitch: (@Sendable () -> Void)?
+        var onFind: (@Sendable (RedisAddress) -> Void)?
         /// What was announced last.
         var announced: RedisAddress?
         var isWatching = false
@@ -67,8 +67,9 @@ final class MasterFinder: Sendable {
         ear.set(self)
     }
 
-    /// Says what to do when the master is not the one that was found last.
-    func watch(_ onSwitch: @escaping @Sendable () -> Void) { self.state.withLock { $0.onSwitch = onSwitch } }
+    /// Says what to do whenever Sentinels say where the master is, also when that is no news: of several connections each
+    /// asks by itself, and one may know the new master before the others do.
+    func watch(_ onFind: @escaping @Sendable (RedisAddress) -> Void) { self.state.withLock { $0.onFind = onFind } }
 
     /// Where the master was found last.
     var found: RedisAddress? { self.state.withLock { $0.current } }
@@ -99,8 +100,8 @@ final class MasterFinder: Sendable {
                     Unknown(description: SentinelAnswer.sentence(answers, name: self.sentinels.name))
                 )
             }
-            self.state.withLock { $0.current = report.address }
             promise.succeed(report.address)
+            self.note(report.address)
         }
         return promise.futureResult
     }
@@ -120,17 +121,20 @@ final class MasterFinder: Sendable {
         }
     }
 
-    /// Sees whether the master is another by now.
+    /// Sees where the master is by now.
     private func look() {
         self.ask { report, _ in
-            guard let report else { return }
-            let onSwitch = self.state.withLock { state -> (@Sendable () -> Void)? in
-                guard let current = state.current, current != report.address else { return nil }
-                state.current = report.address
-                return state.onSwitch
-            }
-            onSwitch?()
+            guard let report, self.found != nil else { return }
+            self.note(report.address)
         }
+    }
+
+    private func note(_ address: RedisAddress) {
+        let onFind = self.state.withLock { state in
+            state.current = address
+            return state.onFind
+        }
+        onFind?(address)
     }
 
     private func lookLater() {
