@@ -16,8 +16,8 @@ final class ConversionCount: Sendable {
     /// The next number.
     func next() -> Int64 { self.last.add(1, ordering: .relaxed).newValue }
 
-    /// Numbers after this are higher.
-    func raise(to number: Int64) { self.last.max(number, ordering: .relaxed) }
+    /// Numbers after this are higher; but for those that no count reaches: they are of a key that is damaged.
+    func raise(to number: Int64) { self.last.max(min(number, ScriptReplies.largest), ordering: .relaxed) }
 
     /// Others ask for changes of the same grant.
     static func conflict(_ resource: Resource) -> LockError {

@@ -11,6 +11,27 @@ package enum ScriptReplies {
         "the Redis server gave an unexpected reply to a lock script; check that it is Redis 6 or later and no proxy"
     )
 
+    /// The largest whole number that Lua tells from the next one: as a token in µs, the year 2255.
+    package static let largest: Int64 = 1 << 53
+
+    /// A token of a grant.
+    ///
+    /// - Parameter number: At least 1.
+    /// - Returns: The token.
+    /// - Throws: ``LockError`` for a number that no clock gives, and past which tokens would not rise.
+    private static func token(_ number: Int64) throws(LockError) -> FencingToken {
+        guard let token = UInt64(exactly: number), number <= Self.largest else {
+            throw LockError(
+                .storeCorrupted,
+                """
+                the Redis server gave a fencing token that no clock gives; set its clock right, and once nobody holds the lock \
+                delete its record, hf:{NAME}:h
+                """
+            )
+        }
+        return FencingToken(rawValue: token)
+    }
+
     static func number(_ reply: RedisReply) throws(LockError) -> Int64 {
         guard let number = reply.number else { throw Self.unreadable }
         return number
@@ -42,7 +63,7 @@ package enum ScriptReplies {
             reference: isOurs ? reference : nil,
             owner: OwnerText.owner(owner),
             mode: mode,
-            fencingToken: isOurs ? UInt64(exactly: token).map(FencingToken.init(rawValue:)) : nil,
+            fencingToken: isOurs ? try? Self.token(token) : nil,
             heldFor: isOurs ? .microseconds(max(0, held)) : nil,
             remaining: remaining < 0 ? nil : .milliseconds(remaining),
             isAccepting: accepting == 1
@@ -73,7 +94,7 @@ package enum ScriptReplies {
     /// Reads the reply to an acquire.
     package static func acquire(_ reply: RedisReply, resource: Resource) throws(LockError) -> AcquireReply {
         if case .integer(let number) = reply {
-            if let token = UInt64(exactly: number), token > 0 { return .granted(FencingToken(rawValue: token)) }
+            if number > 0 { return .granted(try Self.token(number)) }
             if number == 0 { return .finished }
             guard number == -1 else { throw Self.unreadable }
             throw LockError(.limitReached, "\(Limits.maximumWaiters) requests wait for \(resource) already")
@@ -85,8 +106,7 @@ package enum ScriptReplies {
     /// Reads the reply to a conversion.
     package static func convert(_ reply: RedisReply) throws(LockError) -> ConvertReply {
         if case .integer(let number) = reply {
-            guard let token = UInt64(exactly: number), token > 0 else { return .lost }
-            return .converted(FencingToken(rawValue: token))
+            return number > 0 ? .converted(try Self.token(number)) : .lost
         }
         let (isWaiting, place) = try Self.place(reply)
         return isWaiting ? .waiting(place) : .busy(blockers: place.blockers)

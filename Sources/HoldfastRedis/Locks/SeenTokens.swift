@@ -34,9 +34,13 @@ package struct SeenTokens: Sendable {
         Floor(new: self.floor, accepted: (self.waiting[id] ?? self.highest) + 1)
     }
 
-    /// Takes note of a token.
+    /// Takes note of a token, unless it is one that no clock gives: what is asked for above that nobody could read.
     package mutating func saw(_ token: FencingToken) {
-        self.highest = max(self.highest, Int64(clamping: token.rawValue))
+        if let number = Self.number(token) { self.highest = max(self.highest, number) }
+    }
+
+    private static func number(_ token: FencingToken) -> Int64? {
+        Int64(exactly: token.rawValue).flatMap { $0 <= ScriptReplies.largest ? $0 : nil }
     }
 
     /// Takes note of the tokens of those in the way.
@@ -57,7 +61,7 @@ package struct SeenTokens: Sendable {
             self.forget(id)
         case .waiting(let place):
             self.saw(place.blockers)
-            let seen = place.blockers.compactMap { $0.fencingToken.map { Int64(clamping: $0.rawValue) } }.max() ?? 0
+            let seen = place.blockers.compactMap { $0.fencingToken.flatMap(Self.number) }.max() ?? 0
             // What is forgotten counts as having seen all.
             if self.waiting.count >= Limits.rememberedRequests { self.waiting = [:] }
             self.waiting[id] = max(floor.accepted - 1, seen)

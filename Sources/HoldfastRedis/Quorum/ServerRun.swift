@@ -28,7 +28,7 @@ package struct ServerRun: Sendable, Hashable {
             self.id = Handshake.field("run_id", of: info)
             // Whole seconds, rounded either way.
             let seconds = Handshake.field("uptime_in_seconds", of: info).flatMap { Int64($0) } ?? 0
-            self.uptime = .seconds(min(max(0, seconds - 1), Int64(Int32.max)))
+            self.uptime = .seconds(min(max(1, seconds) - 1, Int64(Int32.max)))
             self.clock = Handshake.field("server_time_usec", of: info).flatMap { Int64($0) }.flatMap { micros in
                 micros >= 0 ? .microseconds(micros) : nil
             }
