@@ -38,6 +38,32 @@ struct LockTests {
     }
 
     @Test
+    func `a record that became something else stops neither the renewal nor the listing of others`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        let requests = [Make.request("a"), Make.request("b", mode: .shared), Make.request("c"), Make.request("d")]
+        for request in requests { #expect(try await store.acquire(request).token != nil) }
+        let waiter = Make.request("d", holding: ["00000000"])
+        #expect(try await store.acquire(waiter).place != nil)
+        _ = try await store.waits(of: waiter.owner, for: "a")
+        for name in ["a", "b"] {
+            try server.execute("DEL", "hf:{\(name)}:h")
+            try server.execute("LPUSH", "hf:{\(name)}:h", "x")
+        }
+        // Who is the key's holder by its value goes on being that; of several beside each other nobody can say.
+        let replies = try await store.renew(requests.map { Renewal(key: $0.key, lease: .seconds(30)) })
+        let renewed = RenewReply.renewed(revokeRequested: false)
+        #expect(replies == [renewed, .unknown, renewed, renewed])
+        #expect(try #require(Int(server.execute("PTTL", "a"))) > 20_000)
+        let page = try await store.survey(ResourcePattern("*"), after: nil)
+        #expect(Set(page.resources.map(\.resource)) == ["a", "b", "c", "d"])
+        #expect(page.resources.first { $0.resource == "c" }?.holders.first?.reference == requests[2].id.reference)
+        #expect(try await store.waits(of: waiter.owner, for: "d").map(\.resource) == ["d"])
+        try server.execute("DEL", "a")
+        #expect(try await store.renew([Renewal(key: requests[0].key, lease: .seconds(30))]) == [.lost(.expired)])
+    }
+
+    @Test
     func `a server without memory lets holders keep locks and give them back`() async throws {
         let server = try await RedisServer()
         let store = try RedisLockStore(url: server.url)

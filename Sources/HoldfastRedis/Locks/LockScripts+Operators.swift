@@ -75,11 +75,13 @@ extension LockScripts {
     /// Answers for each `{rests for, {holder…}, {id, µs waited, owner, mode, priority, fairness, kept, …}}`.
     package static let status = LockScript(
         arguments: 0,
-        start + prelude + #"""
+        start + prelude + look + #"""
             local answers = {}
             for i = 1, #KEYS / lock.STEP do
               lock.choose(i)
-              lock.load(call('GET', lock.H))
+              local record, isOdd = look()
+              -- Of what is odd, that the key is there.
+              lock.load(isOdd and 'F' or record)
               answers[i] = lock.report(1000)
             end
             return answers

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 extension LockScripts {
+    /// For how long it is remembered what an owner waits for, in milliseconds: for many looks, each of which begins it anew.
+    ///
+    /// Owners are as many as requests, so nothing may stay for long after their waits are over.
+    static let waitMemory = 600_000
+
     /// KEYS: lock, record of the resource that the owner waits for.
     ///
     /// ARGV: short id of the owner, prefix, most resources, most holders and waiters.
@@ -12,7 +17,7 @@ extension LockScripts {
     /// Answers `name, status, …`, a status as in ``status``.
     package static let waits = LockScript(
         arguments: 4,
-        start + prelude + #"""
+        start + prelude + look + #"""
             local first, prefix, most, budget = ARGV[1], ARGV[2], ARGV[3] + 0, ARGV[4] + 0
             -- The braces keep it apart from all names of locks.
             call('SADD', 'hf:o:{' .. first .. '}', lock.K)
@@ -24,7 +29,8 @@ extension LockScripts {
               for _, key in ipairs(call('SMEMBERS', index)) do
                 if not seen[key] and string.sub(key, 1, #prefix) == prefix and budget > 0 and #answers < 2 * most then
                   lock.name(key, 'hf:{' .. key .. '}:h')
-                  lock.load(call('GET', lock.H))
+                  local record, isOdd = look()
+                  lock.load(isOdd and 'F' or record)
                   local found = lock.report(budget)
                   local inTheWay, waits = {}, false
                   for i = 2, #found[2], 7 do inTheWay[#inTheWay + 1] = string.match(found[2][i], '^[^\t]*') end

@@ -328,19 +328,32 @@ package enum LockScripts {
             """#
     )
 
+    /// Reads a record: not what another program keeps under its name, which is ``false`` and `true`, and no reason not to
+    /// look at the locks that come after it.
+    static let look = #"""
+        local function look()
+          local record = redis.pcall('GET', lock.H)
+          if type(record) ~= 'table' then return record, false end
+          -- Any other error is one.
+          if not string.find(record.err, 'WRONGTYPE', 1, true) then call('GET', lock.H) end
+          return false, true
+        end
+
+        """#
+
     /// KEYS: lock, record for each grant.
     ///
     /// ARGV: id, lease for each; then what the next token must reach, as for ``release``.
     ///
-    /// Answers for each 0 lost, 1 renewed, 2 renewed and asked to let go.
+    /// Answers for each 0 lost, 1 renewed, 2 renewed and asked to let go, -1 not known.
     package static let renew = LockScript(
         arguments: 2,
-        start(floor: "#ARGV % 2 == 1 and ARGV[#ARGV] + 0 or 0") + prelude + #"""
+        start(floor: "#ARGV % 2 == 1 and ARGV[#ARGV] + 0 or 0") + prelude + look + #"""
             local answers = {}
             for i = 1, #KEYS / lock.STEP do
               lock.choose(i)
               local me, lasts = ARGV[2 * i - 1], ARGV[2 * i]
-              local record = call('GET', lock.H)
+              local record, isOdd = look()
               -- What another program put there is not ours, and no reason to forget those that come after it.
               local value = redis.pcall('GET', lock.K)
               local isStrange = type(value) == 'table'
@@ -351,6 +364,9 @@ package enum LockScripts {
               end
               if isStrange then
                 answers[i] = 0
+              elseif isOdd then
+                -- The key says who holds exclusively; who holds beside others only the record knew.
+                answers[i] = value == me and call('PEXPIRE', lock.K, lasts) or value == lock.MARK and -1 or 0
               elseif value == me and record and string.find(record, '^H[^|]*|%d+|%d+|%d+|0|') then
                 -- A plain hold without a lock delay: the lease is the key's alone.
                 call('PEXPIRE', lock.K, lasts)
