@@ -23,8 +23,15 @@ package struct LeftBehind: Sendable, Hashable {
     /// What a record lives for without a use.
     private static let recordLife: Int64 = 172_800_000
 
-    /// Takes a key away if it is still what was copied.
-    private static let removal = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end"
+    /// Takes a key away if it is still what was copied, and says for how long it would have lived: it may have been renewed
+    /// since.
+    private static let removal = """
+        if redis.call('GET',KEYS[1])==ARGV[1] then \
+        local left=redis.call('PTTL',KEYS[1]) redis.call('DEL',KEYS[1]) return left end
+        """
+
+    /// Lets a copy live for as long, if it is still that.
+    private static let renewal = "if redis.call('GET',KEYS[1])==ARGV[1] then redis.call('PEXPIRE',KEYS[1],ARGV[2]) end"
 
     /// Reads what the node that the slot leaves has: the answers to `GET lock`, `PTTL lock` and `GET record`.
     ///
@@ -108,16 +115,29 @@ package struct LeftBehind: Sendable, Hashable {
         let copied = await target.send(by: deadline, all: [asking, left.copy])
         switch copied.last {
         case .success(.null) where left.isRecord: break
-        // Somebody else has the lock there.
-        case .success(.null), .success(.error), .failure, nil: return .unclear
+        case .success(.null):
+            // Somebody else has the lock there, unless it is the copy of a carrier that died before it was done.
+            let there = await target.send(by: deadline, all: [asking, { $0.command(["GET", left.key]) }])
+            guard case .success(.string(left.value))? = there.last else { return .unclear }
+        case .success(.error), .failure, nil: return .unclear
         case .success: break
         }
-        _ = await source.send(by: deadline) { encoder in
-            encoder.begin(5)
-            for part in ["EVAL", Self.removal, "1", left.key] { encoder.part(part) }
-            encoder.part(left.value)
+        let removed = await source.send(by: deadline) { left.script(Self.removal, &$0) }
+        if !left.isRecord, case .success(.integer(let life)) = removed, life > 0 {
+            let renew = { @Sendable (encoder: inout CommandEncoder) in
+                left.script(Self.renewal, &encoder, arguments: 1)
+                encoder.part(life)
+            }
+            _ = await target.send(by: deadline, all: [asking, renew])
         }
         return .there(redirect)
+    }
+
+    /// A script about the key, with the value and so many arguments that must follow.
+    private func script(_ source: String, _ encoder: inout CommandEncoder, arguments: Int = 0) {
+        encoder.begin(5 + arguments)
+        for part in ["EVAL", source, "1", self.key] { encoder.part(part) }
+        encoder.part(self.value)
     }
 
     private func copy(_ encoder: inout CommandEncoder) {

@@ -261,6 +261,16 @@ extension LockScripts {
               lock.drop(head)
             elseif not lock.fits(m) then
               break
+            elseif lock.leaving and lock.kind == '' and m ~= 'x' then
+              -- A first holder beside others takes keys that cannot be made here any more. All who wait go where the slot
+              -- goes: what is free and has no queue is carried there by whoever asks first. Most are told, the others ask
+              -- when they would have anyway.
+              for _, who in ipairs(call('ZRANGE', lock.Q, 0, 99)) do
+                local _, _, _, _, _, _, _, _, _, its = string.match(call('HGET', lock.W, who) or '', lock.WAITER)
+                if its and its ~= '' then lock.tell(its, 'c ' .. who .. ' 0') end
+              end
+              redis.pcall('DEL', lock.Q, lock.W)
+              lock.queue, lock.due = 0, 0
             elseif barges == 'b' then
               if not changed then break end
               if head == lock.asker or ch == '' or lock.tell(ch, 'c ' .. head .. ' 0') ~= 0 then

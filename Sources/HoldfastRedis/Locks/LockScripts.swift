@@ -178,7 +178,15 @@ package enum LockScripts {
                   end
                 end
                 if lock.fits(mode) and passes(not position and lock.us - head) then
-                  if position then lock.drop(me) end
+                  if position then
+                    lock.drop(me)
+                    \#(lookAtQueue)
+                  end
+                  if lock.leaving and lock.kind == '' and mode ~= 'x' then
+                    -- It takes keys that cannot be made here any more.
+                    lock.save()
+                    return redis.error_reply('TRYAGAIN the lock goes where its slot goes')
+                  end
                   take()
                   local given = lock.token
                   if position then lock.promote(true) end
@@ -222,6 +230,12 @@ package enum LockScripts {
                 """#
         )
     }
+
+    /// After somebody left the queue while nobody is let in: the record must not say that there is one when there is none,
+    /// or its lock is neither here nor there while its slot is on its way.
+    ///
+    /// An error means that it is gone.
+    static let lookAtQueue = "if redis.pcall('EXISTS', lock.Q) ~= 1 then lock.queue, lock.due = 0, 0 end"
 
     /// Reads the arguments of an acquire, and puts the request into the queue.
     static let wish = #"""
@@ -317,8 +331,9 @@ package enum LockScripts {
               lock.open()
               lock.vacate()
               answer = 2
-            elseif lock.queue == 1 and call('ZREM', lock.Q, me) == 1 then
-              call('HDEL', lock.W, me)
+            elseif lock.queue == 1 and call('ZSCORE', lock.Q, me) then
+              lock.drop(me)
+              \#(lookAtQueue)
               answer = 1
             end
             lock.finish(me, true)
@@ -406,6 +421,10 @@ package enum LockScripts {
     /// ARGV: id, mode, `f` (do not wait), `q` (wait) or `p` (wait, without messages), references of what is kept, the
     /// number of this change; then what the next token must reach, as for ``release``.
     ///
+    /// In a slot of a cluster that leaves a node, who holds beside others can become exclusive, but not the other way: that
+    /// takes keys that cannot be made there any more, and is an error before anything has changed. Nor is a copy told there
+    /// that came after another change.
+    ///
     /// Answers the token; 0 lost; less than 0 for a copy that came after a change with a higher number, which this is, made
     /// within the last minute; or `{1 waiting | 2 busy, 0, check after, holder…}`.
     package static let convert = LockScript(
@@ -413,11 +432,14 @@ package enum LockScripts {
         start(floor: "(ARGV[6] or 0) + 0") + prelude + #"""
             local me, mode = ARGV[1], ARGV[2]
             lock.load(call('GET', lock.H))
-            local last = call('GET', lock.T .. me .. ':c')
-            if last and last + 0 > ARGV[5] + 0 then return -last end
+            -- In a slot that leaves there may be no such key, and none can be made.
+            local try = lock.leaving and redis.pcall or call
+            local last = try('GET', lock.T .. me .. ':c')
+            last = type(last) == 'string' and tonumber(last)
+            if last and last > ARGV[5] + 0 then return -last end
             -- First a write that a server without memory lets pass, and with it the others.
             if mode ~= 'x' then call('PEXPIRE', lock.H, lock.life(lock.token)) end
-            call('SET', lock.T .. me .. ':c', ARGV[5], 'PX', 60000)
+            try('SET', lock.T .. me .. ':c', ARGV[5], 'PX', 60000)
             local value = lock.settle()
             if value == me and lock.id ~= me then lock.hold(me, 'x', call('PTTL', lock.K), 0, 0, 1, 0, '', '') end
             local mine = lock.kind ~= '' and call('HGET', lock.S, me)

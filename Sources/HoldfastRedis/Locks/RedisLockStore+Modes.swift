@@ -8,6 +8,10 @@ extension RedisLockStore {
     /// One round trip; two when it is the first to wait, since messages must be on their way before it may rely on
     /// them. An upgrade that too few replicas have (``RedisConfiguration/replicas``) is taken back.
     ///
+    /// On a cluster, while a slot is on its way, a holder beside others can become exclusive; an exclusive one cannot
+    /// become anything else before its keys have arrived, which is an error (``LockError/Code/storeUnavailable``) and changes
+    /// nothing.
+    ///
     /// - Parameter conversion: The grant and its new mode.
     /// - Returns: What became of it.
     /// - Throws: ``LockError``; the mode is then unknown unless the message says otherwise.
