@@ -11,6 +11,8 @@ package struct AcquireTally: Sendable {
     package enum Vote: Sendable {
         /// It gave the lock.
         case granted(FencingToken, counts: Bool)
+        /// It gave the lock, but its clock is not to be relied on.
+        case strayed(LockError)
         /// Others are in the way.
         case blocked(AcquireReply.Waiting)
         /// It is still giving up what the last try won there.
@@ -51,7 +53,7 @@ package struct AcquireTally: Sendable {
             case .granted(let token, let counts):
                 given[node] = token
                 if counts { counting += 1 }
-            case .blocked, .undoing, .finished, .silent: break
+            case .blocked, .undoing, .finished, .strayed, .silent: break
             }
         }
         if counting >= needed { return .granted(given) }
@@ -69,7 +71,7 @@ package struct AcquireTally: Sendable {
     package static func mayHold(_ votes: [Vote?], unasked: Set<Int>) -> Set<Int> {
         Set(votes.indices).subtracting(unasked).filter { node in
             switch votes[node] {
-            case nil, .granted, .silent: true
+            case nil, .granted, .strayed, .silent: true
             case .blocked, .undoing, .finished: false
             }
         }
@@ -82,7 +84,7 @@ package struct AcquireTally: Sendable {
         var undoing = 0
         var missing = 0
         var finished = 0
-        var silence: LockError?
+        var (silence, stray): (LockError?, LockError?)
         for vote in votes {
             switch vote {
             case nil: missing += 1
@@ -90,6 +92,7 @@ package struct AcquireTally: Sendable {
             case .blocked(let place): places.append(place)
             case .undoing: undoing += 1
             case .finished: finished += 1
+            case .strayed(let error): stray = stray ?? error
             case .silent(let error): silence = silence ?? error
             }
         }
@@ -99,7 +102,7 @@ package struct AcquireTally: Sendable {
             // Those who have not answered may make it a majority that does.
             guard speaking + missing < needed else { return nil }
             return .failed(
-                Self.unreachable(votes.count, silent: votes.count - speaking - missing, needed: needed, silence)
+                Self.unreachable(votes.count, silent: votes.count - speaking - missing, needed: needed, silence, stray)
             )
         }
         if finished > 0 { return .finished }
@@ -113,10 +116,17 @@ package struct AcquireTally: Sendable {
         return Self.place(places, needed: needed, free: grants + young)
     }
 
-    private static func unreachable(_ count: Int, silent: Int, needed: Int, _ reason: LockError?) -> LockError {
-        let said = reason.map { "; \($0.message)" } ?? ""
-        let code = reason?.code == .storeRefused ? LockError.Code.storeRefused : .storeUnavailable
-        return LockError(code, "\(silent) of \(count) Redis servers do not answer, and \(needed) must\(said)")
+    private static func unreachable(
+        _ count: Int,
+        silent: Int,
+        needed: Int,
+        _ silence: LockError?,
+        _ stray: LockError?
+    ) -> LockError {
+        let said = [silence, stray].compactMap { $0.map { "; \($0.message)" } }.joined()
+        let code = silence?.code == .storeRefused ? LockError.Code.storeRefused : .storeUnavailable
+        let what = stray == nil ? "do not answer" : "do not answer or do not count"
+        return LockError(code, "\(silent) of \(count) Redis servers \(what), and \(needed) must\(said)")
     }
 
     private static func tooYoung(_ count: Int, young: Int) -> LockError {

@@ -60,12 +60,20 @@ package struct ClockWatch: Sendable {
                 return Alarm(node: node, by: jump, isJump: true)
             }
         }
-        let others = self.readings.enumerated().compactMap { $0.offset == node ? nil : $0.element?.offset }.sorted()
-        guard !others.isEmpty else { return nil }
-        let distance = offset - others[others.count / 2]
+        guard let distance = self.lead(of: node) else { return nil }
         let wasApart = self.isApart[node]
         self.isApart[node] = Self.magnitude(distance) > Self.tolerance + roundTrip
         return self.isApart[node] && !wasApart ? Alarm(node: node, by: distance, isJump: false) : nil
+    }
+
+    /// How far one server's clock is ahead of the others' as last read; `nil` if unknown.
+    package func lead(of node: Int) -> Duration? { Self.lead(of: node, self.readings.map { $0?.offset }) }
+
+    /// How far one of several offsets is above the middle of the others; `nil` if one of the two is unknown.
+    static func lead(of node: Int, _ offsets: [Duration?]) -> Duration? {
+        let others = offsets.enumerated().compactMap { $0.offset == node ? nil : $0.element }.sorted()
+        guard let own = offsets[node], !others.isEmpty else { return nil }
+        return own - others[others.count / 2]
     }
 
     /// The largest distance between two servers' clocks, as far as known.
@@ -83,11 +91,17 @@ package struct ClockWatch: Sendable {
     /// In µs since 1970 by the clock that is ahead; 0 while clocks are unknown. A guess: a wrong one costs a round trip,
     /// never a promise.
     ///
-    /// - Parameter now: The present.
+    /// - Parameters:
+    ///   - now: The present.
+    ///   - limit: By how much a clock may be ahead of the others to count; `nil` for any.
     /// - Returns: The number.
-    package func floor(at now: Instant) -> Int64 {
+    package func floor(at now: Instant, within limit: Duration? = nil) -> Int64 {
         var latest: Duration?
-        for case let reading? in self.readings { latest = max(latest ?? reading.offset, reading.offset) }
+        for (node, reading) in self.readings.enumerated() {
+            guard let reading else { continue }
+            if let limit, let lead = self.lead(of: node), lead > limit { continue }
+            latest = max(latest ?? reading.offset, reading.offset)
+        }
         guard let latest else { return 0 }
         // The clocks go on while the request is under way.
         let guess = latest + self.origin.duration(to: now) + min(self.latency * 2, Self.tolerance) + .milliseconds(1)

@@ -25,7 +25,8 @@ extension RedisQuorumLockStore {
             _ = book.takeHint(request.id)
             return book[request.id].flatMap { $0.validUntil > sent ? $0 : nil }
         }
-        let outcome = await self.ask(request, known, floor: self.clocks.withLock { $0.floor(at: sent) })
+        let floor = self.clocks.withLock { $0.floor(at: sent, within: self.configuration.restartGuard) }
+        let outcome = await self.ask(request, known, floor: floor)
         switch outcome {
         case .granted(let given):
             let token = try await self.agree(request, given, known?.token)
@@ -107,7 +108,7 @@ extension RedisQuorumLockStore {
                 self.book.withLock { $0.update(request.id) { $0.nodes.insert(number) } }
             } else if known == nil {
                 switch vote {
-                case .granted, .silent: self.giveUp(request, attempt, on: number)
+                case .granted, .strayed, .silent: self.giveUp(request, attempt, on: number)
                 // It was marked if it had not answered yet.
                 case .blocked, .finished: self.book.withLock { $0.undone(request.id, on: number) }
                 // The try before this one says when it is done.
@@ -127,7 +128,8 @@ extension RedisQuorumLockStore {
         let node = self.nodes[number]
         node.acquire(request, try: attempt, floor: floor) { outcome in
             switch outcome {
-            case .success(.granted(let token)): done(.granted(token, counts: self.counts(number)))
+            case .success(.granted(let token)):
+                done(self.strayed(number).map { .strayed($0) } ?? .granted(token, counts: self.counts(number)))
             case .success(.waiting(let place)): done(.blocked(place))
             case .success(.busy(let blockers)):
                 done(.blocked(AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)))

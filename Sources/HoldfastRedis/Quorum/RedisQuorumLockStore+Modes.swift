@@ -107,7 +107,7 @@ extension RedisQuorumLockStore {
                 self.conversions.raise(to: last)
                 done(.outdated)
             case .success(.reply(.converted(let token))):
-                done(.converted(token, counts: self.counts(number)))
+                done(self.strayed(number).map { .silent($0) } ?? .converted(token, counts: self.counts(number)))
             case .success(.reply(.busy(let blockers))):
                 let place = AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)
                 done(.blocked(place, waits: false))

@@ -17,7 +17,10 @@ import Synchronization
 ///   lasts (``RedisQuorumConfiguration/restartGuard``), so restarts one after the other are safe.
 /// - Tokens rise from grant to grant, also when those conditions fail but clocks are not set back: each is the highest
 ///   that any server of the majority gave, from its last one and its clock, and a majority knows it before the grant
-///   counts.
+///   counts. A server whose clock is ahead of the others' by more than the guard does not count: its tokens would go on
+///   being the highest for longer than it takes to restart, one after the other, all others that know of them. Without
+///   a guard (`guard=off`), and with tokens that such a server gave before it was known, nothing keeps restarts that
+///   lose data from taking tokens back by as much as its clock was ahead.
 /// - No order: whoever asks a majority first when the lock is free gets it. Those who wait are told by the servers, the
 ///   one who came first there before others, but nobody is promised a turn.
 /// - No permits: n on each server are more than n among all majorities.
@@ -117,6 +120,25 @@ public final class RedisQuorumLockStore: LockStore {
     func counts(_ number: Int) -> Bool {
         guard let time = self.configuration.restartGuard else { return true }
         return ServerRun.hasBeenUp(number, of: self.nodes.map(\.age), for: time, at: .now)
+    }
+
+    /// Why a server's word does not count whatever it says: its clock is ahead of the others' by more than the restart guard.
+    ///
+    /// Tokens are of the servers' clocks. Those that know one may all be restarted, one after the other, each for at least
+    /// the time of the guard; then the clocks of the others must have gone past it.
+    func strayed(_ number: Int) -> LockError? {
+        guard let time = self.configuration.restartGuard,
+            let lead = self.clocks.withLock({ $0.lead(of: number) })
+                ?? ServerRun.lead(of: number, self.nodes.map(\.age)),
+            lead > time
+        else { return nil }
+        return LockError(
+            .storeUnavailable,
+            """
+            the clock of \(self.nodes[number].place) is \(lead.brief) ahead of the others', more than the guard of \
+            \(time.brief), so its word does not count; set it right
+            """
+        )
     }
 
     // MARK: - Clocks

@@ -72,11 +72,12 @@ package struct ServerRun: Sendable, Hashable {
         guard let run = runs[number], let started = run.startedBy else { return false }
         var age = started.duration(to: now)
         guard age > time else { return false }
-        let others = runs.enumerated().compactMap { $0.offset == number ? nil : $0.element?.offset }.sorted()
-        if let offset = run.offset, !others.isEmpty {
-            let ahead = offset - others[others.count / 2]
-            if ahead > ClockWatch.tolerance { age -= ahead }
-        }
+        if let ahead = self.lead(of: number, runs), ahead > ClockWatch.tolerance { age -= ahead }
         return age > time
+    }
+
+    /// How far the clock of one of several servers was ahead of the others' when it was connected; `nil` if unknown.
+    package static func lead(of number: Int, _ runs: [ServerRun?]) -> Duration? {
+        ClockWatch.lead(of: number, runs.map { $0?.offset })
     }
 }
