@@ -41,6 +41,22 @@ struct ClientPartsTests {
         #expect(!meaning.error.message.contains("\(meaning.kind): \(meaning.kind)"))
     }
 
+    @Test(arguments: [
+        ("@user_script: 50: -READONLY You can't write against a read only replica.", "READONLY"),
+        ("@user_script: 7: -OOM command not allowed when used memory > 'maxmemory'.", "OOM"),
+        ("@user_script: 7: WRONGTYPE Operation against a key holding the wrong kind of value", "WRONGTYPE"),
+        ("@user_script: 7: -NOPERM this user has no permissions to access one of the keys", "NOPERM"),
+        ("@user_script: 7: -MAYBE it is something else", "ERR"),
+        ("attempt to compare nil with number", "ERR"),
+    ])
+    func `what went wrong inside a script of Redis before 7 is known by its own word`(said: String, kind: String) {
+        let line = RedisErrorLine("ERR Error running script (call to f_f3): @user_script:50: " + said)
+        #expect(line.kind == kind)
+        guard kind != "ERR", let start = said.firstRange(of: kind)?.lowerBound else { return }
+        let plain = RedisErrorLine(String(said[start...]))
+        #expect(line.retry == plain.retry && line.code == plain.code && line.advice == plain.advice)
+    }
+
     @Test
     func `why no Sentinel knows the master is said as it is`() {
         let cases: [([SentinelAnswer], String)] = [

@@ -41,6 +41,7 @@ package struct RedisErrorLine: Error, Hashable {
     ///
     /// - Parameter line: The line without its leading minus sign.
     package init(_ line: String) {
+        let line = Self.unwrapped(line)
         let first = line.prefix { $0 != " " }
         // What is no word of a server's is not repeated to logs and terminals as if it were.
         let isWord = first.utf8.count <= 32 && first.utf8.allSatisfy { (0x41...0x5A).contains($0) }
@@ -54,6 +55,24 @@ package struct RedisErrorLine: Error, Hashable {
         self.code = code
         self.lack = kind == "NOPERM" || line.contains(Self.inScript) ? Self.lack(line) : nil
         self.advice = self.lack.map(Self.missing) ?? advice
+    }
+
+    /// Finds what went wrong inside a script of Redis before 7, which stands behind where that was.
+    ///
+    /// As in `ERR Error running script (call to f_…): @user_script:50: @user_script: 50: -READONLY You can't write against
+    /// a read only replica.`
+    ///
+    /// - Parameter line: A line.
+    /// - Returns: What stands there, if it begins with a word that is known; otherwise the line.
+    private static func unwrapped(_ line: String) -> String {
+        let place = "@user_script: "
+        guard line.hasPrefix("ERR Error running script"), let start = line.ranges(of: place).last?.upperBound else {
+            return line
+        }
+        let said = line[start...].drop { $0.isNumber }
+        guard said.hasPrefix(": ") else { return line }
+        let inner = said.dropFirst(2).drop { $0 == "-" }
+        return Self.table[String(inner.prefix { $0 != " " })] == nil ? line : String(inner)
     }
 
     /// What Redis 7.0 says instead of `NOPERM` where a script was stopped.
