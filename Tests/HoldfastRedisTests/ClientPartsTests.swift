@@ -58,6 +58,17 @@ struct ClientPartsTests {
     }
 
     @Test
+    func `a password for Sentinels is in no description of them`() throws {
+        let configuration = try RedisConfiguration(url: "redis+sentinel://u:p@a,b/main?sentinel-password=canary")
+        let sentinels = try #require(configuration.sentinels)
+        var dumped = ""
+        dump(sentinels, to: &dumped)
+        for text in ["\(sentinels)", String(reflecting: sentinels), dumped] {
+            #expect(!text.contains("canary") && text.contains("a:26379,b:26379/main"))
+        }
+    }
+
+    @Test
     func `why no Sentinel knows the master is said as it is`() {
         let cases: [([SentinelAnswer], String)] = [
             ([.silent], "the Sentinel does not answer"), ([.silent, .silent], "none of the 2 Sentinels answers"),

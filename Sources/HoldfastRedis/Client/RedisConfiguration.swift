@@ -152,8 +152,7 @@ extension RedisConfiguration: CustomStringConvertible, CustomDebugStringConverti
     public var description: String {
         if let path = self.socketPath { return "redis+unix://\(path)" }
         if let sentinels = self.sentinels {
-            let hosts = sentinels.addresses.map(\.description).joined(separator: ",")
-            return "\(self.tls == nil ? "redis" : "rediss")+sentinel://\(hosts)/\(sentinels.name)"
+            return "\(self.tls == nil ? "redis" : "rediss")+sentinel://\(sentinels)"
         }
         if let nodes = self.cluster {
             let hosts = nodes.map(\.description).joined(separator: ",")

@@ -20,6 +20,8 @@ public struct RedisAddress: Sendable, Hashable, CustomStringConvertible {
 }
 
 /// The Sentinels that know which server is the master.
+///
+/// The description never shows the password.
 public struct RedisSentinels: Sendable, Hashable {
     /// The Sentinels; more of them are not looked for.
     public var addresses: [RedisAddress]
@@ -44,4 +46,15 @@ public struct RedisSentinels: Sendable, Hashable {
         self.addresses = addresses
         self.name = name
     }
+}
+
+extension RedisSentinels: CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
+    /// `host:port,…/NAME`, without user and password.
+    public var description: String { "\(self.addresses.map(\.description).joined(separator: ","))/\(self.name)" }
+
+    /// The same as ``description``.
+    public var debugDescription: String { self.description }
+
+    /// Shows nothing but the description, so that `dump` shows no password.
+    public var customMirror: Mirror { Mirror(self, children: ["sentinels": self.description]) }
 }
