@@ -64,6 +64,18 @@ struct LockTests {
     }
 
     @Test
+    func `what an owner waited for is not remembered for long`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        #expect(try await store.acquire(Make.request("x")).token != nil)
+        let waiter = Make.request("x", holding: ["00000000"])
+        #expect(try await store.acquire(waiter).place != nil)
+        #expect(try await store.waits(of: waiter.owner, for: "x").count == 1)
+        let life = try #require(Int(server.execute("PTTL", "hf:o:{\(waiter.owner.id)}")))
+        #expect(life > 60_000 && life <= 600_000)
+    }
+
+    @Test
     func `a server without memory lets holders keep locks and give them back`() async throws {
         let server = try await RedisServer()
         let store = try RedisLockStore(url: server.url)

@@ -21,7 +21,7 @@ extension LockScripts {
             local first, prefix, most, budget = ARGV[1], ARGV[2], ARGV[3] + 0, ARGV[4] + 0
             -- The braces keep it apart from all names of locks.
             call('SADD', 'hf:o:{' .. first .. '}', lock.K)
-            call('PEXPIRE', 'hf:o:{' .. first .. '}', lock.DAY)
+            call('PEXPIRE', 'hf:o:{' .. first .. '}', \#(waitMemory))
             local answers, seen, owners, next = {}, {}, { [first] = true }, { first }
             while #next > 0 and budget > 0 do
               local who = table.remove(next)

@@ -19,7 +19,7 @@ import HoldfastCore
 /// - `hf:{x}:t:ID`, for a minute: request ID was withdrawn, or its holder thrown out.
 ///
 /// And for long waits, elsewhere:
-/// - `hf:o:{OWNER}`, a set: the resources that an owner asked ``waits`` about, for a day.
+/// - `hf:o:{OWNER}`, a set: the resources that an owner asked ``waits`` about, for ten minutes.
 ///
 /// Keys come as KEYS, data as ARGV; nothing is ever put into the text of a script. Only the lock's and the record's name
 /// are given, and the others made of them: Lua reads every byte that it is given. On a cluster `hf:{x}:n` is given too,

@@ -72,7 +72,7 @@ extension RedisLockStore {
     ///
     /// One round trip, and one step on the server, which follows at most 5,000 holders and waiters; on a cluster some for
     /// each owner in the way, so that waits may end while others are read. Knows of waits for which this was asked within
-    /// a day, by stores of the same prefix.
+    /// ten minutes, by stores of the same prefix.
     ///
     /// - Parameters:
     ///   - owner: The owner.

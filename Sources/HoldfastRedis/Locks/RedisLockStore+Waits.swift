@@ -40,8 +40,7 @@ extension RedisLockStore {
 
 /// Where it is remembered what an owner waits for.
 private struct WaitIndex {
-    /// For a day.
-    static let lifetime = "86400000"
+    static let lifetime = String(LockScripts.waitMemory)
 
     let key: String
 
