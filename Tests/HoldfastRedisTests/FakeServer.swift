@@ -20,6 +20,15 @@ final class FakeServer: Sendable {
         }
     }
 
+    /// Starts a server that says one line to everybody, and hangs up.
+    convenience init(refusingWith line: String) async throws {
+        try await self.init { channel in
+            channel.eventLoop.makeCompletedFuture {
+                try channel.pipeline.syncOperations.addHandler(Refusal(line))
+            }
+        }
+    }
+
     private init(_ greet: @escaping @Sendable (any Channel) -> EventLoopFuture<Void>) async throws {
         self.channel = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .childChannelOption(.allowRemoteHalfClosure, value: true)
@@ -29,6 +38,20 @@ final class FakeServer: Sendable {
     }
 
     deinit { self.channel.close(promise: nil) }
+
+    private final class Refusal: ChannelInboundHandler {
+        typealias InboundIn = ByteBuffer
+        typealias OutboundOut = ByteBuffer
+
+        private let line: String
+
+        init(_ line: String) { self.line = line }
+
+        func channelActive(context: ChannelHandlerContext) {
+            context.writeAndFlush(self.wrapOutboundOut(ByteBuffer(string: self.line + "\r\n")), promise: nil)
+            context.close(mode: .output, promise: nil)
+        }
+    }
 
     private final class Handler: ChannelInboundHandler {
         typealias InboundIn = ByteBuffer

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 import HoldfastCore
 import HoldfastRedis
 import HoldfastTesting
@@ -312,6 +313,43 @@ struct FaultTests {
         #expect(await self.code { _ = try await misled.acquire(Make.request("x")) } == .storeUnavailable)
         #expect(start.duration(to: .now) < .seconds(1))
         try await liar.close()
+    }
+
+    @Test(arguments: [
+        ("-DENIED Redis is running in protected mode because protected mode is enabled", "protected mode"),
+        ("-ERR max number of clients reached", "max number of clients"),
+    ])
+    func `a server that refuses a connection at once is quoted`(line: String, words: String) async throws {
+        let server = try await FakeServer(refusingWith: line)
+        let store = try RedisLockStore(url: "redis://127.0.0.1:\(server.port)?timeout=500ms")
+        let error = await #expect(throws: LockError.self) {
+            try await store.acquire(Make.request("x", contention: .fail))
+        }
+        #expect(error?.message.contains(words) == true, "\(error?.message ?? "")")
+    }
+
+    @Test
+    func `a silent connection is asked for long before its server is given up`() async throws {
+        let server = try await RedisServer()
+        let store = try RedisLockStore(url: server.url)
+        #expect(try await store.acquire(Make.request("x")).token != nil)
+        // Of each socket: number, local and remote address, state (01 connected), queues, kind of timer (02 keep-alive)
+        // and how long it still runs, in hundredths of a second.
+        let remote = ":" + String(server.port, radix: 16, uppercase: true)
+        let sockets = try self.lines(of: "/proc/net/tcp").map { $0.split(separator: " ") }
+        let ours = sockets.filter { $0.count > 5 && $0[2].hasSuffix(remote) && $0[3] == "01" }
+        let timers = ours.map { $0[5].split(separator: ":") }
+        let pauses = timers.compactMap { $0[0] == "02" ? Int($0[1], radix: 16) : nil }
+        #expect(!pauses.isEmpty && pauses.allSatisfy { $0 <= 60 * 100 }, "\(pauses)")
+        #expect(try await store.acquire(Make.request("y")).token != nil)
+    }
+
+    private func lines(of path: String) throws -> [Substring] {
+        let file = try #require(fopen(path, "r"))
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        while case let byte = fgetc(file), byte != EOF { bytes.append(UInt8(byte)) }
+        return String(decoding: bytes, as: UTF8.self).split(separator: "\n")
     }
 
     @Test

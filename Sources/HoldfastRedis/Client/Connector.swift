@@ -4,6 +4,10 @@ package import HoldfastCore
 package import NIOCore
 import NIOPosix
 
+#if canImport(Glibc)
+import Glibc
+#endif
+
 /// Opens connections to one server: by TCP or a Unix socket, in the clear or encrypted.
 package struct Connector: Sendable {
     /// One read from the socket: smaller ones start the next commands earlier, and hiredis is fed as much at once.
@@ -82,11 +86,24 @@ package struct Connector: Sendable {
         _ address: RedisAddress,
         _ handler: @escaping @Sendable () throws -> ReplyHandler
     ) -> EventLoopFuture<any Channel> {
-        self.bootstrap(address, handler)
+        var bootstrap = self.bootstrap(address, handler)
             .channelOption(.tcpOption(.tcp_nodelay), value: 1)
             // A server that is gone without a word is noticed even while nobody asks it anything.
             .channelOption(.socketOption(.so_keepalive), value: 1)
-            .connect(host: address.host, port: address.port).hop(to: self.loop)
+        for (option, value) in Self.keepAlive { bootstrap = bootstrap.channelOption(.tcpOption(option), value: value) }
+        return bootstrap.connect(host: address.host, port: address.port).hop(to: self.loop)
+    }
+
+    /// After half a minute of silence three questions, ten seconds apart; the kernel's own pause is two hours.
+    private static var keepAlive: [(NIOBSDSocket.Option, Int)] {
+        #if canImport(Glibc)
+        [
+            (NIOBSDSocket.Option(rawValue: TCP_KEEPIDLE), 30), (NIOBSDSocket.Option(rawValue: TCP_KEEPINTVL), 10),
+            (NIOBSDSocket.Option(rawValue: TCP_KEEPCNT), 3),
+        ]
+        #else
+        []
+        #endif
     }
 
     private func bootstrap(

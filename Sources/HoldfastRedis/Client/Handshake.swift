@@ -27,6 +27,14 @@ package struct Handshake: Sendable {
     /// What the server says of itself, where it is asked since when it has been up.
     package private(set) var report = ServerRun.Report()
 
+    /// What a server said first, if it hung up after that: one that lets nobody in says so in a line, whatever it was asked.
+    package var parting: LockError? {
+        guard case .error(let line) = self.replies.first else { return nil }
+        let meaning = RedisErrorLine(line)
+        // Others may hang up in a moment, and make room.
+        return meaning.kind == "ERR" ? LockError(.storeUnavailable, meaning.error.message) : meaning.error
+    }
+
     /// What the server should be set to, if anything: reasons to worry, not to refuse it.
     package private(set) var cautions: [String] = []
 

@@ -245,6 +245,7 @@ final class RedisLink: Sendable {
     ///
     /// On the event loop.
     func ended(_ failure: LinkFailure, attempt: Int) {
+        let failure = self.explained(failure, attempt)
         let error = failure.error(for: self.configuration)
         let ended: (channel: (any Channel)?, delegate: (any RedisLinkDelegate)?)? = self.state.withLock { state in
             guard state.attempt == attempt else { return nil }
@@ -269,6 +270,19 @@ final class RedisLink: Sendable {
         if ended.delegate?.wantsLink == true {
             self.reopenLater(atLeast: failure.isRefusal ? Self.refusalMemory : .zero)
         }
+    }
+
+    /// Why a server hung up before it answered, if it said so.
+    private func explained(_ failure: LinkFailure, _ attempt: Int) -> LinkFailure {
+        switch failure {
+        case .closedByServer, .failed: break
+        case .unreachable, .silent, .unfit, .insecure, .unreadable, .unasked, .refused: return failure
+        }
+        let parting = self.state.withLock { state -> LockError? in
+            guard state.attempt == attempt, case .greeting(_, let handshake) = state.phase else { return nil }
+            return handshake.parting
+        }
+        return parting.map { $0.code == .storeUnavailable ? .unfit($0) : .refused($0) } ?? failure
     }
 
     private func reopenLater(atLeast minimum: TimeAmount) {
