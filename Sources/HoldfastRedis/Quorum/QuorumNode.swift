@@ -143,8 +143,8 @@ final class QuorumNode: Sendable {
 
     private func owe(_ key: GrantKey, until end: ContinuousClock.Instant, _ error: LockError) {
         self.debts.add(key, until: end)
-        // The connection may be back before the debt is noted; then nobody else pays it.
-        guard error.code == .storeUnavailable, self.connection.isReady else { return }
+        // The connection may be back before the debt is noted, or was never gone; then nobody else pays it.
+        guard error.code == .storeUnavailable || error.code == .limitReached, self.connection.isReady else { return }
         self.connection.loop.scheduleTask(in: Self.payPause) { [weak self] in self?.pay() }
     }
 
