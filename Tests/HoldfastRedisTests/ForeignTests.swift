@@ -45,6 +45,31 @@ struct ForeignTests {
     }
 
     @Test
+    func `a foreign release on a majority wakes who waits, without polling`() async throws {
+        var servers: [RedisServer] = []
+        for _ in 0..<3 { servers.append(try await RedisServer()) }
+        let hosts = servers.map { "127.0.0.1:\($0.port)" }.joined(separator: ",")
+        let store = try RedisQuorumLockStore(url: "redis://\(hosts)?guard=off")
+        for server in servers { try server.execute("SET", "x", "theirs", "NX", "PX", "60000") }
+        let signals = Signals(of: store)
+        let request = Make.request("x")
+        var place = try #require(try await store.acquire(request).place)
+        // The first answers may come before the messages do.
+        try await eventually("the servers do not tell") {
+            place = try #require(try await store.acquire(request).place)
+            return place.checkAfter > .seconds(50)
+        }
+        let before = try servers.map(self.calls)
+        try await Task.sleep(for: .milliseconds(500))
+        #expect(try servers.map(self.calls) == before, "somebody asks meanwhile")
+        for server in servers { try server.execute("DEL", "x") }
+        let woken = try #require(await signals.first { $0 == .check(request.id, after: .zero) })
+        #expect(woken < .seconds(1))
+        try await eventually("it never gets the lock") { try await store.acquire(request).token != nil }
+        #expect(try await store.release(request.key) == .released)
+    }
+
+    @Test
     func `a foreign lease that ends, and a foreign holder after another, are noticed`() async throws {
         let server = try await RedisServer()
         let store = try RedisLockStore(url: server.url)

@@ -97,17 +97,32 @@ package final class CommandConnection: RedisLinkDelegate {
         by deadline: NIODeadline,
         all commands: [@Sendable (inout CommandEncoder) -> Void]
     ) async -> [Outcome] {
-        if let outage = self.outage { return commands.map { _ in .failure(outage) } }
-        return await withCheckedContinuation { continuation in
-            let answers = Answers(count: commands.count) { continuation.resume(returning: $0) }
-            let tickets = commands.indices.map { place in CommandTicket { answers.put($0, at: place) } }
-            // All or none: the first of them may change what the others mean.
-            let submissions = self.ledger.withLock { ledger -> [CommandLedger<CommandTicket>.Submission] in
-                guard ledger.hasRoom(for: commands.count) else { return commands.map { _ in .full } }
-                return zip(tickets, commands).map { ledger.submit($0, deadline: deadline, $1) }
-            }
-            for (submission, ticket) in zip(submissions, tickets) { self.settle(submission, ticket) }
+        await withCheckedContinuation { continuation in
+            self.submit(by: deadline, all: commands) { continuation.resume(returning: $0) }
         }
+    }
+
+    /// Sends several commands, as ``send(by:all:)``, and hands the replies to a handler, which is called once, on any
+    /// thread, and must not block.
+    ///
+    /// - Parameters:
+    ///   - deadline: When to give up; see ``send(by:_:)``.
+    ///   - commands: Each writes exactly one command; at least one.
+    ///   - done: Gets a reply for each.
+    func submit(
+        by deadline: NIODeadline,
+        all commands: [@Sendable (inout CommandEncoder) -> Void],
+        _ done: @escaping @Sendable ([Outcome]) -> Void
+    ) {
+        if let outage = self.outage { return done(commands.map { _ in .failure(outage) }) }
+        let answers = Answers(count: commands.count, done)
+        let tickets = commands.indices.map { place in CommandTicket { answers.put($0, at: place) } }
+        // All or none: the first of them may change what the others mean.
+        let submissions = self.ledger.withLock { ledger -> [CommandLedger<CommandTicket>.Submission] in
+            guard ledger.hasRoom(for: commands.count) else { return commands.map { _ in .full } }
+            return zip(tickets, commands).map { ledger.submit($0, deadline: deadline, $1) }
+        }
+        for (submission, ticket) in zip(submissions, tickets) { self.settle(submission, ticket) }
     }
 
     /// Collects the outcomes of several commands, which may come in any order when the connection is closed meanwhile.

@@ -51,43 +51,4 @@ package final class RedisMaster: Sendable {
         self.patient?.close()
         self.subscription.close()
     }
-
-    /// What came of asking a server to tell of a key.
-    enum Tracking: Sendable {
-        /// It tells when the key changes.
-        case tells
-        /// The key is not there any more.
-        case gone
-        /// It does not do that.
-        case refused
-        /// It did not answer, or not now.
-        case failed
-    }
-
-    /// Has the server tell the connection for messages when a key changes.
-    ///
-    /// - Parameters:
-    ///   - key: The key.
-    ///   - listener: The number of the connection that is told.
-    ///   - deadline: When to give up.
-    /// - Returns: What came of it.
-    func track(_ key: String, for listener: Int64, by deadline: NIODeadline) async -> Tracking {
-        let outcomes = await self.connection.send(
-            by: deadline,
-            all: [
-                { $0.command(["CLIENT", "TRACKING", "ON", "REDIRECT", String(listener), "OPTIN"]) },
-                { $0.command(["CLIENT", "CACHING", "YES"]) },
-                { $0.command(["GET", key]) },
-            ]
-        )
-        for case .success(.error(let line)) in outcomes.dropLast() {
-            return RedisErrorLine(line).retry == .never ? .refused : .failed
-        }
-        switch outcomes.last {
-        case .success(.null): return .gone
-        case .success(.string): return .tells
-        // Another type of key, elsewhere, or no connection: asking will tell.
-        default: return .failed
-        }
-    }
 }

@@ -34,7 +34,7 @@ public final class RedisLockStore: LockStore {
     let channel: String
     let handlers: SignalHandlers
     /// Who waits for foreign holders of which keys.
-    let foreign = Mutex<[String: ForeignWaiters]>([:])
+    let foreign = Mutex(ForeignLine())
     private let seen = Mutex(SeenTokens())
     /// Requests that were sent twice or not answered: a copy may still arrive.
     private let repeated = Mutex<Set<RequestID>>([])
@@ -70,7 +70,7 @@ public final class RedisLockStore: LockStore {
             case .message(let payload): if let signal = ScriptReplies.signal(payload) { handlers.emit(signal) }
             case .interrupted, .rearranged:
                 // All ask again, and have the server tell anew.
-                ear.owner?.foreign.withLock { $0 = [:] }
+                ear.owner?.foreign.withLock { $0.clear() }
                 handlers.emit(.interrupted)
             case .changed(let keys): ear.owner?.changed(keys)
             case .began, .lost: break

@@ -12,6 +12,9 @@ final class QuorumNode: Sendable {
     let commands: LockCommands
     let subscription: Subscription
     private let channel: String
+    /// Who waits here for foreign holders of which keys, and who is told when one changes.
+    private let foreign = Mutex(ForeignLine())
+    private let onChange: @Sendable (RequestID) -> Void
     private let debts: Debts
 
     /// Requests that could not be withdrawn, and until when that is worth while.
@@ -40,15 +43,32 @@ final class QuorumNode: Sendable {
     init(
         _ connector: Connector,
         channel: String,
-        onEvent: @escaping @Sendable (Subscription.Event) -> Void
+        onEvent: @escaping @Sendable (Subscription.Event) -> Void,
+        onChange: @escaping @Sendable (RequestID) -> Void
     ) {
         self.configuration = connector.configuration
+        self.onChange = onChange
         let ear = Ear<QuorumNode>()
-        self.connection = CommandConnection(connector, failsFast: true) { ear.owner?.pay() }
+        self.connection = CommandConnection(
+            connector,
+            failsFast: true,
+            onOpen: { ear.owner?.pay() },
+            // Tracking ends with the connection that asked for it.
+            onLoss: { ear.owner?.changed(nil) }
+        )
         self.client = RedisClient(self.connection, connector.configuration, isOneOfSeveral: true)
         self.commands = LockCommands(prefix: connector.configuration.prefix)
         self.debts = Debts()
-        self.subscription = Subscription(connector, channel: channel, onEvent: onEvent)
+        self.subscription = Subscription(connector, channel: channel, hearsOfKeys: true) { event in
+            switch event {
+            case .changed(let keys): ear.owner?.changed(keys)
+            case .interrupted, .rearranged:
+                // All ask again, and have the server tell anew.
+                ear.owner?.foreign.withLock { $0.clear() }
+                onEvent(event)
+            case .began, .message, .lost: onEvent(event)
+            }
+        }
         self.channel = channel
         ear.set(self)
     }
@@ -93,8 +113,71 @@ final class QuorumNode: Sendable {
         // Nothing is handed over here.
         let floor = SeenTokens.Floor(new: floor, accepted: 0)
         let command = self.commands.acquire(request, queues: queues, channel: channel, floor: floor, try: number)
-        self.run(command) { done($0.map(\.reply)) }
+        let deadline = self.client.deadline
+        self.run(command) { outcome in
+            switch outcome {
+            case .success((.waiting(let place), _)):
+                self.watchForeign(place, request, by: deadline) { done(.success($0)) }
+            case .success((let reply, _)):
+                self.forgetForeign(request.key)
+                done(.success(reply))
+            case .failure(let error): done(.failure(error))
+            }
+        }
     }
+
+    // MARK: - Foreign holders
+
+    /// Has the server tell when a foreign holder's key changes; where it does not do that, the reply says to ask often.
+    ///
+    /// One round trip more, for the first such request for each key.
+    private func watchForeign(
+        _ place: AcquireReply.Waiting,
+        _ request: LockRequest,
+        by deadline: NIODeadline,
+        _ done: @escaping @Sendable (AcquireReply) -> Void
+    ) {
+        guard let holder = ForeignLine.holder(in: place), let listener = self.subscription.tracker else {
+            return done(.waiting(place))
+        }
+        let key = self.key(of: request.key)
+        let told = { @Sendable (tracking: KeyTracking) in
+            var place = place
+            switch tracking {
+            // Unless it changed meanwhile, or the connection is gone.
+            case .tells where self.foreign.withLock({ $0.isWatched(key) }):
+                place.checkAfter = ForeignLine.check(on: holder)
+            case .refused:
+                self.subscription.giveUpTracking()
+                self.foreign.withLock { $0.drop(key) }
+            // With the next look it may do it.
+            case .failed:
+                self.changed([key], besides: request.id, after: ForeignLine.longestPause)
+                place.checkAfter = min(place.checkAfter, ForeignLine.longestPause)
+            case .gone, .tells:
+                self.changed([key], besides: request.id)
+                place.checkAfter = .zero
+            }
+            done(.waiting(place))
+        }
+        if self.foreign.withLock({ $0.enter(request.id, at: place.position, for: key) }) { return told(.tells) }
+        self.connection.track(key, for: listener, by: deadline, told)
+    }
+
+    /// Sends those who wait for keys to ask again, the first in line at once; `nil` for all keys.
+    private func changed(_ keys: [String]?, besides known: RequestID? = nil, after pause: Duration = .zero) {
+        for look in self.foreign.withLock({ $0.take(keys) }) where look.id != known {
+            let pause = TimeAmount.nanoseconds((pause + look.pause).nanoseconds)
+            self.connection.loop.scheduleTask(in: pause) { [onChange] in onChange(look.id) }
+        }
+    }
+
+    /// Forgets that a request waits for a foreign holder.
+    func forgetForeign(_ request: GrantKey) {
+        self.foreign.withLock { $0.forget(request.id, for: self.key(of: request)) }
+    }
+
+    private func key(of request: GrantKey) -> String { self.configuration.prefix + request.resource.name }
 
     /// Gives up what a try of a request holds here; it waits again.
     ///
@@ -122,6 +205,7 @@ final class QuorumNode: Sendable {
         until end: ContinuousClock.Instant,
         _ done: @escaping @Sendable (Result<WithdrawReply, LockError>) -> Void
     ) {
+        self.forgetForeign(key)
         self.run(self.commands.withdraw(key)) { outcome in
             if case .failure(let error) = outcome { self.owe(key, until: end, error) }
             done(outcome)

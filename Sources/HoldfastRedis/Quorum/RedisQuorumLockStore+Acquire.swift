@@ -101,6 +101,8 @@ extension RedisQuorumLockStore {
             let open = AcquireTally.mayHold(votes, unasked: undoing)
             self.book.withLock { $0.undo(request.id, on: open) }
         } afterwards: { number, vote, outcome in
+            // Whoever has the lock, or never will, waits for nobody there.
+            if outcome.isOver { self.nodes[number].forgetForeign(request.key) }
             if case .silent = vote { self.book.withLock { $0.doubt(request.id, on: number) } }
             if outcome.isGranted {
                 // Late, but another server that stands for the grant.
@@ -219,4 +221,12 @@ extension RedisQuorumLockStore {
 extension AcquireTally.Outcome {
     /// Whether a majority gave the lock.
     var isGranted: Bool { if case .granted = self { true } else { false } }
+
+    /// Whether the request waits no more.
+    var isOver: Bool {
+        switch self {
+        case .granted, .finished: true
+        case .blocked, .failed: false
+        }
+    }
 }

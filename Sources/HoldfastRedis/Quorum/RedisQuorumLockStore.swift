@@ -25,7 +25,8 @@ import Synchronization
 ///   one who came first there before others, but nobody is promised a turn.
 /// - No permits: n on each server are more than n among all majorities.
 ///
-/// Waits are seen, and deadlocks found, through what a majority says.
+/// Waits are seen, and deadlocks found, through what a majority says. Each server tells when a foreign holder lets go there;
+/// where it may not, the first in line asks ten times a second.
 ///
 /// The algorithm is that of Redis' own documentation ("Distributed Locks with Redis"), its delayed restarts included;
 /// the tokens' second round is that of pottery's `NextId`, and is left out when all servers gave the same token.
@@ -69,7 +70,11 @@ public final class RedisQuorumLockStore: LockStore {
             var server = server
             server.asksUptime = configuration.restartGuard != nil
             let connector = try Connector(server, loop: loop)
-            return QuorumNode(connector, channel: channel) { ear.owner?.heard($0, from: number) }
+            return QuorumNode(connector, channel: channel) {
+                ear.owner?.heard($0, from: number)
+            } onChange: {
+                ear.owner?.heard(.check($0, after: .zero), from: number)
+            }
         }
         ear.set(self)
     }
@@ -214,7 +219,10 @@ public final class RedisQuorumLockStore: LockStore {
             if case .interrupted = event { self.handlers.emit(.interrupted) }
             return
         }
-        guard let signal = ScriptReplies.signal(payload) else { return }
+        if let signal = ScriptReplies.signal(payload) { self.heard(signal, from: node) }
+    }
+
+    private func heard(_ signal: StoreSignal, from node: Int) {
         switch signal {
         case .granted(let id), .check(let id, after: .zero):
             // What we hold on a majority is offered to us where it is missing.
