@@ -57,6 +57,9 @@ package final class CommandConnection: RedisLinkDelegate {
     /// Where the master is that Sentinels named last, where they are asked.
     var found: RedisAddress? { self.link.found }
 
+    /// Why there is no connection, for those whose commands were not sent.
+    var unsent: LockError { self.link.unsent }
+
     /// Whether commands can be sent now.
     var isReady: Bool { self.link.channel != nil }
 

@@ -63,13 +63,15 @@ final class PatientConnection: Sendable {
         all commands: [@Sendable (inout CommandEncoder) -> Void]
     ) async -> [CommandConnection.Outcome] {
         guard await self.turn(by: deadline) else {
-            let error = LockError(
+            let crowded = LockError(
                 .storeUnavailable,
                 """
                 so many requests wait for the replicas of \(self.configuration) that the time of this one was up; look at \
                 the replicas, or lower replicas=
                 """
             )
+            // Without a connection it is not the replicas that are waited for.
+            let error = self.connection.isReady ? crowded : self.connection.unsent
             return Array(repeating: .failure(error), count: commands.count + 1)
         }
         defer { self.end() }
