@@ -22,7 +22,7 @@ SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(?!$(BUSY))
 	'HoldfastRedisTests\.(Quorum|Sentinel)' 'HoldfastRedisTests\.(Late|Network|Restart)' \
 	'(HoldfastRedisTests\.Cluster|StoreContractTests\.(RedisCluster|.*/cluster))' \
 	'HoldfastRedisCacheTests\.(?!Sentinel|Cluster|Churn)' 'HoldfastRedisCacheTests\.(Sentinel|Churn)' 'HoldfastRedisCacheTests\.Cluster' \
-	'HoldfastZooKeeperTests\.' \
+	'HoldfastZooKeeperTests\.(?!Watch|Session|Lost)' 'HoldfastZooKeeperTests\.(Watch|Session|Lost)' \
 	'StoreContractTests\.(?!ZooKeeper|Redis|SQLite|.*/cluster)' 'StoreContractTests\.SQLite' \
 	'StoreContractTests\.Redis(?!Quorum|Sentinel|Cluster|TLS)' \
 	'StoreContractTests\.Redis(Quorum|Sentinel)' 'StoreContractTests\.RedisTLS' 'StoreContractTests\.ZooKeeper' \

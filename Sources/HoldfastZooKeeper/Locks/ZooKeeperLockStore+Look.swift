@@ -250,7 +250,7 @@ extension ZooKeeperLockStore {
             guard self.settle(entry, watching: numbers, of: names, isKept: kept != nil, or: before, ahead) else {
                 return self.look(id, entry, wire, asker, done)
             }
-            if let before, self.book.withLock({ $0.isLeaving(before) }) { self.prove(id) }
+            if before != nil { self.prove(id) }
             guard asker == .request else { return done(.waiting(position: position, blockers: [])) }
             let blockers = self.holders(in: view, read, besides: node.name.text)
             done(.waiting(position: self.position(of: node, in: view, read) ?? position, blockers: blockers))

@@ -6,8 +6,8 @@ import Synchronization
 /// Handing over within this store: whoever waits for one of its own requests moves up without reading the queue.
 ///
 /// That its own node is still there has to be known, or somebody who deleted it would let in another beside it. So a
-/// watch on it is asked for right behind the delete of the node that makes room; a server tells of a node's end before
-/// it answers anything later, so a node whose watch is set and silent is there.
+/// watch on it is asked for when it begins to wait, or at the latest right behind the delete of the node that makes room;
+/// a server tells of a node's end before it answers anything later, so a node whose watch is set and silent is there.
 extension ZooKeeperLockStore {
     /// Asks for a watch on the node of a request that may soon be granted.
     func prove(_ id: RequestID) {
@@ -17,9 +17,10 @@ extension ZooKeeperLockStore {
         let watch = wire.link.handle.addWatch(on: path) { [weak self] isDeleted in
             self?.touched(id, path, isDeleted)
         }
-        guard self.book.withLock({ $0.see(id, guid: entry.guid, with: watch) }) else {
-            return self.drop(watches: [watch])
-        }
+        // One that no server keeps proves nothing.
+        guard !CallbackTable.shared.isPolled(watch),
+            self.book.withLock({ $0.see(id, guid: entry.guid, with: watch) })
+        else { return self.drop(watches: [watch]) }
         let terms = wire.terms { [weak self] reply in self?.proved(entry, watch, reply) }
         wire.link.handle.get(path, watch: watch, terms)
     }
