@@ -17,8 +17,8 @@ FEW := --experimental-maximum-parallelization-width 16
 BUSY := Adaptivity|ExactMissCount|FrequencySketch|HitRatio|PolicyProperty|SlotList|TagChurn|TinyLFU|TraceReader|WriteQueueModel
 SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(?!$(BUSY))' \
 	'HoldfastCacheTests\.($(BUSY))' 'HoldfastSQLiteTests\.' \
-	'HoldfastRedisTests\.(?!Quorum|Sentinel|Late|Network|Restart|Cluster|ReplyFuzz|Executor|Refusal|Twice|Pottery)' \
-	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal|Twice|Pottery)' \
+	'HoldfastRedisTests\.(?!Quorum|Sentinel|Late|Network|Restart|Cluster|ReplyFuzz|Executor|Refusal|Twice|PlainRedlock)' \
+	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal|Twice|PlainRedlock)' \
 	'HoldfastRedisTests\.(Quorum|Sentinel)' 'HoldfastRedisTests\.(Late|Network|Restart)' \
 	'(HoldfastRedisTests\.Cluster|StoreContractTests\.(RedisCluster|.*/cluster))' \
 	'HoldfastRedisCacheTests\.(?!Sentinel|Cluster|Churn)' 'HoldfastRedisCacheTests\.(Sentinel|Churn)' 'HoldfastRedisCacheTests\.Cluster' \
