@@ -97,7 +97,7 @@ final class Handle: Sendable {
         let pointer = self.inner.withLock { inner in
             defer { inner.pointer = nil }
             // What was not sent is ended with all other calls.
-            _ = inner.outbox.takeAll()
+            inner.outbox = Outbox()
             return inner.pointer
         }
         if let pointer { _ = unsafe zookeeper_close(pointer.raw) }

@@ -121,13 +121,4 @@ struct Outbox: Sendable {
         self.unanswered += changes.count - 1
         for change in changes { if let parent = change.parent { self.parents.remove(parent) } }
     }
-
-    /// Takes out what was not sent.
-    mutating func takeAll() -> [Change] {
-        defer {
-            self.deletes = []
-            self.creates = []
-        }
-        return Array(self.deletes + self.creates)
-    }
 }

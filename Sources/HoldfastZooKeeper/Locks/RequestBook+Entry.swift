@@ -113,7 +113,8 @@ extension RequestBook {
         var rest: Rest?
         /// Whether its node is known to be gone.
         var isCleared = false
-        /// A watch on its own node, which becomes the grant's: asked for when one before it is going.
+        /// A watch on its own node, which becomes the grant's: asked for when it begins to wait behind
+        /// another request of this store.
         var ownWatch: UInt?
         /// Whether the server has set that watch, and the node so was there.
         var isSeen = false

@@ -173,9 +173,6 @@ struct RequestBook: Sendable {
         return dependents
     }
 
-    /// Whether the node of a request is being deleted.
-    func isLeaving(_ entry: Entry) -> Bool { entry.node.map { self.leaving[$0.name.text] != nil } ?? false }
-
     /// Whether a node is known to be gone.
     func isGone(_ name: String) -> Bool { self.gone.contains(name) }
 
