@@ -135,7 +135,7 @@ struct FaultTests {
         try await Task.sleep(for: .milliseconds(100))
         let outcomes = await connection.send(
             by: deadline,
-            all: [{ $0.command(["INCR", "n"]) }, { $0.command(["INCR", "n"]) }]
+            all: [.texts(["INCR", "n"]), .texts(["INCR", "n"])]
         )
         #expect(outcomes.count == 2)
         for outcome in outcomes {

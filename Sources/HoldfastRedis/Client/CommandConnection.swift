@@ -17,7 +17,9 @@ package final class CommandConnection: RedisLinkDelegate {
 
     private let configuration: RedisConfiguration
     private let link: RedisLink
-    private let ledger: Mutex<CommandLedger<CommandTicket>>
+    private let inbox: Mutex<CommandInbox<CommandTicket>>
+    /// The event loop's, but for the end.
+    private let ledger = Mutex(CommandLedger<CommandTicket>())
     private let failsFast: Bool
     /// How long to look for a reply before the thread sleeps; see ``awaitAwake(until:)``.
     private let attention: TimeAmount?
@@ -47,7 +49,7 @@ package final class CommandConnection: RedisLinkDelegate {
         self.onOpen = onOpen
         self.onLoss = onLoss
         self.link = RedisLink(connector)
-        self.ledger = Mutex(CommandLedger(capacity: connector.configuration.maximumPending))
+        self.inbox = Mutex(CommandInbox(capacity: connector.configuration.maximumPending))
         self.link.attach(self)
     }
 
@@ -75,30 +77,35 @@ package final class CommandConnection: RedisLinkDelegate {
     ///
     /// - Parameters:
     ///   - deadline: When to give up. The connection is then closed, unless the command had not been sent.
-    ///   - encode: Writes exactly one command. Called at most once, under a lock.
+    ///   - request: The command.
     /// - Returns: The reply, error lines included, or why there is none.
     @concurrent
+    package func send(by deadline: NIODeadline, _ request: CommandRequest) async -> Outcome {
+        if let outage = self.outage { return .failure(outage) }
+        // Each ticket is in the inbox or the ledger exactly once, and leaves it exactly when it is resumed.
+        return unsafe await withUnsafeContinuation { continuation in
+            self.submit(unsafe CommandTicket(continuation), by: deadline, request)
+        }
+    }
+
+    /// Sends one command that a closure writes; see ``send(by:_:)``.
     package func send(
         by deadline: NIODeadline,
-        _ encode: @Sendable (inout CommandEncoder) -> Void
+        _ encode: @escaping @Sendable (inout CommandEncoder) -> Void
     ) async -> Outcome {
-        if let outage = self.outage { return .failure(outage) }
-        // Each ticket is in the ledger exactly once, and leaves it exactly when it is resumed.
-        return unsafe await withUnsafeContinuation { continuation in
-            self.submit(unsafe CommandTicket(continuation), by: deadline, encode)
-        }
+        await self.send(by: deadline, .command(encode))
     }
 
     /// Sends several commands on one connection, with nothing in between, and waits for all replies.
     ///
     /// - Parameters:
     ///   - deadline: When to give up; see ``send(by:_:)``.
-    ///   - commands: Each writes exactly one command; at least one.
+    ///   - commands: At least one.
     /// - Returns: A reply for each.
     @concurrent
     package func send(
         by deadline: NIODeadline,
-        all commands: [@Sendable (inout CommandEncoder) -> Void]
+        all commands: [CommandRequest]
     ) async -> [Outcome] {
         await withCheckedContinuation { continuation in
             self.submit(by: deadline, all: commands) { continuation.resume(returning: $0) }
@@ -110,22 +117,20 @@ package final class CommandConnection: RedisLinkDelegate {
     ///
     /// - Parameters:
     ///   - deadline: When to give up; see ``send(by:_:)``.
-    ///   - commands: Each writes exactly one command; at least one.
+    ///   - commands: At least one.
     ///   - done: Gets a reply for each.
     func submit(
         by deadline: NIODeadline,
-        all commands: [@Sendable (inout CommandEncoder) -> Void],
+        all commands: [CommandRequest],
         _ done: @escaping @Sendable ([Outcome]) -> Void
     ) {
         if let outage = self.outage { return done(commands.map { _ in .failure(outage) }) }
         let answers = Answers(count: commands.count, done)
-        let tickets = commands.indices.map { place in CommandTicket { answers.put($0, at: place) } }
-        // All or none: the first of them may change what the others mean.
-        let submissions = self.ledger.withLock { ledger -> [CommandLedger<CommandTicket>.Submission] in
-            guard ledger.hasRoom(for: commands.count) else { return commands.map { _ in .full } }
-            return zip(tickets, commands).map { ledger.submit($0, deadline: deadline, $1) }
+        let arrivals = commands.indices.map { place in
+            CommandInbox.Arrival(CommandTicket { answers.put($0, at: place) }, by: deadline, commands[place])
         }
-        for (submission, ticket) in zip(submissions, tickets) { self.settle(submission, ticket) }
+        // All or none: the first of them may change what the others mean.
+        self.settle(self.inbox.withLock { $0.put(arrivals) }, arrivals)
     }
 
     /// Collects the outcomes of several commands, which may come in any order when the connection is closed meanwhile.
@@ -152,25 +157,25 @@ package final class CommandConnection: RedisLinkDelegate {
     ///
     /// - Parameters:
     ///   - deadline: When to give up; see ``send(by:_:)``.
-    ///   - encode: Writes exactly one command. Called at most once, under a lock.
+    ///   - request: The command.
     ///   - done: Gets the reply, error lines included, or why there is none.
-    func submit(
-        by deadline: NIODeadline,
-        _ encode: (inout CommandEncoder) -> Void,
-        _ done: @escaping @Sendable (Outcome) -> Void
-    ) {
+    func submit(by deadline: NIODeadline, _ request: CommandRequest, _ done: @escaping @Sendable (Outcome) -> Void) {
         if let outage = self.outage { return done(.failure(outage)) }
-        self.submit(CommandTicket(done), by: deadline, encode)
+        self.submit(CommandTicket(done), by: deadline, request)
     }
 
     /// Why a command need not be tried.
     private var outage: LockError? { self.link.refusal ?? (self.failsFast ? self.link.outage : nil) }
 
-    private func submit(_ ticket: CommandTicket, by deadline: NIODeadline, _ encode: (inout CommandEncoder) -> Void) {
-        self.settle(self.ledger.withLock { $0.submit(ticket, deadline: deadline, encode) }, ticket)
+    private func submit(_ ticket: CommandTicket, by deadline: NIODeadline, _ request: CommandRequest) {
+        let arrival = CollectionOfOne(CommandInbox.Arrival(ticket, by: deadline, request))
+        self.settle(self.inbox.withLock { $0.put(arrival) }, arrival)
     }
 
-    private func settle(_ submission: CommandLedger<CommandTicket>.Submission, _ ticket: CommandTicket) {
+    private func settle(
+        _ submission: CommandInbox<CommandTicket>.Submission,
+        _ arrivals: some Collection<CommandInbox<CommandTicket>.Arrival>
+    ) {
         switch submission {
         case .queued: break
         case .scheduleBatch: self.link.loop.execute { self.flush() }
@@ -178,13 +183,13 @@ package final class CommandConnection: RedisLinkDelegate {
         case .batchIsFull: if self.link.loop.inEventLoop { self.flush() }
         case .full:
             let limit = self.configuration.maximumPending
-            ticket.resume(
-                .failure(LockError(.limitReached, "\(limit) commands wait for Redis already; nothing was sent"))
-            )
-        case .closed:
-            ticket.resume(.failure(LockError(.notRunning, "the Redis store is closed; nothing was sent")))
+            let error = LockError(.limitReached, "\(limit) commands wait for Redis already; nothing was sent")
+            for arrival in arrivals { arrival.ticket.resume(.failure(error)) }
+        case .closed: for arrival in arrivals { arrival.ticket.resume(.failure(Self.closed)) }
         }
     }
+
+    private static let closed = LockError(.notRunning, "the Redis store is closed; nothing was sent")
 
     /// Drops the connection and makes a new one; commands under way end with an error.
     ///
@@ -202,20 +207,27 @@ package final class CommandConnection: RedisLinkDelegate {
     package func close() {
         self.link.close()
         let error = LockError(.storeUnavailable, "the Redis store was closed; the outcome is unknown")
+        Self.fail(self.inbox.withLock { $0.close() }, with: error)
         Self.fail(self.ledger.withLock { $0.close() }, with: error)
     }
 
     private func flush() {
         let channel = self.link.channel
         let now = NIODeadline.now()
-        let (batch, expired) = self.ledger.withLock { ledger -> (ByteBuffer?, [CommandTicket]) in
-            ledger.beginBatch()
-            guard channel != nil else { return (nil, []) }
+        let arrivals = self.inbox.withLock { $0.take() }
+        var refused: [CommandTicket] = []
+        var expired: [CommandTicket] = []
+        let (batch, deadline) = self.ledger.withLock { ledger -> (ByteBuffer?, NIODeadline?) in
+            for arrival in arrivals where !ledger.add(arrival.ticket, by: arrival.deadline, arrival.request) {
+                refused.append(arrival.ticket)
+            }
+            guard channel != nil else { return (nil, ledger.deadlineToWatch()) }
             // Sent now, it would take the connection with it a moment later.
-            let expired = ledger.hasExpired(at: now) ? ledger.expireUnsent(at: now) : []
-            return (ledger.takeBatch(), expired)
+            if ledger.hasExpired(at: now) { expired = ledger.expireUnsent(at: now) }
+            return (ledger.takeBatch(), ledger.deadlineToWatch())
         }
-        if !expired.isEmpty { Self.fail(expired, with: self.link.unsent) }
+        if !refused.isEmpty { self.fail(refused, with: Self.closed) }
+        if !expired.isEmpty { self.fail(expired, with: self.link.unsent) }
         if let channel {
             if let batch {
                 channel.writeAndFlush(batch, promise: nil)
@@ -224,11 +236,11 @@ package final class CommandConnection: RedisLinkDelegate {
                 }
             }
         } else if let refusal = self.link.refusal {
-            Self.fail(self.ledger.withLock { $0.failAll() }, with: refusal)
+            self.fail(self.ledger.withLock { $0.failAll() }, with: refusal)
         } else {
             self.link.open()
         }
-        self.setTimer(self.ledger.withLock { $0.deadlineToWatch() })
+        self.setTimer(deadline)
     }
 
     /// Keeps the event loop from sleeping for a moment while a reply is due.
@@ -255,9 +267,15 @@ package final class CommandConnection: RedisLinkDelegate {
         let (expired, isOverdue) = self.ledger.withLock { ledger in
             (ledger.expireUnsent(at: now), ledger.isOverdue(at: now))
         }
-        if !expired.isEmpty { Self.fail(expired, with: self.link.unsent) }
+        if !expired.isEmpty { self.fail(expired, with: self.link.unsent) }
         if isOverdue { self.link.reset(.silent) }
         self.setTimer(self.ledger.withLock { $0.watchAfter(fired) })
+    }
+
+    /// Ends commands that had been taken out of the inbox.
+    private func fail(_ tickets: [CommandTicket], with error: LockError) {
+        self.inbox.withLock { $0.settled(tickets.count) }
+        Self.fail(tickets, with: error)
     }
 
     private static func fail(_ tickets: [CommandTicket], with error: LockError) {
@@ -266,7 +284,9 @@ package final class CommandConnection: RedisLinkDelegate {
 
     // MARK: - RedisLinkDelegate
 
-    var wantsLink: Bool { self.failsFast || self.ledger.withLock { $0.hasUnsent } }
+    var wantsLink: Bool {
+        self.failsFast || self.ledger.withLock { $0.hasUnsent } || self.inbox.withLock { $0.hasArrivals }
+    }
 
     func linkOpened() {
         self.wasOpen.store(true, ordering: .relaxed)
@@ -275,17 +295,34 @@ package final class CommandConnection: RedisLinkDelegate {
     }
 
     func linkReceived(_ replies: [RedisReply]) {
-        guard let tickets = self.ledger.withLock({ $0.answered(replies.count) }) else {
+        guard let askers = self.ledger.withLock({ $0.answered(replies.count) }) else {
             return self.link.reset(.unasked)
         }
-        for index in tickets.indices { tickets[index].resume(.success(replies[index])) }
+        self.inbox.withLock { $0.settled(askers.reduce(0) { $0 + $1.count }) }
+        for index in askers.indices {
+            switch askers[index] {
+            case .one(let ticket): ticket.resume(.success(replies[index]))
+            case .several(let tickets): Self.share(replies[index], among: tickets)
+            }
+        }
+    }
+
+    /// Gives each caller its element of a reply; an error line is everybody's.
+    private static func share(_ reply: RedisReply, among tickets: [CommandTicket]) {
+        if let elements = reply.elements, elements.count == tickets.count {
+            for index in tickets.indices { tickets[index].resume(.success(elements[index])) }
+        } else {
+            var all = RedisReply.null
+            if case .error = reply { all = reply }
+            for ticket in tickets { ticket.resume(.success(all)) }
+        }
     }
 
     func linkLost(_ error: LockError, isRefusal: Bool) {
         let tickets = self.ledger.withLock { ledger in
             isRefusal || self.failsFast ? ledger.failAll() : ledger.connectionLost()
         }
-        Self.fail(tickets, with: error)
+        self.fail(tickets, with: error)
         if self.wasOpen.exchange(false, ordering: .relaxed) { self.onLoss() }
     }
 }

@@ -90,6 +90,12 @@ package struct CommandEncoder: Sendable {
     /// Writes bytes that are encoded already.
     package mutating func raw(_ bytes: [UInt8]) { self.buffer.writeBytes(bytes) }
 
+    /// Moves what another one wrote here.
+    mutating func take(_ other: inout Self) {
+        self.buffer.writeBuffer(&other.buffer)
+        other.buffer.clear()
+    }
+
     /// Writes a whole command.
     package mutating func command(_ parts: [String]) {
         self.begin(parts.count)

@@ -10,90 +10,111 @@ package import NIOCore
 /// time while its reply was due takes the whole connection with it, since skipping one reply is how answers reach the
 /// wrong caller (CVE-2023-28858).
 package struct CommandLedger<Ticket: Sendable>: Sendable {
-    private struct Slot: Sendable {
-        let ticket: Ticket
-        let deadline: NIODeadline
-        let length: Int
+    /// Who a reply belongs to.
+    package enum Asker: Sendable {
+        /// One caller.
+        case one(Ticket)
+        /// Several, of whom each gets an element of the array.
+        case several([Ticket])
+
+        /// Those who wait for it.
+        package var tickets: [Ticket] {
+            switch self {
+            case .one(let ticket): [ticket]
+            case .several(let tickets): tickets
+            }
+        }
+
+        /// How many they are.
+        package var count: Int {
+            switch self {
+            case .one: 1
+            case .several(let tickets): tickets.count
+            }
+        }
     }
 
-    /// What came of a submission.
-    package enum Submission: Sendable, Hashable {
-        /// It will be sent with a batch that is scheduled already.
-        case queued
-        /// The caller must schedule a batch.
-        case scheduleBatch
-        /// A batch is scheduled, and has so many bytes already that the server might as well begin.
-        case batchIsFull
-        /// Too many commands are unanswered. It was not taken.
-        case full
-        /// The ledger is closed. It was not taken.
-        case closed
+    private struct Slot: Sendable {
+        let asker: Asker
+        let deadline: NIODeadline
+        let length: Int
     }
 
     /// Room for a batch of about 16 commands, so that a batch seldom grows while it is written.
     private static var batchCapacity: Int { 4096 }
 
-    /// About one packet: with more, client and server wait for each other by turns; with less, each write costs more
-    /// than it carries.
-    ///
-    /// Measured in steps from 700 to 8,192 bytes.
-    private static var fullBatch: Int { 2048 }
+    /// The most calls in one command: a third of a millisecond of the server's time, or two when all have to wait.
+    private static var largestGroup: Int { 32 }
 
     private var unsent: Deque<Slot> = []
     private var sent: Deque<Slot> = []
     private var encoder = CommandEncoder(ByteBuffer())
-    private var isBatchScheduled = false
+    /// Calls that become one command for each script when they are sent, or when any other command comes.
+    private var groups: [ScriptGroup<Ticket>] = []
     private var isClosed = false
     /// The deadline that a timer is set for, and the earliest one since then.
     private var watched: NIODeadline?
     private var unwatched: NIODeadline?
-    private let capacity: Int
 
     /// Makes an empty ledger.
-    ///
-    /// - Parameter capacity: How many commands may be unanswered.
-    package init(capacity: Int) {
-        self.capacity = capacity
-    }
+    package init() {}
 
-    /// How many commands are unanswered.
-    package var count: Int { self.unsent.count + self.sent.count }
-    /// How many commands wait for a reply.
+    /// How many replies are due.
     package var awaited: Int { self.sent.count }
     /// Whether commands wait to be sent.
-    package var hasUnsent: Bool { !self.unsent.isEmpty }
-
-    /// Whether so many commands would be taken.
-    package func hasRoom(for more: Int) -> Bool { self.isClosed || self.count + more <= self.capacity }
+    package var hasUnsent: Bool { !self.unsent.isEmpty || self.groups.contains { !$0.tickets.isEmpty } }
 
     /// Whether the time of a command that was not sent is up.
-    package func hasExpired(at now: NIODeadline) -> Bool { self.unsent.contains { $0.deadline <= now } }
-
-    /// Takes a command.
-    package mutating func submit(
-        _ ticket: Ticket,
-        deadline: NIODeadline,
-        _ encode: (inout CommandEncoder) -> Void
-    ) -> Submission {
-        guard !self.isClosed else { return .closed }
-        guard self.count < self.capacity else { return .full }
-        let before = self.encoder.buffer.writerIndex
-        encode(&self.encoder)
-        let length = self.encoder.buffer.writerIndex - before
-        self.unsent.append(Slot(ticket: ticket, deadline: deadline, length: length))
-        self.unwatched = min(self.unwatched ?? deadline, deadline)
-        guard !self.isBatchScheduled else {
-            return self.encoder.buffer.readableBytes >= Self.fullBatch ? .batchIsFull : .queued
-        }
-        self.isBatchScheduled = true
-        return .scheduleBatch
+    package mutating func hasExpired(at now: NIODeadline) -> Bool {
+        self.closeGroups()
+        return self.unsent.contains { $0.deadline <= now }
     }
 
-    /// Says that the scheduled batch is being looked at; later submissions schedule another.
-    package mutating func beginBatch() { self.isBatchScheduled = false }
+    /// Takes a command, unless it is closed.
+    ///
+    /// Calls of one script become one command, until a command of another sort comes or they are sent; so calls of different
+    /// scripts may change their order. Who asks for one thing after another waits for the answer in between.
+    ///
+    /// - Returns: Whether it was taken.
+    package mutating func add(_ ticket: Ticket, by deadline: NIODeadline, _ request: CommandRequest) -> Bool {
+        guard !self.isClosed else { return false }
+        self.unwatched = min(self.unwatched ?? deadline, deadline)
+        switch request {
+        case .command(let encode):
+            self.closeGroups()
+            let before = self.encoder.buffer.writerIndex
+            encode(&self.encoder)
+            self.append(.one(ticket), deadline, since: before)
+        case .call(let call, let isKnown):
+            let index = self.groups.firstIndex { $0.takes(call, isKnown: isKnown) } ?? self.groups.endIndex
+            if index == self.groups.endIndex {
+                self.groups.append(ScriptGroup(for: call, isKnown: isKnown, deadline: deadline))
+            }
+            self.groups[index].add(ticket, call, deadline: deadline)
+            if self.groups[index].tickets.count >= Self.largestGroup { self.close(index) }
+        }
+        return true
+    }
+
+    private mutating func append(_ asker: Asker, _ deadline: NIODeadline, since before: Int) {
+        let length = self.encoder.buffer.writerIndex - before
+        self.unsent.append(Slot(asker: asker, deadline: deadline, length: length))
+    }
+
+    /// Makes commands of the calls that came so far.
+    private mutating func closeGroups() {
+        for index in self.groups.indices where !self.groups[index].tickets.isEmpty { self.close(index) }
+    }
+
+    private mutating func close(_ index: Int) {
+        let before = self.encoder.buffer.writerIndex
+        let asker = self.groups[index].write(to: &self.encoder)
+        self.append(asker, self.groups[index].deadline, since: before)
+    }
 
     /// The bytes of all unsent commands, which count as sent from now on.
     package mutating func takeBatch() -> ByteBuffer? {
+        self.closeGroups()
         guard !self.unsent.isEmpty else { return nil }
         let bytes = self.encoder.buffer
         self.encoder = CommandEncoder(ByteBuffer())
@@ -107,15 +128,16 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
         return bytes
     }
 
-    /// The commands that the next so many replies belong to, or `nil` when the server says more than it was asked.
-    package mutating func answered(_ count: Int) -> [Ticket]? {
+    /// Who the next so many replies belong to, or `nil` when the server says more than it was asked.
+    package mutating func answered(_ count: Int) -> [Asker]? {
         guard count <= self.sent.count else { return nil }
-        var tickets: [Ticket] = []
-        tickets.reserveCapacity(count)
+        var askers: [Asker] = []
+        askers.reserveCapacity(count)
         for _ in 0..<count {
-            if let slot = self.sent.popFirst() { tickets.append(slot.ticket) }
+            guard let slot = self.sent.popFirst() else { break }
+            askers.append(slot.asker)
         }
-        return tickets
+        return askers
     }
 
     /// The deadline to set a timer for, when no timer is set that is early enough.
@@ -132,6 +154,7 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
     /// - Returns: The next deadline to set a timer for, or `nil` when nothing waits or another timer is set.
     package mutating func watchAfter(_ fired: NIODeadline) -> NIODeadline? {
         guard self.watched == fired else { return nil }
+        self.closeGroups()
         // Nearly in order, but for commands that are sent again: these keep their first deadline.
         let sent = self.sent.lazy.map(\.deadline).min()
         let unsent = self.unsent.lazy.map(\.deadline).min()
@@ -144,7 +167,10 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
     package func isOverdue(at now: NIODeadline) -> Bool { self.sent.contains { $0.deadline <= now } }
 
     /// Takes out the unsent commands that ran out of time, with their bytes.
+    ///
+    /// Calls that are one command leave with the first of them: nothing was sent, so the others can ask again.
     package mutating func expireUnsent(at now: NIODeadline) -> [Ticket] {
+        self.closeGroups()
         guard self.unsent.contains(where: { $0.deadline <= now }) else { return [] }
         var expired: [Ticket] = []
         var kept: Deque<Slot> = []
@@ -152,7 +178,7 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
         var left = ByteBuffer()
         for slot in self.unsent {
             if slot.deadline <= now {
-                expired.append(slot.ticket)
+                expired += slot.asker.tickets
                 bytes.moveReaderIndex(forwardBy: slot.length)
             } else {
                 kept.append(slot)
@@ -167,12 +193,13 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
     /// Takes out the commands whose replies will not come any more, since their connection is gone.
     package mutating func connectionLost() -> [Ticket] {
         defer { self.sent.removeAll() }
-        return self.sent.map(\.ticket)
+        return self.sent.flatMap(\.asker.tickets)
     }
 
     /// Takes out all commands.
     package mutating func failAll() -> [Ticket] {
-        let tickets = self.sent.map(\.ticket) + self.unsent.map(\.ticket)
+        self.closeGroups()
+        let tickets = self.sent.flatMap(\.asker.tickets) + self.unsent.flatMap(\.asker.tickets)
         self.sent.removeAll()
         self.unsent.removeAll()
         self.encoder = CommandEncoder(ByteBuffer())

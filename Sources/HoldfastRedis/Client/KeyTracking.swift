@@ -15,11 +15,11 @@ enum KeyTracking: Sendable {
     case failed
 
     /// Asks, and looks whether the key is there, with nothing in between.
-    static func commands(_ key: String, for listener: Int64) -> [@Sendable (inout CommandEncoder) -> Void] {
+    static func commands(_ key: String, for listener: Int64) -> [CommandRequest] {
         [
-            { $0.command(["CLIENT", "TRACKING", "ON", "REDIRECT", String(listener), "OPTIN"]) },
-            { $0.command(["CLIENT", "CACHING", "YES"]) },
-            { $0.command(["GET", key]) },
+            .texts(["CLIENT", "TRACKING", "ON", "REDIRECT", String(listener), "OPTIN"]),
+            .texts(["CLIENT", "CACHING", "YES"]),
+            .texts(["GET", key]),
         ]
     }
 

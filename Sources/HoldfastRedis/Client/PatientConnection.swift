@@ -55,12 +55,12 @@ final class PatientConnection: Sendable {
     ///
     /// - Parameters:
     ///   - deadline: When to give up.
-    ///   - commands: Each writes exactly one command; at least one.
+    ///   - commands: At least one.
     /// - Returns: A reply for each, and last how many replicas have what the commands wrote.
     @concurrent
     func send(
         by deadline: NIODeadline,
-        all commands: [@Sendable (inout CommandEncoder) -> Void]
+        all commands: [CommandRequest]
     ) async -> [CommandConnection.Outcome] {
         guard await self.turn(by: deadline) else {
             let crowded = LockError(
@@ -77,7 +77,7 @@ final class PatientConnection: Sendable {
         defer { self.end() }
         let milliseconds = self.configuration.replicaTimeout.millisecondsRoundedUp
         let wait = ["WAIT", String(self.configuration.replicas), String(milliseconds)]
-        return await self.connection.send(by: deadline, all: commands + [{ $0.command(wait) }])
+        return await self.connection.send(by: deadline, all: commands + [.texts(wait)])
     }
 
     /// Drops a connection to another server than the master.

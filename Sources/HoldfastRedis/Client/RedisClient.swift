@@ -45,6 +45,27 @@ package final class RedisClient: Sendable {
         }
     }
 
+    /// What is sent, which may be more than once.
+    package enum Request: Sendable {
+        /// A command. The flag says whether the server is believed to know a script by its hash.
+        case command(@Sendable (inout CommandEncoder, Bool) -> Void)
+        /// A call of a script for one lock.
+        case call(ScriptCall)
+
+        /// What is sent to one server.
+        func once(isKnown: Bool, _ manner: LockKeys.Manner = .usual) -> CommandRequest {
+            if case .call(let call) = self, call.joins { return .call(call, isKnown: isKnown) }
+            return .command { encoder in
+                encoder.manner = manner
+                switch self {
+                case .command(let write): write(&encoder, isKnown)
+                case .call(let call): call.encode(&encoder, isKnown: isKnown)
+                }
+                encoder.manner = .usual
+            }
+        }
+    }
+
     private enum Route: Sendable {
         case server(CommandConnection, PatientConnection?)
         case cluster(RedisCluster)
@@ -99,21 +120,29 @@ package final class RedisClient: Sendable {
         try await self.send(to: place) { encoder, _ in encoder.command(command) }.reply
     }
 
+    /// Runs a command that is written by a closure; see ``send(to:isRepeatable:awaitsReplicas:_:)``.
+    package func send(
+        to place: Place,
+        isRepeatable: Bool = true,
+        _ encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void
+    ) async throws(LockError) -> Answer {
+        try await self.send(to: place, isRepeatable: isRepeatable, .command(encode))
+    }
+
     /// Runs a command.
     ///
     /// - Parameters:
     ///   - place: Who it is for, on a cluster.
     ///   - isRepeatable: Whether the command may be sent again when it is not known what became of it.
     ///   - awaitsReplicas: Whether to wait for replicas, as far as the configuration says.
-    ///   - encode: Writes the command; may be called again. The flag says whether the server is believed to know a
-    ///     script by its hash.
+    ///   - request: The command.
     /// - Returns: Its reply, never an error line.
     /// - Throws: ``LockError``.
     package func send(
         to place: Place,
         isRepeatable: Bool = true,
         awaitsReplicas: Bool = false,
-        _ encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void
+        _ request: Request
     ) async throws(LockError) -> Answer {
         let deadline = self.deadline
         let lastStart = self.lastStart(before: deadline)
@@ -141,12 +170,8 @@ package final class RedisClient: Sendable {
                 )
             }
             let asked = NIODeadline.now()
-            let (outcome, confirmed) = await self.ask(target, patient, by: deadline, isGuest: redirect != nil) {
-                [isKnown, manner] encoder in
-                encoder.manner = manner
-                encode(&encoder, isKnown)
-                encoder.manner = .usual
-            }
+            let once = request.once(isKnown: isKnown, manner)
+            let (outcome, confirmed) = await self.ask(target, patient, by: deadline, isGuest: redirect != nil, once)
             switch outcome {
             case .success(.error(let line)):
                 let meaning = RedisErrorLine(line)
@@ -216,9 +241,7 @@ package final class RedisClient: Sendable {
         _ commands: [[String]]
     ) async throws(LockError) -> [RedisReply] {
         let deadline = self.deadline
-        let commands = commands.map { command in
-            { @Sendable (encoder: inout CommandEncoder) in encoder.command(command) }
-        }
+        let commands = commands.map { CommandRequest.texts($0) }
         var schedule: RetrySchedule?
         while true {
             var replies: [RedisReply] = []
@@ -342,11 +365,11 @@ package final class RedisClient: Sendable {
         _ patient: PatientConnection?,
         by deadline: NIODeadline,
         isGuest: Bool,
-        _ encode: @escaping @Sendable (inout CommandEncoder) -> Void
+        _ request: CommandRequest
     ) async -> (CommandConnection.Outcome, Int) {
-        guard isGuest || patient != nil else { return (await connection.send(by: deadline, encode), 0) }
-        var commands = [encode]
-        if isGuest { commands.insert({ $0.command(["ASKING"]) }, at: 0) }
+        guard isGuest || patient != nil else { return (await connection.send(by: deadline, request), 0) }
+        var commands = [request]
+        if isGuest { commands.insert(.texts(["ASKING"]), at: 0) }
         let outcomes =
             if let patient {
                 await patient.send(by: deadline, all: commands)

@@ -48,6 +48,8 @@ final class RedisLink: Sendable {
 
     private let connector: Connector
     private let state = Mutex(State())
+    /// Whether there may be a refusal or an outage: each command asks, and should not meet the others at a lock for it.
+    private let mayBeDown = Atomic(false)
 
     init(_ connector: Connector) { self.connector = connector }
 
@@ -63,13 +65,16 @@ final class RedisLink: Sendable {
 
     /// Why the server refused us, while that is remembered.
     var refusal: LockError? {
-        self.state.withLock { state in
+        guard self.mayBeDown.load(ordering: .acquiring) else { return nil }
+        return self.state.withLock { state in
             if case .refused(let error, let until) = state.phase, until > .now() { error } else { nil }
         }
     }
 
     /// Why there is no connection, from a loss until it is back.
-    var outage: LockError? { self.state.withLock { $0.outage } }
+    var outage: LockError? {
+        self.mayBeDown.load(ordering: .acquiring) ? self.state.withLock { $0.outage } : nil
+    }
 
     /// Why there is no connection, for those whose commands were not sent.
     var unsent: LockError {
@@ -207,11 +212,14 @@ final class RedisLink: Sendable {
     func received(_ replies: [RedisReply], attempt: Int) {
         var refusal: LockError?
         var hasOpened = false
+        var isReady = false
         var cautions: [String] = []
         let delegate: (any RedisLinkDelegate)? = self.state.withLock { state in
             guard state.attempt == attempt else { return nil }
             switch state.phase {
-            case .ready: return state.delegate
+            case .ready:
+                isReady = true
+                return state.delegate
             case .greeting(let channel, var handshake):
                 do throws(LockError) {
                     hasOpened = try handshake.receive(replies)
@@ -220,6 +228,7 @@ final class RedisLink: Sendable {
                         state.schedule.reset()
                         state.outage = nil
                         state.unsent = nil
+                        self.mayBeDown.store(false, ordering: .releasing)
                         state.openedAt = .now()
                         if self.configuration.asksUptime { state.run.saw(handshake.report, at: .now) }
                         cautions = handshake.cautions
@@ -236,7 +245,7 @@ final class RedisLink: Sendable {
         } else if hasOpened {
             for caution in cautions { self.connector.warn(caution) }
             delegate?.linkOpened()
-        } else if self.channel != nil {
+        } else if isReady {
             delegate?.linkReceived(replies)
         }
     }
@@ -261,6 +270,7 @@ final class RedisLink: Sendable {
                 state.phase = .idle
             }
             state.outage = error
+            self.mayBeDown.store(true, ordering: .releasing)
             state.unsent = failure.unsent(to: self.configuration)
             return (channel, state.delegate)
         }

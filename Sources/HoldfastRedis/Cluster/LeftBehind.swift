@@ -92,8 +92,7 @@ package struct LeftBehind: Sendable, Hashable {
         let answers = await source.send(
             by: deadline,
             all: [
-                { $0.command(["GET", names.lock]) }, { $0.command(["PTTL", names.lock]) },
-                { $0.command(["GET", names.record]) },
+                .texts(["GET", names.lock]), .texts(["PTTL", names.lock]), .texts(["GET", names.record]),
             ]
         )
         let replies = answers.compactMap { try? $0.get() }
@@ -106,25 +105,25 @@ package struct LeftBehind: Sendable, Hashable {
         }
         if redirects.count == 3 { return .there(redirect) }
         guard let left = LeftBehind(replies, of: keys), let target = node(redirect) else { return .unclear }
-        let asking = { @Sendable (encoder: inout CommandEncoder) in encoder.command(["ASKING"]) }
+        let asking = CommandRequest.texts(["ASKING"])
         if !left.isRecord {
             // Without a record on either side the holder is of another library, and stays where it is.
-            let found = await target.send(by: deadline, all: [asking, { $0.command(["EXISTS", names.record]) }])
+            let found = await target.send(by: deadline, all: [asking, .texts(["EXISTS", names.record])])
             guard case .success(.integer(1))? = found.last else { return .unclear }
         }
-        let copied = await target.send(by: deadline, all: [asking, left.copy])
+        let copied = await target.send(by: deadline, all: [asking, .command(left.copy)])
         switch copied.last {
         case .success(.null) where left.isRecord: break
         case .success(.null):
             // Somebody else has the lock there, unless it is the copy of a carrier that died before it was done.
-            let there = await target.send(by: deadline, all: [asking, { $0.command(["GET", left.key]) }])
+            let there = await target.send(by: deadline, all: [asking, .texts(["GET", left.key])])
             guard case .success(.string(left.value))? = there.last else { return .unclear }
         case .success(.error), .failure, nil: return .unclear
         case .success: break
         }
         let removed = await source.send(by: deadline) { left.script(Self.removal, &$0) }
         if !left.isRecord, case .success(.integer(let life)) = removed, life > 0 {
-            let renew = { @Sendable (encoder: inout CommandEncoder) in
+            let renew = CommandRequest.command { encoder in
                 left.script(Self.renewal, &encoder, arguments: 1)
                 encoder.part(life)
             }

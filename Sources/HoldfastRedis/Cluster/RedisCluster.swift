@@ -238,17 +238,13 @@ package final class RedisCluster: Sendable {
                 continue
             }
             let epoch = Epoch()
-            node.connection.submit(by: deadline) {
-                $0.command(["CLUSTER", "INFO"])
-            } _: { outcome in
+            node.connection.submit(by: deadline, .texts(["CLUSTER", "INFO"])) { outcome in
                 guard case .success(let reply) = outcome, let info = reply.text else { return }
                 epoch.value.withLock {
                     $0 = Handshake.field("cluster_current_epoch", of: info).flatMap { Int64($0) } ?? 0
                 }
             }
-            node.connection.submit(by: deadline) {
-                $0.command(["CLUSTER", "SLOTS"])
-            } _: { outcome in
+            node.connection.submit(by: deadline, .texts(["CLUSTER", "SLOTS"])) { outcome in
                 ballot.put(
                     outcome.flatMap { reply in
                         Result { () throws(LockError) in

@@ -8,15 +8,29 @@ import NIOCore
 /// A value, so that the same command can be awaited on one server and be put to several at once.
 package struct LockCommand<Reply: Sendable>: Sendable {
     /// Who it is for, on a cluster.
-    var place = RedisClient.Place.any
+    let place: RedisClient.Place
     /// Whether it may be sent again when it is not known what became of it.
     var isRepeatable = true
-    /// Writes it.
-    ///
-    /// The flag says whether the server is believed to know the script by its hash.
-    let encode: @Sendable (inout CommandEncoder, Bool) -> Void
+    /// What is sent.
+    package let request: RedisClient.Request
     /// Reads its reply.
     let read: @Sendable (RedisClient.Answer) throws(LockError) -> Reply
+
+    init(
+        place: RedisClient.Place,
+        request: RedisClient.Request,
+        read: @escaping @Sendable (RedisClient.Answer) throws(LockError) -> Reply
+    ) {
+        (self.place, self.request, self.read) = (place, request, read)
+    }
+
+    init(
+        place: RedisClient.Place = .any,
+        encode: @escaping @Sendable (inout CommandEncoder, Bool) -> Void,
+        read: @escaping @Sendable (RedisClient.Answer) throws(LockError) -> Reply
+    ) {
+        self.init(place: place, request: .command(encode), read: read)
+    }
 
     /// Whether an answer means something.
     package func understands(_ answer: RedisClient.Answer) -> Bool { (try? self.read(answer)) != nil }
@@ -25,7 +39,7 @@ package struct LockCommand<Reply: Sendable>: Sendable {
 extension RedisClient {
     /// Runs a command, through outages up to the configured time.
     func run<Reply>(_ command: LockCommand<Reply>) async throws(LockError) -> Reply {
-        try command.read(try await self.send(to: command.place, isRepeatable: command.isRepeatable, command.encode))
+        try command.read(try await self.send(to: command.place, isRepeatable: command.isRepeatable, command.request))
     }
 }
 
@@ -50,9 +64,7 @@ extension CommandConnection {
         by deadline: NIODeadline,
         _ done: @escaping @Sendable (Result<Reply, LockError>) -> Void
     ) {
-        self.submit(by: deadline) {
-            command.encode(&$0, isKnown)
-        } _: { outcome in
+        self.submit(by: deadline, command.request.once(isKnown: isKnown)) { outcome in
             guard case .success(.error(let line)) = outcome else {
                 return done(
                     outcome.flatMap { reply in

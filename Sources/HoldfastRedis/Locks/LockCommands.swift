@@ -74,23 +74,18 @@ package struct LockCommands: Sendable {
         let owner = self.owners.text(of: request.owner)
         let manner = LockModeText.manner(of: request, queues: queues)
         let lease = request.lease.millisecondsRoundedUp
-        return LockCommand(
-            place: .lock(keys),
-            encode: { encoder, isKnown in
-                script.begin(&encoder, isKnown: isKnown, isCluster: keys.isCluster)
-                keys.encode(&encoder)
-                encoder.part(request.id)
-                encoder.part(lease)
-                encoder.part("|\(lease)|\(request.lockDelay.millisecondsRoundedUp)|", channel, "|", owner)
-                encoder.part(manner)
-                if let floor {
-                    encoder.part(floor.new)
-                    encoder.part(floor.accepted)
-                }
-                if let number { encoder.part(Int64(number)) }
-            },
-            read: read
-        )
+        let call = ScriptCall(script: script, keys: keys) { encoder in
+            encoder.part(request.id)
+            encoder.part(lease)
+            encoder.part("|\(lease)|\(request.lockDelay.millisecondsRoundedUp)|", channel, "|", owner)
+            encoder.part(manner)
+            if let floor {
+                encoder.part(floor.new)
+                encoder.part(floor.accepted)
+            }
+            if let number { encoder.part(Int64(number)) }
+        }
+        return LockCommand(place: .lock(keys), request: .call(call), read: read)
     }
 
     /// Gives up a request wherever it is.
@@ -300,16 +295,11 @@ package struct LockCommands: Sendable {
         read: @escaping @Sendable (RedisClient.Answer) throws(LockError) -> Reply
     ) -> LockCommand<Reply> {
         let keys = self.keys(of: resource)
-        return LockCommand(
-            place: .lock(keys),
-            encode: { encoder, isKnown in
-                script.begin(&encoder, isKnown: isKnown, isCluster: keys.isCluster, extra: floor == nil ? 0 : 1)
-                keys.encode(&encoder)
-                encode(&encoder)
-                if let floor { encoder.part(floor) }
-            },
-            read: read
-        )
+        let call = ScriptCall(script: script, keys: keys, extra: floor == nil ? 0 : 1) { encoder in
+            encode(&encoder)
+            if let floor { encoder.part(floor) }
+        }
+        return LockCommand(place: .lock(keys), request: .call(call), read: read)
     }
 }
 

@@ -75,9 +75,10 @@ package enum LockScripts {
     /// ARGV 7 is how often it was tried here, from 1; see ``yield``.
     package static let acquireOnNode = acquire(
         floor: #"""
-            floor, least = ARGV[5] + 0, ARGV[6] + 0
-            if ARGV[7] + 0 > 1 then
-              call('SET', string.sub(key, 1, -2) .. 't:' .. me .. ':y', ARGV[7], 'PX', 60000)
+            local _, _, _, _, given, accepted, number = ...
+            floor, least = given + 0, accepted + 0
+            if number + 0 > 1 then
+              call('SET', string.sub(key, 1, -2) .. 't:' .. me .. ':y', number, 'PX', 60000)
             end
             """#,
         arguments: 7
@@ -86,32 +87,31 @@ package enum LockScripts {
     private static func acquire(floor: String, arguments: Int = 4) -> LockScript {
         LockScript(
             arguments: arguments,
+            joins: true,
             #"""
-            local call = redis.call
-            local me = ARGV[1]
-            local clock
+            local me, lease, named, manner = ...
             local floor, least = 0, 0
-            local key = KEYS[2] or 'hf:{' .. KEYS[1] .. '}:h'
+            local key = second or 'hf:{' .. first .. '}:h'
             \#(floor)
-            local record = call('GETRANGE', key, 0, 170)
+            local record = call('GETRANGE', key, '0', '170')
             local form = string.byte(record)
             if not form and call('EXISTS', string.sub(key, 1, -2) .. 'q') == 0 then
               form, record = 70, 'F0000000000000000--------------------------------.|'
             end
-            if (form == 82 or form == 70) and string.byte(ARGV[4]) > 96 then
+            if (form == 82 or form == 70) and string.byte(manner) > 96 then
               local from = form == 82 and 34 or 51
               local past = string.sub(record, from, math.min((string.find(record, '|', 51, true) or 171) - 1, from + 118))
               if string.find(past, string.sub(me, 17), 1, true) then return 0 end
-              if call('SET', KEYS[1], me, 'NX', 'PX', ARGV[2]) then
-                clock = call('TIME')
+              if call('SET', first, me, 'NX', 'PX', lease) then
+                clock = clock or call('TIME')
                 local token = clock[1] * 1000000 + clock[2]
                 local following = string.sub(record, 2, 17) + 1
                 -- The time to live is set anew once an hour; tokens in the future say nothing about when that was.
                 local isSet = following <= token and math.floor(following / 3600000000) == math.floor(token / 3600000000)
                 if following > token then token = following end
                 if floor > token then token, isSet = floor, false end
-                record = string.format('H%016.0f', token) .. me .. '.' .. past ..
-                  '|' .. clock[1] .. '|' .. clock[2] .. ARGV[3]
+                record = string.format('H%016d', token) .. me .. '.' .. past ..
+                  '|' .. clock[1] .. '|' .. clock[2] .. named
                 if isSet then
                   call('SET', key, record, 'KEEPTTL')
                 else
@@ -120,22 +120,23 @@ package enum LockScripts {
                 end
                 return token
               end
-            elseif form == 71 and call('GET', KEYS[1]) == me then
+            elseif form == 71 and call('GET', first) == me then
               -- It was handed over, and only has to be accepted.
               local token, id, since, delay, ok, tail =
                 string.match(call('GET', key), '^G(%d+)|([^|]*)|(%d+)|%d+|%d+|(%d+)|(%d)|(.*)$')
               if id == me then
-                clock = call('TIME')
-                call('PEXPIRE', KEYS[1], ARGV[2])
+                clock = clock or call('TIME')
+                call('PEXPIRE', first, lease)
                 local ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
                 token = token + 0
                 -- Who handed it over may know less than who accepts it.
                 if ok == '0' and least > token then token = floor end
-                call('SET', key, string.format('G%.0f|%s|%s|%.0f|%s|%s|1|%s', token, me, since, ms + ARGV[2], ARGV[2],
+                call('SET', key, string.format('G%.0f|%s|%s|%.0f|%s|%s|1|%s', token, me, since, ms + lease, lease,
                   delay, tail), 'PX', string.format('%.0f', 172800000 + math.max(0, math.ceil(token / 1000) - ms)))
                 return token
               end
             end
+            local KEYS, ARGV = { first, second, third }, { ... }
 
             """# + prelude + #"""
                 lock.load(call('GET', lock.H))
@@ -263,17 +264,17 @@ package enum LockScripts {
     /// Answers 1 released, 0 not held, 2 it had ended before.
     package static let release = LockScript(
         arguments: 1,
+        joins: true,
         #"""
-        local call = redis.call
-        local clock
-        local me = ARGV[1]
-        local key = KEYS[2] or 'hf:{' .. KEYS[1] .. '}:h'
-        local value = call('GET', KEYS[1])
-        if value == me and call('GETRANGE', key, 0, 0) == 'H' then
-          call('DEL', KEYS[1])
-          call('SETRANGE', key, 0, 'R')
+        local me = ...
+        local key = second or 'hf:{' .. first .. '}:h'
+        local value = call('GET', first)
+        if value == me and call('GETRANGE', key, '0', '0') == 'H' then
+          call('DEL', first)
+          call('SETRANGE', key, '0', 'R')
           return 1
         end
+        local KEYS, ARGV = { first, second, third }, { ... }
         local floor = (ARGV[2] or 0) + 0
 
         """# + prelude + #"""

@@ -44,7 +44,7 @@ extension RedisLockStore {
             let answer = try await self.client.send(
                 to: command.place,
                 awaitsReplicas: self.configuration.replicas > 0 && conversion.mode == .exclusive,
-                command.encode
+                command.request
             )
             switch try command.read(answer) {
             case .reply(let reply):

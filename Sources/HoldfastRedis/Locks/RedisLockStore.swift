@@ -175,7 +175,7 @@ public final class RedisLockStore: LockStore {
                 to: command.place,
                 isRepeatable: true,
                 awaitsReplicas: self.configuration.replicas > 0,
-                command.encode
+                command.request
             )
         } catch {
             // It may arrive when all is over.
