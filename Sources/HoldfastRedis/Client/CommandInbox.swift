@@ -48,7 +48,7 @@ package struct CommandInbox<Ticket: Sendable>: Sendable {
     /// carries.
     ///
     /// Measured in steps from 4 to 32.
-    private static var fullBatch: Int { 10 }
+    private static var fullBatch: Int { 12 }
 
     private var arrivals: [Arrival] = []
     /// How many of those that the event loop has are unanswered.

@@ -20,10 +20,11 @@ package struct LockScript: Sendable {
     /// - Parameters:
     ///   - arguments: How many arguments it takes for each lock.
     ///   - joins: Whether it is for one lock, and calls of it can be joined. It is the body of a function then, which gets
-    ///     three keys and the arguments, and finds `call` and `clock` made.
+    ///     three keys and the arguments, and finds `call`, `clock`, `known` and some functions made.
+    ///   - ahead: What is done before the first of several, whose first keys are in `locks`.
     ///   - source: Its text.
-    init(arguments: Int, joins: Bool = false, _ source: String) {
-        self.source = joins ? Self.several(source) : source
+    init(arguments: Int, joins: Bool = false, ahead: String = "", _ source: String) {
+        self.source = joins ? Self.several(source, ahead: ahead) : source
         self.hash = SHA1.hex(self.source)
         self.arguments = arguments
         self.joins = joins
@@ -35,17 +36,20 @@ package struct LockScript: Sendable {
     ///
     /// What goes with each call (finding the script, its arguments, the clock) is a third of an uncontended one. Not for a
     /// cluster, where three keys are one lock's and locks are in different slots.
-    private static func several(_ one: String) -> String {
+    private static func several(_ one: String, ahead: String) -> String {
         """
         local call = redis.call
-        local clock
+        local byte, find, format, sub = string.byte, string.find, string.format, string.sub
+        local clock, known
         local function one(first, second, third, ...)
         \(one)
         end
         if #KEYS < 4 then return one(KEYS[1], KEYS[2], KEYS[3], unpack(ARGV)) end
-        local answers, count, size = {}, #KEYS / 2, 2 * #ARGV / #KEYS
+        local answers, locks, count, size = {}, {}, #KEYS / 2, 2 * #ARGV / #KEYS
+        for i = 1, count do locks[i] = KEYS[2 * i - 1] end
+        \(ahead)
         for i = 1, count do
-          local ok, answer = pcall(one, KEYS[2 * i - 1], KEYS[2 * i], nil, unpack(ARGV, (i - 1) * size + 1, i * size))
+          local ok, answer = pcall(one, locks[i], KEYS[2 * i], nil, unpack(ARGV, (i - 1) * size + 1, i * size))
           -- Before Redis 7 an error is a text, which says where it was.
           if not ok and type(answer) ~= 'table' then
             answer = { err = 'ERR Error running script (one of several): ' .. tostring(answer) }

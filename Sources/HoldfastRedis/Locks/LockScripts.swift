@@ -94,29 +94,29 @@ package enum LockScripts {
             local key = second or 'hf:{' .. first .. '}:h'
             \#(floor)
             local record = call('GETRANGE', key, '0', '170')
-            local form = string.byte(record)
-            if not form and call('EXISTS', string.sub(key, 1, -2) .. 'q') == 0 then
+            local form = byte(record)
+            if not form and call('EXISTS', sub(key, 1, -2) .. 'q') == 0 then
               form, record = 70, 'F0000000000000000--------------------------------.|'
             end
-            if (form == 82 or form == 70) and string.byte(manner) > 96 then
+            if (form == 82 or form == 70) and byte(manner) > 96 then
               local from = form == 82 and 34 or 51
-              local past = string.sub(record, from, math.min((string.find(record, '|', 51, true) or 171) - 1, from + 118))
-              if string.find(past, string.sub(me, 17), 1, true) then return 0 end
+              local past = sub(record, from, math.min((find(record, '|', 51, true) or 171) - 1, from + 118))
+              if find(past, sub(me, 17), 1, true) then return 0 end
               if call('SET', first, me, 'NX', 'PX', lease) then
                 clock = clock or call('TIME')
                 local token = clock[1] * 1000000 + clock[2]
-                local following = string.sub(record, 2, 17) + 1
+                local following = sub(record, 2, 17) + 1
                 -- The time to live is set anew once an hour; tokens in the future say nothing about when that was.
                 local isSet = following <= token and math.floor(following / 3600000000) == math.floor(token / 3600000000)
                 if following > token then token = following end
                 if floor > token then token, isSet = floor, false end
-                record = string.format('H%016d', token) .. me .. '.' .. past ..
+                record = format('H%016d', token) .. me .. '.' .. past ..
                   '|' .. clock[1] .. '|' .. clock[2] .. named
                 if isSet then
                   call('SET', key, record, 'KEEPTTL')
                 else
                   local ahead = math.max(0, token - clock[1] * 1000000 - clock[2])
-                  call('SET', key, record, 'PX', string.format('%.0f', 172800000 + math.ceil(ahead / 1000)))
+                  call('SET', key, record, 'PX', format('%.0f', 172800000 + math.ceil(ahead / 1000)))
                 end
                 return token
               end
@@ -265,11 +265,19 @@ package enum LockScripts {
     package static let release = LockScript(
         arguments: 1,
         joins: true,
+        ahead: #"""
+            local values = call('MGET', unpack(locks))
+            known = {}
+            for i = 1, count do known[locks[i]] = values[i] end
+            """#,
         #"""
         local me = ...
         local key = second or 'hf:{' .. first .. '}:h'
-        local value = call('GET', first)
+        local value = known and known[first]
+        if value == nil then value = call('GET', first) end
+        if known then known[first] = nil end
         if value == me and call('GETRANGE', key, '0', '0') == 'H' then
+          -- Needs no memory, and lets the other write pass where there is none.
           call('DEL', first)
           call('SETRANGE', key, '0', 'R')
           return 1
