@@ -52,6 +52,12 @@ public struct LockRequest: Sendable, Hashable, Identifiable {
     public var priority: Int
     /// Whether this request may pass others, and they it.
     public var fairness: Fairness
+    /// Whether the requester is told by its own store when the lock is handed over, and then holds it without asking.
+    ///
+    /// It goes by ``StoreSignal/handedOver(_:_:since:)`` and withdraws when it gives up waiting. A store that knows itself
+    /// to have released the lock may then hand it over for the whole ``lease`` instead of the ``acceptance`` time; others
+    /// may take no notice.
+    public var acceptsUnasked: Bool
     /// The references of the grants that are kept until this request is answered: those of the scopes around it.
     ///
     /// Not secret. This is what deadlock detection goes by: who waits for one of these waits for this request. At most
@@ -73,6 +79,7 @@ public struct LockRequest: Sendable, Hashable, Identifiable {
     ///   - priority: How many head starts earlier this request stands in the queue.
     ///   - fairness: Whether this request may pass others, and they it.
     ///   - holding: The references of the grants that are kept until this request is answered, the innermost first.
+    ///   - acceptsUnasked: Whether the requester goes by what its own store tells it of a hand-over.
     public init(
         id: RequestID,
         resource: Resource,
@@ -85,7 +92,8 @@ public struct LockRequest: Sendable, Hashable, Identifiable {
         lockDelay: Duration = .zero,
         priority: Int = 0,
         fairness: Fairness = .fair,
-        holding: [String] = []
+        holding: [String] = [],
+        acceptsUnasked: Bool = false
     ) {
         self.id = id
         self.resource = resource
@@ -99,6 +107,7 @@ public struct LockRequest: Sendable, Hashable, Identifiable {
         self.priority = priority
         self.fairness = fairness
         self.holding = Array(holding.prefix(Limits.maximumHolding))
+        self.acceptsUnasked = acceptsUnasked
     }
 
     /// What a store needs in order to find this request or its grant again.

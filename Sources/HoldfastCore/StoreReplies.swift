@@ -126,6 +126,9 @@ public enum StoreSignal: Sendable, Hashable {
     ///
     /// For a holder that waits to become exclusive: it is.
     case granted(RequestID)
+    /// The lock was handed to this waiting request, which accepts unasked (``LockRequest/acceptsUnasked``): it is held,
+    /// and its lease counts from no earlier than the instant.
+    case handedOver(RequestID, FencingToken, since: ContinuousClock.Instant)
     /// Something changed for this waiting request: send it again after this long unless another signal comes.
     case check(RequestID, after: Duration)
     /// The grant is gone.

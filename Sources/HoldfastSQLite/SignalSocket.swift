@@ -166,7 +166,8 @@ enum SignalCode {
     /// The bytes of a signal.
     static func bytes(of signal: StoreSignal) -> [UInt8] {
         switch signal {
-        case .granted(let id): Self.bytes(1, id, 0)
+        // Whoever hears of it from elsewhere asks.
+        case .granted(let id), .handedOver(let id, _, since: _): Self.bytes(1, id, 0)
         case .check(let id, let delay): Self.bytes(2, id, UInt64(clamping: delay.nanoseconds))
         case .lost(let id, .forced): Self.bytes(3, id, 1)
         // The other reasons are a holder's own; a store has nothing to say of them but that the grant is gone.

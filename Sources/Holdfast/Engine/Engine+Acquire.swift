@@ -116,7 +116,8 @@ extension Engine {
             lockDelay: options.lockDelay,
             priority: options.priority,
             fairness: options.fairness,
-            holding: Self.holding(context, inherited)
+            holding: Self.holding(context, inherited),
+            acceptsUnasked: self.isSystemClock
         )
     }
 

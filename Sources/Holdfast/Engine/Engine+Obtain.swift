@@ -115,7 +115,9 @@ extension Engine {
             case .wait(let place):
                 path = .waited
                 let sleeper = self.sleeper(&slot, for: request.id, deadline)
-                try await self.wait(request, place, sleeper, &watch, until: deadline)
+                if let handOver = try await self.wait(request, place, sleeper, &watch, until: deadline) {
+                    first = Answer(sentAt: handOver.since, reply: .success(.granted(handOver.token)))
+                }
             }
             if let deadline { request.waitLimit = max(.zero, self.now.duration(to: deadline)) }
         }
@@ -127,10 +129,11 @@ extension Engine {
         let new = WakeSlot()
         slot = new
         let isEarly = self.state.withLock { state in
-            state.waiting[id] = Waiting(slot: new, deadline: deadline)
+            let early = state.earlyGrants.take(id)
+            state.waiting[id] = Waiting(slot: new, deadline: deadline, handOver: early.flatMap(\.self))
             // Whoever comes after the end is told by nobody else.
             if state.phase == .stopped { new.wake(.stopped) }
-            return state.earlyGrants.take(id) != nil
+            return early != nil
         }
         if isEarly { new.wake(.signal) }
         return new
@@ -261,30 +264,40 @@ extension Engine {
     static var stoppedError: LockError { LockError(.notRunning, "the lock service has stopped") }
 
     /// Sleeps until it is time to ask again, or throws when it is time to give up.
+    ///
+    /// - Returns: What was handed over, which is the answer then.
     private func wait(
         _ request: LockRequest,
         _ place: AcquireReply.Waiting,
         _ slot: WakeSlot,
         _ watch: inout DeadlockWatch,
         until deadline: Instant?
-    ) async throws {
+    ) async throws -> HandOver? {
         let check = self.now.advanced(by: self.checkDelay(place))
         while true {
             self.setTimer(.wait(request.id), atFirstOf: [check, deadline, watch.next])
             let reasons = await slot.wait()
             if !reasons.isDisjoint(with: [.cancelled, .stopped]) { try await self.leave(request, reasons) }
-            if reasons.contains(.signal) { return }
+            if reasons.contains(.signal) { return self.takeHandOver(request.id) }
             let now = self.now
             if let deadline, now >= deadline {
                 await self.giveUp(request)
                 throw self.timeout(request, blockers: place.blockers)
             }
-            guard now < check, watch.isDue(at: now) else { return }
+            guard now < check, watch.isDue(at: now) else { return nil }
             let suspect = Suspect(reference: request.id.reference, owner: request.owner, resource: request.resource)
             guard let deadlock = await self.look(for: suspect, &watch) else { continue }
             // Handed over in the last moment: then nobody is stuck any more, and this begins anew.
-            if await self.giveUp(request) == .released { return }
+            if await self.giveUp(request) == .released { return nil }
             throw self.deadlockError(deadlock, request.resource)
+        }
+    }
+
+    /// What was handed over to a request, once.
+    private func takeHandOver(_ id: RequestID) -> HandOver? {
+        self.state.withLock { state in
+            defer { state.waiting[id]?.handOver = nil }
+            return state.waiting[id]?.handOver
         }
     }
 
@@ -356,7 +369,8 @@ extension LockRequest {
             lockDelay: self.lockDelay,
             priority: self.priority,
             fairness: self.fairness,
-            holding: self.holding
+            holding: self.holding,
+            acceptsUnasked: self.acceptsUnasked
         )
     }
 }

@@ -33,6 +33,15 @@ final class Engine: Sendable {
         let slot: WakeSlot
         /// When the caller's patience ends.
         let deadline: Instant?
+        /// What the store handed over to it, until it wakes.
+        var handOver: HandOver?
+    }
+
+    /// A lock that the store handed over, accepted already.
+    struct HandOver {
+        let token: FencingToken
+        /// What its lease counts from.
+        let since: Instant
     }
 
     /// Something that has to be given back and could not be.
@@ -52,10 +61,10 @@ final class Engine: Sendable {
         var phase = Phase.idle
         var gate = LocalGate()
         var waiting: [RequestID: Waiting] = [:]
-        /// Grants whose signal overtook the reply that said to wait for it.
+        /// Grants whose signal overtook the reply that said to wait for it, and what was handed over with them.
         ///
         /// There is room for far more than hand-overs can overtake their replies at once.
-        var earlyGrants = EarlySignals<Void>(capacity: 256)
+        var earlyGrants = EarlySignals<HandOver?>(capacity: 256)
         /// Losses whose signal overtook the reply that granted the lock.
         ///
         /// Those of locks that were given back already are among them, and are looked through at each grant.
@@ -89,7 +98,8 @@ final class Engine: Sendable {
     let stopRequest = WakeSlot()
     /// What follows from the configured lease.
     private let usualSpans: LeaseTimeline.Spans
-    private let isSystemClock: Bool
+    /// Whether what a store says of instants means anything here.
+    let isSystemClock: Bool
     private let observer: (any LockObserver)?
     let state: Mutex<State>
 
@@ -183,13 +193,10 @@ final class Engine: Sendable {
     /// Takes a signal of the store.
     func receive(_ signal: StoreSignal) {
         switch signal {
-        case .granted(let id):
-            let slot = self.state.withLock { state -> WakeSlot? in
-                if let waiting = state.waiting[id] { return waiting.slot }
-                state.earlyGrants.insert(id, ())
-                return nil
-            }
-            slot?.wake(.signal)
+        case .granted(let id): self.granted(id, nil)
+        case .handedOver(let id, let token, let since):
+            // On another clock it asks.
+            self.granted(id, self.isSystemClock ? HandOver(token: token, since: since) : nil)
         case .check(let id, let after):
             self.checkLater(id, after: after)
         case .lost(let id, let reason):
@@ -210,6 +217,19 @@ final class Engine: Sendable {
         case .doubted:
             for core in self.state.withLock({ Array($0.leases.values) }) { core.doubt() }
         }
+    }
+
+    /// Wakes a waiting request that has the lock: with what was handed over to it, or to ask.
+    private func granted(_ id: RequestID, _ handOver: HandOver?) {
+        let slot = self.state.withLock { state -> WakeSlot? in
+            guard let slot = state.waiting[id]?.slot else {
+                state.earlyGrants.insert(id, handOver)
+                return nil
+            }
+            if let handOver { state.waiting[id]?.handOver = handOver }
+            return slot
+        }
+        slot?.wake(.signal)
     }
 
     /// Over how long waiting requests spread their checks when signals were interrupted.

@@ -224,7 +224,7 @@ public final class RedisQuorumLockStore: LockStore {
 
     private func heard(_ signal: StoreSignal, from node: Int) {
         switch signal {
-        case .granted(let id), .check(let id, after: .zero):
+        case .granted(let id), .handedOver(let id, _, since: _), .check(let id, after: .zero):
             // What we hold on a majority is offered to us where it is missing.
             if self.book.withLock({ $0.holds(id, at: .now) }) { return self.heal(id, on: node) }
             switch self.book.withLock({ $0.hear(id, isLoss: false, from: node, of: self.nodes.count) }) {

@@ -298,13 +298,17 @@ struct ModelSession {
             self.bench.a.store.capabilities.handsOver && (!self.isTied || !self.withdrawn.contains(id))
         // Who gives a lock back at once may never hear that somebody asked.
         case .revokeRequested: !self.isTied
+        // The model's requests do not accept unasked.
+        case .handedOver: true
         case .check, .interrupted, .doubted: false
         }
     }
 
     private static func request(of signal: StoreSignal) -> RequestID? {
         switch signal {
-        case .granted(let id), .lost(let id, _), .revokeRequested(let id), .check(let id, after: _): id
+        case .granted(let id), .handedOver(let id, _, since: _), .lost(let id, _), .revokeRequested(let id),
+            .check(let id, after: _):
+            id
         case .interrupted, .doubted: nil
         }
     }
