@@ -3,6 +3,7 @@
 import HoldfastCore
 import HoldfastRedis
 import HoldfastTesting
+import Synchronization
 import Testing
 
 /// The scripts against the reference: the same random commands to both, and the same replies.
@@ -38,18 +39,52 @@ struct ModelTests {
         return "\(Self.shape(status.holders)) | \(waiters) | \(status.restingFor != nil)"
     }
 
+    /// What a store said that it handed over.
+    private final class HandedOver: Sendable {
+        private let news = Mutex<[RequestID: FencingToken]>([:])
+        private let subscription = Mutex<SignalSubscription?>(nil)
+
+        init(of store: RedisLockStore) {
+            let subscription = store.subscribe { [weak self] signal in
+                if case .handedOver(let id, let token, since: _) = signal { self?.news.withLock { $0[id] = token } }
+            }
+            self.subscription.withLock { $0 = subscription }
+        }
+
+        deinit { self.subscription.withLock { $0?.cancel() } }
+
+        func take() -> [RequestID: FencingToken] {
+            self.news.withLock { news in
+                defer { news = [:] }
+                return news
+            }
+        }
+    }
+
     private final class Run {
         var table = LockTable()
         var signals: [StoreSignal] = []
         var clock: Int64 = 1_000_000_000
         let store: RedisLockStore
         let resource: Resource
+        let handed: HandedOver
         var requests: [LockRequest] = []
         var tokens: [FencingToken] = []
 
         init(_ store: RedisLockStore, _ resource: Resource) {
             self.store = store
             self.resource = resource
+            self.handed = HandedOver(of: store)
+        }
+
+        /// Whoever was handed the lock unasked has accepted it.
+        func accept(at now: Timestamp) throws {
+            let news = self.handed.take()
+            for request in self.requests {
+                guard let token = news[request.id] else { continue }
+                _ = try self.table.acquire(request, at: now, signals: &self.signals)
+                self.tokens.append(token)
+            }
         }
 
         func step(_ generator: inout SplitMix) async throws -> (command: String, expected: String, actual: String) {
@@ -68,6 +103,7 @@ struct ModelTests {
                         priority: Int.random(in: -1...1, using: &generator) * 50
                     )
                 )
+                self.requests[self.requests.count - 1].acceptsUnasked = Bool.random(using: &generator)
             }
             let request =
                 isNew ? self.requests[self.requests.count - 1] : self.requests.randomElement(using: &generator)
@@ -80,7 +116,9 @@ struct ModelTests {
                 return ("acquire \(request.id)", ModelTests.shape(expected), ModelTests.shape(actual))
             case 4...6:
                 let expected = self.table.release(request.key, at: now, signals: &self.signals)
-                return ("release \(request.id)", "\(expected)", "\(try await self.store.release(request.key))")
+                let actual = try await self.store.release(request.key)
+                try self.accept(at: now)
+                return ("release \(request.id)", "\(expected)", "\(actual)")
             case 7, 8:
                 let expected = self.table.withdraw(request.key, at: now, signals: &self.signals)
                 return ("withdraw \(request.id)", "\(expected)", "\(try await self.store.withdraw(request.key))")

@@ -41,6 +41,10 @@ struct ReplyFuzzTests {
         $116\r\n# Server\r\nrun_id:0123456789abcdef0123456789abcdef01234567\r\nserver_time_usec:1763900000000123\r\n\
         uptime_in_seconds:99\r\n\r\n
         """,
+        """
+        *5\r\n:1\r\n$32\r\n000102030405060708090a0b0c0d0e0f\r\n:1763900000000123\r\n$32\r\n\
+        101112131415161718191a1b1c1d1e1f\r\n:-1000\r\n
+        """,
         "-ASK 1 127.0.0.1:70\r\n:500\r\n$35\r\nG17|00|1|2|3|4|1|0|0|0|0|0|0||0||||\r\n",
     ].map { Array($0.utf8) }
 
@@ -56,7 +60,8 @@ struct ReplyFuzzTests {
         return [
             reader(of: commands.renew([Renewal(key: request.key, lease: .seconds(1))])),
             reader(of: commands.renew(Array(repeating: Renewal(key: request.key, lease: .seconds(1)), count: 3))),
-            reader(of: commands.release(request.key)), reader(of: commands.withdraw(request.key)),
+            reader(of: commands.release(request.key)), reader(of: commands.handOver(request.key, channel: "c")),
+            reader(of: commands.withdraw(request.key)),
             reader(of: commands.lift(request.key, to: .zero)), reader(of: commands.revoke("x")),
             reader(of: commands.force("x")), reader(of: commands.statuses(["x", "y"])),
             reader(of: commands.scan("*", from: 0)), reader(of: commands.waits(of: request.owner, for: "x")),

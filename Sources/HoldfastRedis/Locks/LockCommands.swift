@@ -132,12 +132,28 @@ package struct LockCommands: Sendable {
         self.single(LockScripts.release, grant.resource, floor) { encoder in
             encoder.part(grant.id)
         } read: { answer throws(LockError) in
-            switch try ScriptReplies.number(answer.reply) {
-            case 1: .released
-            // It had ended before. If we asked twice, that was the first time we asked.
-            case 2: answer.isRepeat ? .released : .alreadyLost
-            default: .alreadyLost
-            }
+            ScriptReplies.release(try ScriptReplies.number(answer.reply), isRepeat: answer.isRepeat)
+        }
+    }
+
+    /// What came of a release by a store that tells its own waiters.
+    package struct HandOver: Sendable {
+        let reply: ReleaseReply
+        /// Whether it was sent twice.
+        let isRepeat: Bool
+        /// Who holds now.
+        let holders: [(id: RequestID, token: FencingToken)]
+        /// Who is next after them, and when it should ask.
+        let next: (id: RequestID, pause: Duration)?
+    }
+
+    /// Gives a lock back, and has those who wait by the same store hold it at once; see ``LockScripts/handOver``.
+    package func handOver(_ grant: GrantKey, channel: String) -> LockCommand<HandOver> {
+        self.single(LockScripts.handOver, grant.resource) { encoder in
+            encoder.part(grant.id)
+            encoder.part(channel)
+        } read: { answer throws(LockError) in
+            try ScriptReplies.handOver(answer)
         }
     }
 

@@ -33,7 +33,7 @@ enum LockModeText {
         let limit = request.waitLimit.map { max(1, $0.millisecondsRoundedUp) } ?? 0
         let acceptance = max(1, request.acceptance.millisecondsRoundedUp)
         let headStart = LockScripts.headStart * Int64(request.priority)
-        let fairness = request.fairness == .barging ? "b" : "f"
+        let fairness = request.fairness == .barging ? "b" : request.acceptsUnasked ? "d" : "f"
         return "\(start)\(limit)|\(acceptance)|\(headStart)|\(fairness)\(Self.text(of: request.mode)):"
             + Self.text(of: request.holding)
     }

@@ -280,7 +280,12 @@ extension LockScripts {
               lock.drop(head)
             else
               lock.drop(head)
-              if head == lock.asker or ch == '' or lock.tell(ch, 'g ' .. head) ~= 0 then
+              if barges == 'd' and ch == lock.here then
+                -- Whoever asked tells it: nothing is left to accept.
+                lock.hold(head, m, leased, leased, rests, 1, prio, ch, own)
+                lock.say(head, lock.token)
+                patience = math.max(patience, acceptance + 0)
+              elseif head == lock.asker or ch == '' or lock.tell(ch, 'g ' .. head) ~= 0 then
                 lock.hold(head, m, acceptance, leased, rests, 0, prio, ch, own)
                 patience = math.max(patience, acceptance + 0)
               end
@@ -290,7 +295,9 @@ extension LockScripts {
             local following = call('ZRANGE', lock.Q, told, told)[1]
             if following then
               local _, _, _, _, _, _, _, _, _, its = string.match(call('HGET', lock.W, following) or '', lock.WAITER)
-              if its and its ~= '' then
+              if its and its == lock.here then
+                lock.say(following, -patience)
+              elseif its and its ~= '' then
                 lock.tell(its, string.format('c %s %.0f', following, patience))
               end
             end

@@ -63,7 +63,7 @@ package enum LockScripts {
     ///
     /// ARGV: id, lease, `|lease|lock delay|channel|owner` (what follows in the record of a plain hold), manner. The manner
     /// is `L W|A|S|F M:R` without the spaces: whether to wait (`q`) or not (`f`), in capitals unless it is exclusive and
-    /// without priority; wait limit or 0; acceptance; head start in µs; fair or barging (`f`, `b`); the mode (`x`, `s`,
+    /// without priority; wait limit or 0; acceptance; head start in µs; fair or barging (`f`, `b`), or fair and accepting unasked (`d`); the mode (`x`, `s`,
     /// `u`, `pN`); the references of what is kept.
     ///
     /// Answers the token; 0 finished; -1 queue full; or `{1 waiting | 2 busy, position, check after, holder…}`.
@@ -285,34 +285,7 @@ package enum LockScripts {
         local KEYS, ARGV = { first, second, third }, { ... }
         local floor = (ARGV[2] or 0) + 0
 
-        """# + prelude + #"""
-            lock.load(call('GET', lock.H))
-            if value == me then
-              lock.open()
-              lock.finish(me)
-              lock.vacate()
-              if lock.rest > 0 or lock.queue == 1 then lock.settle(true) end
-              lock.save()
-              return 1
-            end
-            local answer = lock.isReleased(me) and 2 or 0
-            value = lock.settle()
-            if lock.kind ~= '' and call('HGET', lock.S, me) then
-              lock.leave(me)
-              lock.finish(me)
-              lock.promote(true)
-              answer = 1
-            elseif value == me and lock.id == me then
-              -- It had waited to be exclusive, and only just became it.
-              lock.open()
-              lock.finish(me)
-              lock.vacate()
-              lock.settle(true)
-              answer = 1
-            end
-            lock.save()
-            return answer
-            """#
+        """# + prelude + letGo
     )
 
     /// KEYS: lock, record.

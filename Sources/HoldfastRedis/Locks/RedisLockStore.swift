@@ -35,6 +35,10 @@ public final class RedisLockStore: LockStore {
     let handlers: SignalHandlers
     /// Who waits for foreign holders of which keys.
     let foreign = Mutex(ForeignLine())
+    /// Who waits and accepts unasked.
+    let line = Mutex(OwnLine())
+    /// Whether locks are handed over without an acceptance to who waits by this store.
+    let handsOver: Bool
     private let seen = Mutex(SeenTokens())
     /// Requests that were sent twice or not answered: a copy may still arrive.
     private let repeated = Mutex<Set<RequestID>>([])
@@ -63,6 +67,7 @@ public final class RedisLockStore: LockStore {
         // The scripts know channels of a cluster by the last character.
         self.channel = "hf:c:\(Hex.text(of: generator.next()))\(isCluster ? "~" : "")"
         self.handlers = handlers
+        self.handsOver = !isCluster && configuration.sentinels == nil && configuration.replicas == 0
         self.commands = LockCommands(prefix: configuration.prefix, isCluster: isCluster)
         let ear = Ear<RedisLockStore>()
         let onEvent = { @Sendable (event: Subscription.Event) in
@@ -185,6 +190,7 @@ public final class RedisLockStore: LockStore {
         let reply = try command.read(answer).reply
         if answer.isRepeat { self.remember(request.id) }
         if let floor { self.seen.withLock { $0.saw(reply, to: request.id, floor) } }
+        self.note(reply, to: request)
         if case .granted = reply {
             self.forgetForeign(request.key)
             try await self.confirm(request, answer)
@@ -267,7 +273,7 @@ public final class RedisLockStore: LockStore {
     /// - Returns: What became of it.
     /// - Throws: ``LockError``; the lease then ends by itself unless the release took effect.
     public func release(_ grant: GrantKey) async throws -> ReleaseReply {
-        let reply = try await self.client.run(self.commands.release(grant, floor: self.floor))
+        let reply = try await self.letGo(grant)
         if self.repeated.withLock({ $0.remove(grant.id) }) != nil { _ = try? await self.withdraw(grant) }
         return reply
     }
@@ -281,6 +287,7 @@ public final class RedisLockStore: LockStore {
     /// - Throws: ``LockError``; the place in the queue then ends at its wait limit or its acceptance time.
     public func withdraw(_ request: GrantKey) async throws -> WithdrawReply {
         self.forgetForeign(request)
+        self.forgetInLine(request)
         let reply = try await self.client.run(self.commands.withdraw(request, floor: self.floor))
         _ = self.repeated.withLock { $0.remove(request.id) }
         if !self.isAlone { self.seen.withLock { $0.forget(request.id) } }

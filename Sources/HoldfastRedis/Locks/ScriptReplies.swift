@@ -112,6 +112,40 @@ package enum ScriptReplies {
         return isWaiting ? .waiting(place) : .busy(blockers: place.blockers)
     }
 
+    /// What the number in the answer to a release means.
+    static func release(_ number: Int64, isRepeat: Bool) -> ReleaseReply {
+        switch number {
+        case 1: .released
+        // It had ended before. If we asked twice, that was the first time we asked.
+        case 2: isRepeat ? .released : .alreadyLost
+        default: .alreadyLost
+        }
+    }
+
+    /// Reads the reply to a release that hands over: a number, or that and `id, token | -pause, …`.
+    static func handOver(_ answer: RedisClient.Answer) throws(LockError) -> LockCommands.HandOver {
+        var holders: [(id: RequestID, token: FencingToken)] = []
+        var next: (id: RequestID, pause: Duration)?
+        let parts = answer.reply.elements ?? [answer.reply]
+        guard !parts.count.isMultiple(of: 2) else { throw Self.unreadable }
+        for index in stride(from: 1, to: parts.count, by: 2) {
+            guard let id = parts[index].text.flatMap({ RequestID(secret: $0) }) else { throw Self.unreadable }
+            let number = try Self.number(parts[index + 1])
+            if number > 0 {
+                holders.append((id, try Self.token(number)))
+            } else {
+                next = (id, Self.pause(number == .min ? .max : -number))
+            }
+        }
+        let reply = Self.release(try Self.number(parts[0]), isRepeat: answer.isRepeat)
+        return LockCommands.HandOver(reply: reply, isRepeat: answer.isRepeat, holders: holders, next: next)
+    }
+
+    /// A pause that a server says; at most a day.
+    private static func pause(_ milliseconds: Int64) -> Duration {
+        .milliseconds(min(max(0, milliseconds), 86_400_000))
+    }
+
     /// Reads the answers to renewals, one for each; what a server says beyond them is about nothing.
     package static func renewals(_ reply: RedisReply, count: Int) throws(LockError) -> [RenewReply] {
         try Self.elements(reply, atLeast: count).prefix(count).map { reply in
@@ -160,7 +194,7 @@ package enum ScriptReplies {
         case "r": return .revokeRequested(id)
         case "c":
             guard words.count == 3, let milliseconds = Int64(words[2]) else { return nil }
-            return .check(id, after: .milliseconds(min(max(0, milliseconds), 86_400_000)))
+            return .check(id, after: Self.pause(milliseconds))
         default: return nil
         }
     }
