@@ -99,8 +99,11 @@ struct ModelTests {
                         lease: .seconds(60),
                         contention: Int.random(in: 0..<3, using: &generator) == 0 ? .fail : .queue,
                         acceptance: .seconds(30),
+                        waitLimit: Bool.random(using: &generator)
+                            ? .seconds(Int.random(in: 50...60, using: &generator)) : nil,
                         lockDelay: Int.random(in: 0..<8, using: &generator) == 0 ? .seconds(20) : .zero,
-                        priority: Int.random(in: -1...1, using: &generator) * 50
+                        priority: max(0, Int.random(in: -3...1, using: &generator))
+                            * (Bool.random(using: &generator) ? 50 : -50)
                     )
                 )
                 self.requests[self.requests.count - 1].acceptsUnasked = Bool.random(using: &generator)

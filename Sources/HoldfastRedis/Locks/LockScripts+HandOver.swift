@@ -46,18 +46,59 @@ extension LockScripts {
     ///
     /// Answers what ``release`` does; or, if the store has somebody to tell, `{that, id, token, …}`, and with the id of who
     /// is next after them, less than 0: after how many ms it should ask.
+    ///
+    /// From one exclusive holder to the next it does not get as far as the rules for the rest, and makes nine calls to Redis.
     package static let handOver = LockScript(
         arguments: 2,
-        start + prelude + #"""
-            local me = ARGV[1]
-            lock.here = ARGV[2]
-            function lock.say(who, number)
-              lock.said = lock.said or { 1 }
-              lock.said[#lock.said + 1] = who
-              lock.said[#lock.said + 1] = number
+        start + #"""
+            local me, here = ARGV[1], ARGV[2]
+            local both = call('MGET', KEYS[1], KEYS[2])
+            if both[1] == me and both[2] then
+              local token, id, tomb, due, ended = string.match(both[2],
+                '^G(%d+)|([^|]*)|%d+|%d+|%d+|%d+|%d|%d|%-?%d+|0|(%d+)|1|(%d+)|||0||[^|]*|([^|]*)|')
+              local queue = string.sub(KEYS[2], 1, -2) .. 'q'
+              local first = id == me and call('ZRANGE', queue, 0, 1) or {}
+              local head, following = first[1], first[2]
+              if head then
+                local waiters = string.sub(KEYS[2], 1, -2) .. 'w'
+                local known = call('HMGET', waiters, head, following or head)
+                local till, leased, acceptance, rests, prio, mail, named = string.match(known[1] or '',
+                  '^%d+|(%d+)|(%d+)|(%d+)|(%d+)|(%-?%d+)|x|d|%x*|([^|]*)|(.*)$')
+                clock = call('TIME')
+                local us = clock[1] * 1000000 + clock[2]
+                local ms = math.floor(us / 1000)
+                if mail == here and (till == '0' or till + 0 > ms) and (due == '0' or due + 0 > ms) then
+                  -- First what a server without memory lets pass, and with it the others.
+                  call('ZREM', queue, head)
+                  call('HDEL', waiters, head)
+                  call('SET', KEYS[1], head, 'PX', leased)
+                  token = math.max(token + 1, us)
+                  if not string.find(ended, string.sub(me, 17), 1, true) then
+                    ended = string.sub(string.sub(me, 17) .. '.' .. ended, 1, 272)
+                  end
+                  local record = string.format('G%.0f|%s|%.0f|%.0f|%s|%s|1|0|%s|0|%s|%d|%s|||0||%s|%s|%s', token, head, us,
+                    ms + leased, leased, rests, prio, tomb, following and 1 or 0, following and due or 0, mail, ended, named)
+                  call('SET', KEYS[2], record, 'PX',
+                    string.format('%.0f', 172800000 + math.max(0, math.ceil(token / 1000) - ms)))
+                  if following then
+                    local its = string.match(known[2] or '', '^%d+|%d+|%d+|%d+|%d+|%-?%d+|[^|]*|%a|%x*|([^|]*)|')
+                    if its == here then return { 1, head, token, following, -acceptance } end
+                    if its and its ~= '' then redis.pcall('PUBLISH', its, 'c ' .. following .. ' ' .. acceptance) end
+                  end
+                  return { 1, head, token }
+                end
+              end
             end
-            local value = call('GET', lock.K)
 
-            """# + letGo
+            """# + prelude + #"""
+                lock.here = here
+                function lock.say(who, number)
+                  lock.said = lock.said or { 1 }
+                  lock.said[#lock.said + 1] = who
+                  lock.said[#lock.said + 1] = number
+                end
+                local value = call('GET', lock.K)
+
+                """# + letGo
     )
 }

@@ -1,6 +1,44 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import HoldfastCore
+
 extension LockScripts {
+    /// What ``acquire`` does first for a request that goes to the end of a queue, behind an exclusive holder that is there:
+    /// the record stays as it is, and the rules for the rest are not needed.
+    ///
+    /// On one server only. Needs `me`, `key` and `form`.
+    static let lineUp = #"""
+        if form == 71 and #KEYS == 2 and string.byte(ARGV[4]) == 113 then
+          local value = call('GET', KEYS[1])
+          local own, id, since, ok, tomb, due, past, whose = string.match(call('GET', key),
+            '^G(%d+)|([^|]*)|(%d+)|%d+|%d+|%d+|(%d)|%d|%-?%d+|0|(%d+)|1|(%d+)|||0||[^|]*|([^|]*)|(.*)$')
+          if value and id == value and id ~= me and not string.find(past, string.sub(me, 17), 1, true) then
+            clock = call('TIME')
+            local us = clock[1] * 1000000 + clock[2]
+            local ms = math.floor(us / 1000)
+            local limit, acceptance, barges, holding = string.match(ARGV[4], '^q(%d+)|(%d+)|0|(%a)x:(%x*)$')
+            local till = limit == '0' and 0 or ms + (limit or 0)
+            local base = string.sub(key, 1, -2)
+            if limit and (due == '0' or due + 0 > ms) and (till == 0 or due ~= '0' and till >= due + 0) and
+              (tomb + 0 <= ms or call('EXISTS', base .. 't:' .. me) == 0) then
+              local count = call('ZCARD', base .. 'q')
+              if count > 0 and count < \#(Limits.maximumWaiters) and
+                call('ZADD', base .. 'q', 'NX', string.format('%.0f', us), me) == 1 then
+                local delays, mail, named = string.match(ARGV[3], '^|%d+|(%d+)|([^|]*)|(.*)$')
+                call('HSET', base .. 'w', me, string.format('%.0f|%.0f|%s|%s|%s|0|x|%s|%s|%s|%s', us, till, ARGV[2],
+                  acceptance, delays, barges, holding, mail, named))
+                call('PEXPIRE', base .. 'q', '86400000')
+                call('PEXPIRE', base .. 'w', '86400000')
+                local position, left = call('ZRANK', base .. 'q', me), call('PTTL', KEYS[1])
+                local wait = left < 0 and 1000 or left
+                if mail == '' then wait = math.min(wait, 100) end
+                return { 1, position, wait, string.sub(id, 1, 8), whose, own, us - since, left, 1 - ok, 'x' }
+              end
+            end
+          end
+        end
+        """#
+
     /// For how long it is remembered what an owner waits for, in milliseconds: for many looks, each of which begins it anew.
     ///
     /// Owners are as many as requests, so nothing may stay for long after their waits are over.

@@ -137,6 +137,7 @@ package enum LockScripts {
               end
             end
             local KEYS, ARGV = { first, second, third }, { ... }
+            \#(lineUp)
 
             """# + prelude + #"""
                 lock.load(call('GET', lock.H))
