@@ -13,7 +13,7 @@ extension LockScripts {
           local own, id, since, ok, tomb, due, past, whose = string.match(call('GET', key),
             '^G(%d+)|([^|]*)|(%d+)|%d+|%d+|%d+|(%d)|%d|%-?%d+|0|(%d+)|1|(%d+)|||0||[^|]*|([^|]*)|(.*)$')
           if value and id == value and id ~= me and not string.find(past, string.sub(me, 17), 1, true) then
-            clock = call('TIME')
+            clock = clock or call('TIME')
             local us = clock[1] * 1000000 + clock[2]
             local ms = math.floor(us / 1000)
             local limit, acceptance, barges, holding = string.match(ARGV[4], '^q(%d+)|(%d+)|0|(%a)x:(%x*)$')

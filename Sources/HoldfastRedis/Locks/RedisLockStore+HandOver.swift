@@ -9,7 +9,7 @@ import Synchronization
 extension RedisLockStore {
     /// Gives a lock back.
     func letGo(_ grant: GrantKey) async throws(LockError) -> ReleaseReply {
-        guard self.handsOver, self.line.withLock({ $0.isAwaited(grant.resource) }) else {
+        guard self.hasLine.load(ordering: .relaxed), self.line.withLock({ $0.isAwaited(grant.resource) }) else {
             return try await self.client.run(self.commands.release(grant, floor: self.floor))
         }
         let sentAt = ContinuousClock.now
@@ -42,11 +42,15 @@ extension RedisLockStore {
     func note(_ reply: AcquireReply, to request: LockRequest) {
         guard self.handsOver, request.acceptsUnasked else { return }
         switch reply {
-        case .waiting: self.line.withLock { $0.enter(request.key) }
-        case .granted, .busy, .finished: self.line.withLock { $0.leave(request.key) }
+        case .waiting:
+            self.hasLine.store(true, ordering: .relaxed)
+            self.line.withLock { $0.enter(request.key) }
+        case .granted, .busy, .finished: self.forgetInLine(request.key)
         }
     }
 
     /// Forgets that a request waits.
-    func forgetInLine(_ request: GrantKey) { if self.handsOver { self.line.withLock { $0.leave(request) } } }
+    func forgetInLine(_ request: GrantKey) {
+        if self.hasLine.load(ordering: .relaxed) { self.line.withLock { $0.leave(request) } }
+    }
 }

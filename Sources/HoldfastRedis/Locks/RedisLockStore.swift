@@ -37,6 +37,8 @@ public final class RedisLockStore: LockStore {
     let foreign = Mutex(ForeignLine())
     /// Who waits and accepts unasked.
     let line = Mutex(OwnLine())
+    /// Whether anybody ever waited: most stores' locks are free, and need not look.
+    let hasLine = Atomic(false)
     /// Whether locks are handed over without an acceptance to who waits by this store.
     let handsOver: Bool
     private let seen = Mutex(SeenTokens())
