@@ -17,6 +17,13 @@ struct UnaskedHandOverTests {
         let waiter = Mutex<RequestID?>(nil)
         let holder: LockRequest
 
+        /// Nobody asks again by himself, however slow the machine is.
+        static var settings: LockServiceConfiguration {
+            var settings = LockServiceConfiguration()
+            settings.acceptance = .seconds(600)
+            return settings
+        }
+
         init() async throws {
             var generator = SystemRandomNumberGenerator()
             let process = ProcessIdentity(instance: 1, host: "h", pid: 1, started: 1, program: "p")
@@ -24,7 +31,7 @@ struct UnaskedHandOverTests {
                 id: RequestID(using: &generator),
                 resource: "x",
                 owner: OwnerID(process: process, serial: 1),
-                lease: .seconds(60)
+                lease: .seconds(600)
             )
             _ = try await self.store.base.acquire(self.holder)
             self.store.script.withLock { script in
@@ -51,7 +58,7 @@ struct UnaskedHandOverTests {
     func `what is handed over is held without another call, and its lease counts from when it says`() async throws {
         let stage = try await Stage()
         let observer = EventLog()
-        try await withLockService(store: stage.store, observer: observer) { locks in
+        try await withLockService(store: stage.store, configuration: Stage.settings, observer: observer) { locks in
             async let acquired = locks.acquire("x", lease: .seconds(600))
             try await stage.waitForWaiter()
             let since = ContinuousClock.now.advanced(by: .seconds(-20))
@@ -76,8 +83,8 @@ struct UnaskedHandOverTests {
                 try await stage?.handOver(since: .now)
             }
         }
-        try await withLockService(store: stage.store) { locks in
-            let lease = try await locks.acquire("x", lease: .seconds(60))
+        try await withLockService(store: stage.store, configuration: Stage.settings) { locks in
+            let lease = try await locks.acquire("x", lease: .seconds(600))
             #expect(stage.store.count("acquire") == 1)
             #expect(lease.fencingToken == Self.token)
             #expect(await lease.release() == .released)
@@ -87,11 +94,11 @@ struct UnaskedHandOverTests {
     @Test
     func `what was handed over too long ago is given back, and asked for anew`() async throws {
         let stage = try await Stage()
-        try await withLockService(store: stage.store) { locks in
-            async let acquired = locks.acquire("x", lease: .seconds(60))
+        try await withLockService(store: stage.store, configuration: Stage.settings) { locks in
+            async let acquired = locks.acquire("x", lease: .seconds(600))
             try await stage.waitForWaiter()
             let first = stage.waiter.withLock { $0 }
-            try await stage.handOver(since: .now.advanced(by: .seconds(-61)))
+            try await stage.handOver(since: .now.advanced(by: .seconds(-601)))
             let lease = try await acquired
             #expect(stage.waiter.withLock { $0 } != first, "the same request was used again")
             #expect(lease.fencingToken != Self.token)
@@ -104,8 +111,8 @@ struct UnaskedHandOverTests {
     @Test
     func `what is handed over to a waiter that is cancelled is given back`() async throws {
         let stage = try await Stage()
-        try await withLockService(store: stage.store) { locks in
-            let task = Task { try await locks.acquire("x", lease: .seconds(60)) }
+        try await withLockService(store: stage.store, configuration: Stage.settings) { locks in
+            let task = Task { try await locks.acquire("x", lease: .seconds(600)) }
             try await stage.waitForWaiter()
             try await stage.handOver(since: .now)
             task.cancel()
