@@ -12,8 +12,8 @@ final class CallbackTable: Sendable {
     /// The table of this process.
     static let shared = CallbackTable()
 
-    /// A call that was sent.
-    struct Call: Sendable {
+    /// A call that was sent, or is about to be; an object, since it is handed on more often than it is made.
+    final class Call: Sendable {
         /// The handle it was sent on.
         let handle: UInt
         /// When it was sent, or a little before.
@@ -27,6 +27,26 @@ final class CallbackTable: Sendable {
         let done: @Sendable (CallReply) -> Void
         /// Called once, when the library is done with the call's memory.
         let free: (@Sendable () -> Void)?
+        /// Called last, if the library itself has completed the call.
+        let after: (@Sendable (CallReply) -> Void)?
+
+        init(
+            handle: UInt,
+            sentAt: ContinuousClock.Instant,
+            reachesLeader: Bool,
+            deadline: ContinuousClock.Instant,
+            done: @escaping @Sendable (CallReply) -> Void,
+            free: (@Sendable () -> Void)? = nil,
+            after: (@Sendable (CallReply) -> Void)? = nil
+        ) {
+            self.handle = handle
+            self.sentAt = sentAt
+            self.reachesLeader = reachesLeader
+            self.deadline = deadline
+            self.done = done
+            self.free = free
+            self.after = after
+        }
     }
 
     /// What is told to the owner of a handle.
@@ -58,9 +78,15 @@ final class CallbackTable: Sendable {
         let fire: @Sendable (Bool) -> Void
     }
 
+    /// A call, and whether its caller has stopped waiting.
+    private struct Entry {
+        let call: Call
+        var isLate = false
+    }
+
     private struct State {
         var next: UInt = 1
-        var calls: [UInt: (call: Call, isLate: Bool)] = [:]
+        var calls: [UInt: Entry] = [:]
         var watches: [UInt: Watch] = [:]
         var handles: [UInt: Owner] = [:]
 
@@ -79,7 +105,7 @@ final class CallbackTable: Sendable {
         mutating func enter(_ call: Call) -> UInt {
             self.handles[call.handle]?.pending += 1
             let number = self.number()
-            self.calls[number] = (call, false)
+            self.calls[number] = Entry(call: call)
             return number
         }
     }
@@ -124,6 +150,15 @@ final class CallbackTable: Sendable {
             let limit = isNew ? Self.maximumPending - Self.reservedPending : Self.maximumPending
             guard state.handles[call.handle]?.pending ?? 0 < limit else { return nil }
             return state.enter(call)
+        }
+    }
+
+    /// Enters two calls that are sent together and begin something new, or neither.
+    func add(_ first: Call, _ second: Call) -> (UInt, UInt)? {
+        self.state.withLock { state in
+            let limit = Self.maximumPending - Self.reservedPending
+            guard state.handles[first.handle]?.pending ?? 0 < limit - 1 else { return nil }
+            return (state.enter(first), state.enter(second))
         }
     }
 
@@ -247,16 +282,19 @@ final class CallbackTable: Sendable {
 
     /// Takes a completion.
     func complete(_ number: UInt, _ reply: CallReply, isAnswer: Bool = true) {
-        let (entry, handler) = self.state.withLock { state in
-            let entry = state.calls.removeValue(forKey: number)
-            if let entry { state.handles[entry.call.handle]?.pending -= 1 }
-            return (entry, entry.flatMap { state.handles[$0.call.handle]?.handler })
+        let (entry, handler) = self.state.withLock { state -> (Entry?, (@Sendable (SessionEvent) -> Void)?) in
+            guard let entry = state.calls.removeValue(forKey: number) else { return (nil, nil) }
+            guard let owner = state.handles.index(forKey: entry.call.handle) else { return (entry, nil) }
+            state.handles.values[owner].pending -= 1
+            let isTold = isAnswer && entry.call.reachesLeader && reply.code.isAnswer
+            return (entry, isTold ? state.handles.values[owner].handler : nil)
         }
         guard let entry else { return }
         entry.call.free?()
         if isAnswer, !reply.code.isKnown { ClientLog.shared.count(unknown: reply.code) }
-        if isAnswer, entry.call.reachesLeader, reply.code.isAnswer { handler?(.answered(sentAt: entry.call.sentAt)) }
+        handler?(.answered(sentAt: entry.call.sentAt))
         if !entry.isLate { entry.call.done(reply) }
+        if isAnswer { entry.call.after?(reply) }
     }
 
     /// Takes a watch's event, its last.

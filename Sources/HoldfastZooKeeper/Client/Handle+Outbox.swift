@@ -4,8 +4,9 @@ import CZooKeeper
 
 /// Sending changes, alone or together.
 ///
-/// Whoever asked for a change is in the callback table by its number; what is sent for it is there by another one, which
-/// the library completes. A change whose caller does not wait any more when its turn comes is not sent.
+/// Whoever asked for a change is in the callback table by its number, which the library completes when the change is sent
+/// alone; a transaction is there by a number of its own. A change whose caller does not wait any more when its turn comes
+/// is not sent.
 extension Handle {
     private typealias Failed = [(number: UInt, code: Int32)]
 
@@ -15,6 +16,11 @@ extension Handle {
     /// Takes a change, and sends it now or with others.
     func post(_ change: Outbox.Change) {
         let failed = unsafe self.locked { raw, outbox in
+            if outbox.passes() {
+                var failed: Failed = []
+                unsafe self.submit(change, raw, &outbox, &failed)
+                return failed
+            }
             outbox.add(change)
             return unsafe self.flush(&outbox, raw, isUrgent: false)
         }
@@ -28,7 +34,7 @@ extension Handle {
         var failed: Failed = []
         while let submission = outbox.next(isUrgent: isUrgent) {
             switch submission {
-            case .alone(let change): unsafe self.submit(change, raw, &outbox, &failed)
+            case .alone(let change): unsafe self.submit(ifWanted: change, raw, &outbox, &failed)
             case .together(let changes):
                 let wanted = changes.filter(self.isWanted)
                 guard wanted.count > 1 else {
@@ -75,27 +81,46 @@ extension Handle {
     // MARK: - Alone
 
     private func submit(
-        _ change: Outbox.Change,
+        ifWanted change: Outbox.Change,
         _ raw: OpaquePointer,
         _ outbox: inout Outbox,
         _ failed: inout [(number: UInt, code: Int32)]
     ) {
         guard self.isWanted(change) else { return outbox.answered() }
-        let number = self.enter(reachesLeader: true) { [self] in self.answered(change, $0) }
-        switch change.kind {
-        case .delete:
-            failed.append((number, unsafe zoo_adelete(raw, change.path, -1, voidCompletion, context(number))))
-        case .create(let data, let parent, let list):
-            let code = unsafe self.submitCreate(raw, change.path, data, .ephemeralSequential, context(number))
-            failed.append((number, code))
-            guard code == ServerCode.ok.rawValue else { return failed.append((list, code)) }
-            failed.append((list, unsafe zoo_aget_children2(raw, parent, 0, childrenCompletion, context(list))))
-        }
+        unsafe self.submit(change, raw, &outbox, &failed)
     }
 
-    private func answered(_ change: Outbox.Change, _ reply: CallReply) {
-        self.table.complete(change.number, reply, isAnswer: false)
-        self.proceed { $0.answered(reply.code == .ok ? change.parent : nil) }
+    private func submit(
+        _ change: Outbox.Change,
+        _ raw: OpaquePointer,
+        _ outbox: inout Outbox,
+        _ failed: inout [(number: UInt, code: Int32)]
+    ) {
+        let ok = ServerCode.ok.rawValue
+        let code =
+            switch change.kind {
+            case .delete: unsafe zoo_adelete(raw, change.path, -1, voidCompletion, context(change.number))
+            case .create(let data, _, _):
+                unsafe self.submitCreate(raw, change.path, data, .ephemeralSequential, context(change.number))
+            }
+        guard code == ok else {
+            // The library will not complete it.
+            outbox.answered()
+            failed += Self.all(of: change, code)
+            return
+        }
+        guard case .create(_, let parent, let list) = change.kind else { return }
+        let listed = unsafe zoo_aget_children2(raw, parent, 0, childrenCompletion, context(list))
+        if listed != ok { failed.append((list, listed)) }
+    }
+
+    /// Books the answer to a change that was sent alone.
+    ///
+    /// - Parameters:
+    ///   - parent: The parent of a new node.
+    ///   - reply: The answer.
+    func answered(_ parent: String?, _ reply: CallReply) {
+        self.proceed { $0.answered(reply.code == .ok ? parent : nil) }
     }
 
     /// Books an answer and sends what waited for it.
@@ -145,7 +170,7 @@ extension Handle {
             let failed = unsafe self.locked { raw, outbox in
                 var failed: Failed = []
                 outbox.split(transaction.changes)
-                for change in transaction.changes { unsafe self.submit(change, raw, &outbox, &failed) }
+                for change in transaction.changes { unsafe self.submit(ifWanted: change, raw, &outbox, &failed) }
                 return failed + (unsafe self.flush(&outbox, raw, isUrgent: false))
             }
             return self.settle(

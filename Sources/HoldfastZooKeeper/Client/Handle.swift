@@ -142,12 +142,10 @@ final class Handle: Sendable {
     ///
     /// Sent together with other changes when many are under way.
     func create(_ path: String, _ data: [UInt8], listing parent: String, _ first: Terms, _ second: Terms) {
-        guard let one = self.enter(first, reachesLeader: false, isNew: true) else {
-            return second.done(CallReply(code: .tooManyCalls))
-        }
+        let made = self.call(first, reachesLeader: true, after: { [self] in self.answered(parent, $0) })
         // Whoever waits for both hears of the first before the second.
-        guard let two = self.table.add(self.call(second, reachesLeader: false)) else {
-            self.table.fail(one, .tooManyCalls)
+        guard let (one, two) = self.table.add(made, self.call(second, reachesLeader: false)) else {
+            first.done(CallReply(code: .tooManyCalls))
             return second.done(CallReply(code: .tooManyCalls))
         }
         self.post(Outbox.Change(number: one, path: path, kind: .create(data: data, parent: parent, list: two)))
@@ -215,7 +213,9 @@ final class Handle: Sendable {
     ///
     /// Sent together with other changes when many are under way.
     func delete(_ path: String, _ terms: Terms) {
-        guard let number = self.enter(terms, reachesLeader: false) else { return }
+        guard let number = self.enter(terms, reachesLeader: true, after: { [self] in self.answered(nil, $0) }) else {
+            return
+        }
         self.post(Outbox.Change(number: number, path: path, kind: .delete))
     }
 
@@ -318,20 +318,33 @@ final class Handle: Sendable {
         }
     }
 
-    private func call(_ terms: Terms, reachesLeader: Bool, _ results: Results? = nil) -> CallbackTable.Call {
+    private func call(
+        _ terms: Terms,
+        reachesLeader: Bool,
+        _ results: Results? = nil,
+        after: (@Sendable (CallReply) -> Void)? = nil
+    ) -> CallbackTable.Call {
         CallbackTable.Call(
             handle: self.number,
             sentAt: terms.sentAt,
             reachesLeader: reachesLeader,
             deadline: terms.deadline,
             done: terms.done,
-            free: results.map { results in { @Sendable in results.free() } }
+            free: results.map { results in { @Sendable in results.free() } },
+            after: after
         )
     }
 
     /// Enters a call; when there are too many, ends it.
-    private func enter(_ terms: Terms, reachesLeader: Bool, isNew: Bool = false, _ results: Results? = nil) -> UInt? {
-        let number = self.table.add(self.call(terms, reachesLeader: reachesLeader, results), isNew: isNew)
+    private func enter(
+        _ terms: Terms,
+        reachesLeader: Bool,
+        isNew: Bool = false,
+        _ results: Results? = nil,
+        after: (@Sendable (CallReply) -> Void)? = nil
+    ) -> UInt? {
+        let call = self.call(terms, reachesLeader: reachesLeader, results, after: after)
+        let number = self.table.add(call, isNew: isNew)
         if number == nil {
             results?.free()
             terms.done(CallReply(code: .tooManyCalls))
@@ -350,7 +363,8 @@ final class Handle: Sendable {
         let failed = unsafe self.locked { raw, outbox in
             // The servers see all calls in the order in which they were made.
             var failed = unsafe self.flush(&outbox, raw, isUrgent: true)
-            failed.append((number, unsafe submit(raw, context(number))))
+            let code = unsafe submit(raw, context(number))
+            if code != ServerCode.ok.rawValue { failed.append((number, code)) }
             return failed
         }
         self.settle(failed ?? [(number, ServerCode.notConnected.rawValue)])

@@ -20,6 +20,8 @@ struct LeaderContact: Sendable {
     private let pinged: Duration
     /// How long there may be no call to the leader.
     let pause: Duration
+    /// How far apart marks are.
+    private let spacing: Duration
     /// When the last answered call was sent.
     private(set) var latest: Instant?
     /// Since when the leader counts, or longer ago than it does.
@@ -35,6 +37,7 @@ struct LeaderContact: Sendable {
     init(session: Duration, tick: Duration) {
         self.pinged = tick / 2 + session * Self.slack
         self.pause = session * Self.pause
+        self.spacing = self.pause / 4
     }
 
     /// How long a holder may believe in a session after a call that the leader has answered.
@@ -66,7 +69,7 @@ struct LeaderContact: Sendable {
             self.marks.removeFirst(known.count)
         }
         // A few of many tell as much as all.
-        if let last = self.marks.last, last.sent.advanced(by: self.pause / 4) > sent { return }
+        if let last = self.marks.last, last.sent.advanced(by: self.spacing) > sent { return }
         self.marks.append((sent, now))
     }
 }

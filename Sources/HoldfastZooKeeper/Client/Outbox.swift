@@ -61,6 +61,13 @@ struct Outbox: Sendable {
     /// Nodes that are there as far as is known: one that is missing would fail a whole transaction.
     private var parents: Set<String> = []
 
+    /// Whether a change can be sent at once, without being taken; it then counts as sent.
+    mutating func passes() -> Bool {
+        guard self.unanswered < Self.width, self.deletes.isEmpty, self.creates.isEmpty else { return false }
+        self.unanswered += 1
+        return true
+    }
+
     /// Takes a change.
     mutating func add(_ change: Change) {
         if change.parent == nil { self.deletes.append(change) } else { self.creates.append(change) }
