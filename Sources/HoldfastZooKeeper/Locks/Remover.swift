@@ -20,13 +20,16 @@ final class Remover: Sendable {
         }
     }
 
+    /// Told whether a node is gone.
+    private typealias Done = @Sendable (_ isGone: Bool) -> Void
+
     private struct State {
         /// To be sent.
         var left: Set<Item> = []
-        /// Sent and not answered.
-        var inFlight: Set<Item> = []
-        /// Who wants to know when a node is gone.
-        var waiting: [Item: @Sendable (Bool) -> Void] = [:]
+        /// Sent and not answered, with who wants to know when the node is gone.
+        var inFlight: [Item: Done?] = [:]
+        /// Who wants to know that of what is to be sent.
+        var waiting: [Item: Done] = [:]
         /// Nodes that may not be deleted, by their parents.
         var denied: [String: Denial] = [:]
         /// Parents of which that was said.
@@ -69,8 +72,7 @@ final class Remover: Sendable {
         _ done: (@Sendable (_ isGone: Bool) -> Void)? = nil
     ) {
         let item = Item.node(path, epoch: epoch)
-        if let done { self.state.withLock { $0.waiting[item] = done } }
-        self.begin(item, link)
+        self.begin(item, link, done)
     }
 
     /// Deletes the node of an attempt, if there is one.
@@ -83,6 +85,7 @@ final class Remover: Sendable {
         self.state.withLock { state in
             state.left = state.left.filter { $0.epoch != epoch }
             state.waiting = state.waiting.filter { $0.key.epoch != epoch }
+            for item in state.inFlight.keys where item.epoch == epoch { state.inFlight[item] = .some(nil) }
             for parent in state.denied.keys { self.permit(parent, &state) { $0.epoch != epoch } }
         }
     }
@@ -175,16 +178,19 @@ final class Remover: Sendable {
         }
     }
 
-    private func begin(_ item: Item, _ link: Session.Link?) {
+    private func begin(_ item: Item, _ link: Session.Link?, _ done: Done? = nil) {
         let isNew = self.state.withLock { state -> Bool in
             guard let link, link.epoch == item.epoch else {
                 state.left.insert(item)
+                if let done { state.waiting[item] = done }
                 return false
             }
-            let isNew = state.inFlight.insert(item).inserted
+            let waiting = done ?? (state.waiting.isEmpty ? nil : state.waiting.removeValue(forKey: item))
+            guard let before = state.inFlight.updateValue(waiting, forKey: item) else { return true }
+            if waiting == nil { state.inFlight[item] = before }
             // One that is being searched for may have been made after the search.
-            if !isNew, case .search = item { state.left.insert(item) }
-            return isNew
+            if case .search = item { state.left.insert(item) }
+            return false
         }
         guard isNew, let link else { return }
         let deadline = ContinuousClock.now.advanced(by: self.timeout)
@@ -209,17 +215,17 @@ final class Remover: Sendable {
 
     private func end(_ item: Item, _ code: ServerCode) {
         let isGone = code == .ok || code == .noNode
-        let (done, parent) = self.state.withLock { state -> ((@Sendable (Bool) -> Void)?, String?) in
-            state.inFlight.remove(item)
+        let (done, parent) = self.state.withLock { state -> (Done?, String?) in
+            let done = state.inFlight.removeValue(forKey: item) ?? nil
             switch code {
             case .ok, .noNode:
                 self.allow(item, &state)
-                return (state.waiting.removeValue(forKey: item), nil)
-            case .noPermission:
-                let parent = self.deny(item, &state)
-                return (state.waiting.removeValue(forKey: item), parent)
-            case .sessionExpired, .invalidState, .closing: state.waiting[item] = nil
-            default: state.left.insert(item)
+                return (done, nil)
+            case .noPermission: return (done, self.deny(item, &state))
+            case .sessionExpired, .invalidState, .closing: break
+            default:
+                state.left.insert(item)
+                if let done { state.waiting[item] = done }
             }
             return (nil, nil)
         }
