@@ -64,7 +64,9 @@ package struct LockName: Sendable, Hashable {
         -> String
     {
         switch layout {
-        case .curator: "_c_\(guid)\(Self.words(mode, standing))-lock-"
+        case .curator:
+            mode == .exclusive && standing == .queued
+                ? "_c_" + guid + "-lock-" : "_c_\(guid)\(Self.words(mode, standing))-lock-"
         case .curatorReadWrite: "_c_\(guid)-\(mode == .exclusive ? "__WRIT__" : "__READ__")"
         case .kazoo: "\(guid)\(mode == .exclusive ? "__lock__" : "__rlock__")"
         }
@@ -91,15 +93,22 @@ package struct LockName: Sendable, Hashable {
     package static func guid(_ layout: ZooKeeperConfiguration.Layout, for id: RequestID, random: UInt64, _ more: UInt64)
         -> String
     {
-        let digits = id.reference + Hex.text(of: random) + Hex.text(of: more).prefix(8)
-        guard layout != .kazoo else { return digits }
-        var result = ""
-        result.reserveCapacity(36)
-        for (index, digit) in digits.utf8.enumerated() {
-            if index == 8 || index == 12 || index == 16 || index == 20 { result += "-" }
-            result.unicodeScalars.append(Unicode.Scalar(digit))
+        // As much of the second number as is left of 128 bits.
+        let (high, low) = ((id.high >> 32) << 32 | random >> 32, random << 32 | more >> 32)
+        let hasDashes = layout != .kazoo
+        return unsafe String(unsafeUninitializedCapacity: 36) { buffer in
+            var count = 0
+            for index in 0..<32 {
+                if hasDashes, index == 8 || index == 12 || index == 16 || index == 20 {
+                    unsafe buffer[count] = UInt8(ascii: "-")
+                    count += 1
+                }
+                let nibble = UInt8(truncatingIfNeeded: (index < 16 ? high : low) >> UInt64(60 - 4 * (index % 16))) & 0xF
+                unsafe buffer[count] = nibble < 10 ? UInt8(ascii: "0") + nibble : UInt8(ascii: "a") + nibble - 10
+                count += 1
+            }
+            return count
         }
-        return result
     }
 
     private static func words(_ mode: LockMode, _ standing: Standing) -> String {
@@ -162,17 +171,33 @@ extension LockName {
         return isOther ? .stranger : .junk
     }
 
+    private static let heldWord = Array("-held".utf8)
+    private static let upgradeWord = Array("-upgrade".utf8)
+    private static let sharedWord = Array("-shared".utf8)
+    private static let updateWord = Array("-update".utf8)
+    private static let exclusiveWord = Array("-exclusive".utf8)
+    private static let permitWord = Array("-permit".utf8)
+
+    /// Whether a text is a GUID with dashes and nothing else, by its end and its length.
+    private static func isGUID(_ text: ArraySlice<UInt8>) -> Bool {
+        guard text.count == 36, text[text.endIndex - 13] == UInt8(ascii: "-") else { return false }
+        return text.suffix(12).allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
+    }
+
     private static func curators(_ text: String, _ body: ArraySlice<UInt8>, _ sequence: Int32) -> Child {
+        // Nearly all are.
+        if Self.isGUID(body) { return Self.contender(text, body, .exclusive, .queued, sequence) }
         var rest = body
         var standing = Standing.queued
-        if rest.drop(word: "-held") { standing = .held }
-        if rest.drop(word: "-upgrade") { standing = .upgrade }
-        if rest.drop(word: "-shared") { return Self.contender(text, rest, .shared, standing, sequence) }
-        if rest.drop(word: "-update") { return Self.contender(text, rest, .update, standing, sequence) }
-        if rest.drop(word: "-exclusive") { return Self.contender(text, rest, .exclusive, standing, sequence) }
+        if rest.drop(word: Self.heldWord) { standing = .held }
+        if rest.drop(word: Self.upgradeWord) { standing = .upgrade }
+        if rest.drop(word: Self.sharedWord) { return Self.contender(text, rest, .shared, standing, sequence) }
+        if rest.drop(word: Self.updateWord) { return Self.contender(text, rest, .update, standing, sequence) }
+        if rest.drop(word: Self.exclusiveWord) { return Self.contender(text, rest, .exclusive, standing, sequence) }
         let digits = rest.reversed().prefix { (0x30...0x39).contains($0) }.count
         var head = rest.dropLast(digits)
-        if digits > 0, head.drop(word: "-permit"), let count = Int(String(decoding: rest.suffix(digits), as: UTF8.self))
+        if digits > 0, head.drop(word: Self.permitWord),
+            let count = Int(String(decoding: rest.suffix(digits), as: UTF8.self))
         {
             return Self.contender(text, head, .permit(of: max(1, count)), standing, sequence)
         }
@@ -222,10 +247,9 @@ extension ArraySlice<UInt8> {
     }
 
     /// Takes a word off the end.
-    fileprivate mutating func drop(word: StaticString) -> Bool {
-        let bytes = Array("\(word)".utf8)
-        guard self.ends(with: bytes) else { return false }
-        self.removeLast(bytes.count)
+    fileprivate mutating func drop(word: [UInt8]) -> Bool {
+        guard self.ends(with: word) else { return false }
+        self.removeLast(word.count)
         return true
     }
 }

@@ -30,11 +30,21 @@ package enum LockPath {
         return root == "/zookeeper" || root.hasPrefix("/zookeeper/") ? "/zookeeper is the server's own path" : nil
     }
 
+    /// The path of a node's child.
+    package static func child(_ name: String, of parent: String) -> String {
+        var path = ""
+        path.reserveCapacity(parent.utf8.count + 1 + name.utf8.count)
+        path += parent
+        path += "/"
+        path += name
+        return path
+    }
+
     /// The node of a lock.
     package static func path(of resource: Resource, below root: String) -> String {
         let name = resource.name
         // Most names need no second look.
-        if name.utf8.allSatisfy(Self.isPlain), !name.contains("zookeeper") { return "\(root)/\(name)" }
+        if Self.isPlain(name) { return Self.child(name, of: root) }
         var path = root
         for part in name.split(separator: "/", omittingEmptySubsequences: false) {
             let isTop = path.utf8.count == root.utf8.count
@@ -58,14 +68,33 @@ package enum LockPath {
         return Self.path(of: resource, below: root) == path ? resource : nil
     }
 
-    /// A byte that never needs a second look: no slash, percent sign, dot, hyphen, underscore, and only ASCII.
-    private static func isPlain(_ byte: UInt8) -> Bool {
-        switch byte {
-        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-            UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: ":"):
-            true
-        default: false
+    /// The fewest digits at the end of a name that reads like a node of a lock.
+    private static let fewestDigits = 9
+
+    /// Whether a name is surely its own path: only plain characters, no part that is empty or begins with a dot, none that
+    /// ends like a node of a lock, and nothing that may be a room of the server's or of our own.
+    private static func isPlain(_ name: String) -> Bool {
+        var isStart = true
+        var digits = 0
+        for byte in name.utf8 {
+            switch byte {
+            case UInt8(ascii: "/"):
+                guard !isStart, digits < Self.fewestDigits else { return false }
+                isStart = true
+                digits = 0
+                continue
+            case UInt8(ascii: "0")...UInt8(ascii: "9"): digits += 1
+            case UInt8(ascii: "z"), UInt8(ascii: "."):
+                guard !isStart else { return false }
+                digits = 0
+            case UInt8(ascii: "a")...UInt8(ascii: "y"), UInt8(ascii: "A")...UInt8(ascii: "Z"), UInt8(ascii: ":"),
+                UInt8(ascii: "-"), UInt8(ascii: "_"):
+                digits = 0
+            default: return false
+            }
+            isStart = false
         }
+        return !isStart && digits < Self.fewestDigits
     }
 
     private static func isForbidden(_ scalar: Unicode.Scalar) -> Bool {

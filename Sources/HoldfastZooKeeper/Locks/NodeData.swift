@@ -74,15 +74,22 @@ struct NodeData: Sendable, Hashable, Decodable {
     /// Writes the object.
     func bytes(_ cache: OwnerCache) -> [UInt8] {
         guard let owner = self.owner else { return [] }
-        var text = cache.text(of: owner.process)
-        text.reserveCapacity(text.utf8.count + 96)
-        text += ",\"id\":\"\(owner.id)\""
-        if let label = owner.label { text += ",\"label\":\(Self.quoted(label))" }
-        if let session = self.session { text += ",\"session\":\(session)" }
-        if !self.holding.isEmpty { text += ",\"holding\":[\(self.holding.map(Self.quoted).joined(separator: ","))]" }
-        if let token = self.token { text += ",\"token\":\(token)" }
-        if self.revoke { text += ",\"revoke\":true" }
-        return Array(text.utf8) + [UInt8(ascii: "}")]
+        let start = cache.start(of: owner.process)
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(start.count + 128)
+        bytes += start
+        bytes += ",\"id\":\"".utf8
+        bytes += owner.id.utf8
+        bytes += "\"".utf8
+        if let label = owner.label { bytes += ",\"label\":\(Self.quoted(label))".utf8 }
+        if let session = self.session { bytes += ",\"session\":\(session)".utf8 }
+        if !self.holding.isEmpty {
+            bytes += ",\"holding\":[\(self.holding.map(Self.quoted).joined(separator: ","))]".utf8
+        }
+        if let token = self.token { bytes += ",\"token\":\(token)".utf8 }
+        if self.revoke { bytes += ",\"revoke\":true".utf8 }
+        bytes.append(UInt8(ascii: "}"))
+        return bytes
     }
 
     /// A string of JSON (RFC 8259, section 7).
@@ -102,17 +109,18 @@ struct NodeData: Sendable, Hashable, Decodable {
 
 /// What the data of all nodes of a process begin with, put together once.
 final class OwnerCache: Sendable {
-    private let last = Mutex<(instance: UInt64, text: String)?>(nil)
+    private let last = Mutex<(instance: UInt64, start: [UInt8])?>(nil)
 
     /// The beginning of the object.
-    func text(of process: ProcessIdentity) -> String {
+    func start(of process: ProcessIdentity) -> [UInt8] {
         self.last.withLock { last in
-            if let last, last.instance == process.instance { return last.text }
+            if let last, last.instance == process.instance { return last.start }
             let text =
                 "{\"holdfast\":1,\"host\":\(NodeData.quoted(process.host)),\"pid\":\(process.pid)"
                 + ",\"started\":\(process.started),\"program\":\(NodeData.quoted(process.program))"
-            last = (process.instance, text)
-            return text
+            let start = Array(text.utf8)
+            last = (process.instance, start)
+            return start
         }
     }
 }

@@ -143,8 +143,8 @@ package struct QueueView: Sendable {
 
     /// The same queue without some nodes.
     package func without(_ isGone: (String) -> Bool) -> QueueView {
-        let left = self.contenders.filter { !isGone($0.text) }
-        return left.count == self.contenders.count ? self : QueueView(left)
+        guard self.contenders.contains(where: { isGone($0.text) }) else { return self }
+        return QueueView(self.contenders.filter { !isGone($0.text) })
     }
 
     private init(_ contenders: [LockName]) {

@@ -132,7 +132,7 @@ extension RequestBook {
         }
 
         /// The whole path of the node.
-        var path: String? { self.node.map { "\(self.parent)/\($0.name.text)" } }
+        var path: String? { self.node.map { LockPath.child($0.name.text, of: self.parent) } }
 
         /// Notes that it waits for the node of another request of this store, unless it holds.
         mutating func wait(for other: RequestID) -> Bool {

@@ -253,11 +253,19 @@ struct RequestBook: Sendable {
     ///
     /// - Returns: What the change returns, or `nil`.
     mutating func update<Result>(_ id: RequestID, guid: String, _ change: (inout Entry) -> Result) -> Result? {
-        guard var entry = self.entries[id], entry.guid == guid else { return nil }
-        let result = change(&entry)
-        self.entries[id] = entry
+        guard let place = self.entries.index(forKey: id) else { return nil }
+        // In its place: a copy and its references cost more than most changes.
+        guard let result = Self.change(&self.entries.values[place], guid, change) else { return nil }
         self.hasChanged = true
         return result
+    }
+
+    private static func change<Result>(
+        _ entry: inout Entry,
+        _ guid: String,
+        _ change: (inout Entry) -> Result
+    ) -> Result? {
+        entry.guid == guid ? change(&entry) : nil
     }
 
     /// What is due.

@@ -81,16 +81,10 @@ extension ZooKeeperLockStore {
     }
 
     private func entry(for request: LockRequest, _ wire: Wire, at now: Instant) -> RequestBook.Entry {
-        var generator = SystemRandomNumberGenerator()
-        return RequestBook.Entry(
+        RequestBook.Entry(
             request: request,
             parent: self.path(of: request.resource),
-            guid: LockName.guid(
-                self.configuration.layout,
-                for: request.id,
-                random: generator.next(),
-                generator.next()
-            ),
+            guid: self.guids.next(self.configuration.layout, for: request.id),
             epoch: wire.link.epoch,
             since: now,
             waitEnd: request.waitLimit.map { now.advanced(by: $0) }
@@ -137,7 +131,7 @@ extension ZooKeeperLockStore {
             holding: request.holding
         ).bytes(self.owners)
         let prefix = LockName.prefix(self.configuration.layout, guid: entry.guid, request.mode, .queued)
-        let path = "\(entry.parent)/\(prefix)"
+        let path = LockPath.child(prefix, of: entry.parent)
         // Booked at once: whoever reads the queue next knows that the node is ours.
         let book: @Sendable (CallReply) -> Void = { [self] reply in
             guard reply.code == .ok, let node = self.node(reply, wire) else { return }
@@ -153,29 +147,35 @@ extension ZooKeeperLockStore {
             }
             (made, list) = await wire.enqueue(path, data, listing: entry.parent, book)
         }
-        guard made.code == .ok, let node = self.node(made, wire) else {
-            // A node that went away again between the two: the next round makes it.
-            if made.code == .noNode {
-                self.forget(entry)
-                return nil
-            }
-            throw self.notMade(entry, made.code, wire)
-        }
         let known = self.book.withLock { $0[request.id] }
-        guard let known, known.guid == entry.guid else {
-            // Withdrawn, or its session ended, while it was made.
-            self.remover.remove("\(entry.parent)/\(node.name.text)", entry.epoch, wire.link)
-            return nil
+        guard let known, known.guid == entry.guid, known.node != nil else {
+            return try self.unbooked(entry, made, wire)
         }
         guard list.code == .ok else { return try self.reply(.failed(list.code), to: known) }
         return try self.reply(await self.judge(known, list, wire), to: known)
     }
 
+    /// What comes of a create whose node is not in the book; `nil` to go on.
+    private func unbooked(_ entry: RequestBook.Entry, _ made: CallReply, _ wire: Wire) throws -> AcquireReply? {
+        if made.code == .ok, let node = self.node(made, wire) {
+            // Withdrawn, or its session ended, while it was made.
+            self.remover.remove(LockPath.child(node.name.text, of: entry.parent), entry.epoch, wire.link)
+            return nil
+        }
+        // A node that went away again between the two: the next round makes it.
+        if made.code == .noNode {
+            self.forget(entry)
+            return nil
+        }
+        throw self.notMade(entry, made.code, wire)
+    }
+
     /// The node that a create made; only one of our session counts.
     private func node(_ made: CallReply, _ wire: Wire) -> RequestBook.Node? {
-        guard let stat = made.stat, stat.session == wire.link.id, let slash = made.path.lastIndex(of: "/"),
+        guard let stat = made.stat, stat.session == wire.link.id,
+            let slash = made.path.utf8.lastIndex(of: UInt8(ascii: "/")),
             case .contender(let name) = LockName.read(
-                String(made.path[made.path.index(after: slash)...]),
+                String(made.path[made.path.utf8.index(after: slash)...]),
                 as: self.configuration.layout
             )
         else { return nil }

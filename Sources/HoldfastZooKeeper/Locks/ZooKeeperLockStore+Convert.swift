@@ -305,13 +305,7 @@ extension ZooKeeperLockStore {
         // What was written into the old node would be lost with it.
         if entry.hold?.watch == nil, await self.isGone(entry, wire) { return nil }
         guard let old = entry.node, let path = entry.path else { return nil }
-        var generator = SystemRandomNumberGenerator()
-        let guid = LockName.guid(
-            self.configuration.layout,
-            for: entry.request.id,
-            random: generator.next(),
-            generator.next()
-        )
+        let guid = self.guids.next(self.configuration.layout, for: entry.request.id)
         let name = LockName.replacement(
             self.configuration.layout,
             guid: guid,

@@ -40,6 +40,7 @@ public final class ZooKeeperLockStore: LockStore {
     let book = Mutex(RequestBook())
     let handlers = SignalHandlers()
     let owners = OwnerCache()
+    let guids = GUIDSource()
     let remover: Remover
     private let registration: Mutex<Int?> = Mutex(nil)
 
