@@ -17,18 +17,20 @@ final class CallbackTable: Sendable {
         /// The handle it was sent on.
         let handle: UInt
         /// When it was sent, or a little before.
-        let sentAt: ContinuousClock.Instant
+        var sentAt: ContinuousClock.Instant { self.sent.wrappedValue }
         /// Whether its answer shows that the session is alive: reads are answered by any server, even one that has lost
         /// the others and does not know that the session has ended.
         let reachesLeader: Bool
         /// When its caller stops waiting.
-        let deadline: ContinuousClock.Instant
+        var deadline: ContinuousClock.Instant { self.end.wrappedValue }
         /// Called once.
         let done: @Sendable (CallReply) -> Void
         /// Called once, when the library is done with the call's memory.
         let free: (@Sendable () -> Void)?
         /// Called last, if the library itself has completed the call.
         let after: (@Sendable (CallReply) -> Void)?
+        private let sent: Moment
+        private let end: Moment
 
         init(
             handle: UInt,
@@ -40,9 +42,9 @@ final class CallbackTable: Sendable {
             after: (@Sendable (CallReply) -> Void)? = nil
         ) {
             self.handle = handle
-            self.sentAt = sentAt
+            self.sent = Moment(wrappedValue: sentAt)
             self.reachesLeader = reachesLeader
-            self.deadline = deadline
+            self.end = Moment(wrappedValue: deadline)
             self.done = done
             self.free = free
             self.after = after

@@ -128,8 +128,8 @@ final class Handle: Sendable {
 
     /// How a call is answered, and by when.
     struct Terms: Sendable {
-        let sentAt: ContinuousClock.Instant
-        let deadline: ContinuousClock.Instant
+        @Moment private(set) var sentAt: ContinuousClock.Instant
+        @Moment private(set) var deadline: ContinuousClock.Instant
         let done: @Sendable (CallReply) -> Void
     }
 

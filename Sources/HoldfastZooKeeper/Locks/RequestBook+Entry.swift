@@ -28,8 +28,8 @@ extension RequestBook {
     struct Hold: Sendable {
         var token: FencingToken
         var mode: LockMode
-        let since: Instant
-        var expires: Instant
+        @Moment private(set) var since: Instant
+        @Moment var expires: Instant
         var isAccepted: Bool
         var revokeRequested = false
         /// A watch on its node, once it has been held for a moment.
@@ -59,7 +59,7 @@ extension RequestBook {
 
         private var pause = Self.base
         /// When the next look may be.
-        private(set) var end: Instant
+        @Moment private(set) var end: Instant
 
         /// Begins the first.
         init(at now: Instant) { self.end = now.advanced(by: Self.base) }
@@ -90,15 +90,31 @@ extension RequestBook {
         let given: Int64
     }
 
-    /// One request.
-    struct Entry: Sendable {
+    /// What never changes of a request; an object, since entries are copied more often than they are made.
+    final class Origin: Sendable {
         let request: LockRequest
-        /// The lock's node.
         let parent: String
         let guid: String
         let epoch: Int
-        let since: Instant
-        let waitEnd: Instant?
+        private let start: Moment
+        private let end: Moment?
+
+        var since: Instant { self.start.wrappedValue }
+        var waitEnd: Instant? { self.end?.wrappedValue }
+
+        init(request: LockRequest, parent: String, guid: String, epoch: Int, since: Instant, waitEnd: Instant?) {
+            self.request = request
+            self.parent = parent
+            self.guid = guid
+            self.epoch = epoch
+            self.start = Moment(wrappedValue: since)
+            self.end = waitEnd.map(Moment.init)
+        }
+    }
+
+    /// One request.
+    struct Entry: Sendable {
+        private let origin: Origin
         var phase = Phase.creating
         var node: Node?
         /// Whether its place is being looked at.
@@ -126,9 +142,31 @@ extension RequestBook {
         /// The node that says for whom it waits, for finding deadlocks.
         var registration: String?
 
+        init(request: LockRequest, parent: String, guid: String, epoch: Int, since: Instant, waitEnd: Instant?) {
+            self.origin = Origin(
+                request: request,
+                parent: parent,
+                guid: guid,
+                epoch: epoch,
+                since: since,
+                waitEnd: waitEnd
+            )
+        }
+
+        var request: LockRequest { self.origin.request }
+        /// The lock's node.
+        var parent: String { self.origin.parent }
+        var guid: String { self.origin.guid }
+        var epoch: Int { self.origin.epoch }
+        var since: Instant { self.origin.since }
+        var waitEnd: Instant? { self.origin.waitEnd }
+
         /// All watches.
         var allWatches: [UInt] {
-            self.watches + [self.ownWatch, self.hold?.watch, self.hold?.upgrade?.watch].compactMap(\.self)
+            // Nearly always none.
+            let (own, hold) = (self.ownWatch, self.hold)
+            if self.watches.isEmpty, own == nil, hold?.watch == nil, hold?.upgrade == nil { return [] }
+            return self.watches + [own, hold?.watch, hold?.upgrade?.watch].compactMap(\.self)
         }
 
         /// The whole path of the node.

@@ -6,7 +6,7 @@ import Synchronization
 /// Calls on one link, awaited; each ends by a deadline.
 struct Wire: Sendable {
     let link: Session.Link
-    let deadline: ContinuousClock.Instant
+    @Moment private(set) var deadline: ContinuousClock.Instant
 
     private var handle: Handle { self.link.handle }
 
