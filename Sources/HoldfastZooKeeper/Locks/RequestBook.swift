@@ -18,9 +18,9 @@ struct RequestBook: Sendable {
 
     private var entries: [RequestID: Entry] = [:]
     /// The requests that are over, by the names of their nodes, which no other has.
-    private var leaving: [String: Leaving] = [:]
+    private var leaving: [NodeKey: Leaving] = [:]
     /// The names of the last nodes that this store has deleted: a list that was made before may still have them.
-    private var gone = Recent<String>(capacity: Self.rememberedNodes)
+    private var gone = Recent<NodeKey>(capacity: Self.rememberedNodes)
     /// The requests by what their nodes' names begin with, for people: of two with the same reference one is missing.
     private var references: [UInt32: RequestID] = [:]
     /// Who of this store waits for whom of this store.
@@ -39,6 +39,22 @@ struct RequestBook: Sendable {
 
     subscript(id: RequestID) -> Entry? { self.entries[id] }
 
+    /// A request if it is in a queue, as far as is known.
+    func queued(_ id: RequestID) -> Entry? {
+        guard let place = self.entries.index(forKey: id), case .queued = self.entries.values[place].phase else {
+            return nil
+        }
+        return self.entries.values[place]
+    }
+
+    /// Whether a request holds, as far as is known.
+    func holds(_ id: RequestID) -> Bool {
+        guard let place = self.entries.index(forKey: id), case .granted = self.entries.values[place].phase else {
+            return false
+        }
+        return true
+    }
+
     /// The entry of a node, of which the name begins with its request's reference; also one that is leaving.
     func entry(of name: LockName) -> Entry? {
         if let number = UInt32(name.guid.prefix(8), radix: 16), let id = self.references[number],
@@ -46,7 +62,7 @@ struct RequestBook: Sendable {
         {
             return entry
         }
-        return self.leaving.isEmpty ? nil : self.leaving[name.text]?.entry
+        return self.leaving.isEmpty ? nil : self.leaving[NodeKey(name.text)]?.entry
     }
 
     /// How many deleted nodes are remembered: more than are deleted while a list is on its way.
@@ -57,9 +73,10 @@ struct RequestBook: Sendable {
     /// - Returns: Whether both are there.
     mutating func wait(_ id: RequestID, guid: String, for other: Entry) -> Bool {
         guard let name = other.node?.name else { return false }
-        if self.leaving[name.text] != nil {
+        let key = NodeKey(name.text)
+        if self.leaving[key] != nil {
             guard self.update(id, guid: guid, { $0.wait(for: other.request.id) }) == true else { return false }
-            self.leaving[name.text]?.dependents.insert(id)
+            self.leaving[key]?.dependents.insert(id)
             return true
         }
         guard let before = self.entries[other.request.id], before.node?.name == name,
@@ -167,14 +184,15 @@ struct RequestBook: Sendable {
     ///
     /// - Returns: Who waits for it.
     mutating func leave(_ entry: Entry) -> Set<RequestID> {
-        let dependents = self.dependents.removeValue(forKey: entry.request.id) ?? []
+        let id = entry.request.id
+        let dependents = self.dependents.isEmpty ? [] : self.dependents.removeValue(forKey: id) ?? []
         guard let name = entry.node?.name.text, entry.epoch > self.lastEnded else { return [] }
-        self.leaving[name, default: Leaving(entry: entry, dependents: [])].dependents.formUnion(dependents)
+        self.leaving[NodeKey(name), default: Leaving(entry: entry, dependents: [])].dependents.formUnion(dependents)
         return dependents
     }
 
     /// Whether a node is known to be gone.
-    func isGone(_ name: String) -> Bool { self.gone.contains(name) }
+    func isGone(_ name: String) -> Bool { self.gone.contains(NodeKey(name)) }
 
     /// Takes out who waits for the node of such a request.
     ///
@@ -183,8 +201,9 @@ struct RequestBook: Sendable {
     ///   - isGone: Whether the node is gone.
     /// - Returns: Those who waited.
     mutating func left(_ entry: Entry, isGone: Bool) -> [RequestID] {
-        if isGone, let name = entry.node?.name.text { self.gone.insert(name) }
-        guard let name = entry.node?.name.text, let left = self.leaving.removeValue(forKey: name) else { return [] }
+        guard let key = entry.node.map({ NodeKey($0.name.text) }) else { return [] }
+        if isGone { self.gone.insert(key) }
+        guard let left = self.leaving.removeValue(forKey: key) else { return [] }
         return left.dependents.filter { self.entries[$0]?.waitsFor == entry.request.id }
     }
 
@@ -242,6 +261,16 @@ struct RequestBook: Sendable {
     /// Whether a request has this node to say what its owner waits for.
     func hasRegistration(_ path: String, epoch: Int) -> Bool {
         self.entries.values.contains { $0.registration == path && $0.epoch == epoch }
+    }
+
+    /// Takes such a node from a request; with its session.
+    mutating func takeRegistration(of id: RequestID) -> (path: String?, epoch: Int) {
+        guard let place = self.entries.index(forKey: id), let path = self.entries.values[place].registration else {
+            return (nil, 0)
+        }
+        self.entries.values[place].registration = nil
+        self.hasChanged = true
+        return (path, self.entries.values[place].epoch)
     }
 
     /// Notes that such a node could not be made.

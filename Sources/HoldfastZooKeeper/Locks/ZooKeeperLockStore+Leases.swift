@@ -98,7 +98,7 @@ extension ZooKeeperLockStore {
     /// - Returns: What became of it.
     /// - Throws: ``LockError`` when there is no connection; the node is deleted when it is back, or ends with the session.
     public func release(_ grant: GrantKey) async throws -> ReleaseReply {
-        if let entry = self.book.withLock({ $0[grant.id] }), case .queued = entry.phase {
+        if let entry = self.book.withLock({ $0.queued(grant.id) }) {
             // It may have been handed over, and the news be under way.
             guard let wire = self.wire(ofEpoch: entry.epoch), case .granted = await self.look(entry, wire) else {
                 return .alreadyLost
@@ -106,11 +106,11 @@ extension ZooKeeperLockStore {
         }
         let now = Instant.now
         let entry = self.book.withLock { book -> RequestBook.Entry? in
-            guard book[grant.id]?.hold != nil else { return nil }
+            guard book.holds(grant.id) else { return nil }
             book.finish(grant.id)
             return book.remove(grant.id)
         }
-        guard let entry, let path = entry.path, let hold = entry.hold else { return .alreadyLost }
+        guard let entry, entry.node != nil, let hold = entry.hold else { return .alreadyLost }
         guard let wire = self.wire(ofEpoch: entry.epoch), hold.successor == nil else {
             self.clear(entry)
             if self.session.link != nil, hold.successor != nil { return .released }
@@ -120,7 +120,7 @@ extension ZooKeeperLockStore {
             self.clear(entry)
             return .alreadyLost
         }
-        guard self.configuration.release == .confirmed else {
+        guard self.configuration.release == .confirmed, let path = entry.path else {
             self.clear(entry)
             return .released
         }

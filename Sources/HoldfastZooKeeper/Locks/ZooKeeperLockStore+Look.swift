@@ -39,8 +39,14 @@ extension ZooKeeperLockStore {
     /// Looks at a list that was made after the request's node.
     @concurrent
     func judge(_ entry: RequestBook.Entry, _ list: CallReply, _ wire: Wire) async -> Look {
-        await withCheckedContinuation { continuation in
-            self.judge(entry.request.id, entry, list, wire, .request) { continuation.resume(returning: $0) }
+        let id = entry.request.id
+        switch self.judge(id, entry, list, .request) {
+        // Nearly always; the other way suspends.
+        case .over(let look): return look
+        case .open(let question):
+            return await withCheckedContinuation { continuation in
+                self.answer(question, id, entry, list, wire, .request) { continuation.resume(returning: $0) }
+            }
         }
     }
 
@@ -110,6 +116,20 @@ extension ZooKeeperLockStore {
         case vanished
     }
 
+    /// What a list says of a request.
+    private enum Judgement {
+        case over(Look)
+        case open(Question)
+    }
+
+    /// What has to be asked before it is clear how a request stands.
+    private enum Question {
+        /// A token above those that were given.
+        case token
+        /// Who is in the way; `given` is the transaction of the last token that was taken without a node.
+        case blockers(QueueView, given: Int64, position: Int, watch: [Int], node: RequestBook.Node)
+    }
+
     private func judge(
         _ id: RequestID,
         _ entry: RequestBook.Entry,
@@ -119,24 +139,32 @@ extension ZooKeeperLockStore {
         _ asker: Asker,
         _ done: @escaping @Sendable (Look) -> Void
     ) {
+        switch self.judge(id, entry, list, token: token, asker) {
+        case .over(let look): done(look)
+        case .open(let question): self.answer(question, id, entry, list, wire, asker, done)
+        }
+    }
+
+    /// Books what a list says of a request.
+    private func judge(
+        _ id: RequestID,
+        _ entry: RequestBook.Entry,
+        _ list: CallReply,
+        token: FencingToken? = nil,
+        _ asker: Asker
+    ) -> Judgement {
         let listed = self.view(list.children)
         let given = list.stat?.modified ?? .min
-        if let stranger = listed.stranger { return done(.refused(self.stranger(stranger, at: entry.parent))) }
+        if let stranger = listed.stranger { return .over(.refused(self.stranger(stranger, at: entry.parent))) }
         let (view, step) = self.book.withLock { book in
             let view = listed.without(book.isGone)
             let step = book.update(id, guid: entry.guid) { Self.step(&$0, view, asker, token, given: given) }
             return (view, step ?? .known(.gone))
         }
         switch step {
-        case .known(let look): done(look)
-        case .vanished: done(self.taken(id, entry))
-        case .outrun:
-            self.newToken(entry.parent, wire) { result in
-                switch result {
-                case .success(let token): self.judge(id, entry, list, token: token, wire, asker, done)
-                case .failure(let failure): done(.failed(failure.code))
-                }
-            }
+        case .known(let look): return .over(look)
+        case .vanished: return .over(self.taken(id, entry))
+        case .outrun: return .open(.token)
         case .promoted(let token, let isNews, let watches):
             self.drop(watches: watches)
             self.forgetRegistration(of: id)
@@ -144,8 +172,30 @@ extension ZooKeeperLockStore {
                 self.handlers.emit(.granted(id))
                 self.guardHold(id)
             }
-            done(.granted(token))
+            return .over(.granted(token))
         case .blocked(let position, let watch, let node):
+            return .open(.blockers(view, given: given, position: position, watch: watch, node: node))
+        }
+    }
+
+    private func answer(
+        _ question: Question,
+        _ id: RequestID,
+        _ entry: RequestBook.Entry,
+        _ list: CallReply,
+        _ wire: Wire,
+        _ asker: Asker,
+        _ done: @escaping @Sendable (Look) -> Void
+    ) {
+        switch question {
+        case .token:
+            self.newToken(entry.parent, wire) { result in
+                switch result {
+                case .success(let token): self.judge(id, entry, list, token: token, wire, asker, done)
+                case .failure(let failure): done(.failed(failure.code))
+                }
+            }
+        case .blockers(let view, let given, let position, let watch, let node):
             self.block(entry, node, view, given, position, watch, wire, asker, done)
         }
     }
@@ -270,6 +320,7 @@ extension ZooKeeperLockStore {
             var own: [Int: RequestBook.Entry] = [:]
             for place in places {
                 // One that is being changed may have another node already; the server tells when its old one goes.
+                guard own[place] == nil else { continue }
                 own[place] = book.entry(of: view.contenders[place]).flatMap { $0.hold?.successor == nil ? $0 : nil }
             }
             return own
@@ -336,11 +387,7 @@ extension ZooKeeperLockStore {
 
     /// Forgets the node that says whom a request waits for.
     func forgetRegistration(of id: RequestID) {
-        let (path, epoch) = self.book.withLock { book -> (String?, Int) in
-            guard let entry = book[id], let path = entry.registration else { return (nil, 0) }
-            _ = book.update(id, guid: entry.guid) { $0.registration = nil }
-            return (path, entry.epoch)
-        }
+        let (path, epoch) = self.book.withLock { $0.takeRegistration(of: id) }
         if let path { self.remover.remove(path, epoch, self.session.link) }
     }
 }
