@@ -71,6 +71,22 @@ struct NodeData: Sendable, Hashable, Decodable {
         return (try? JSONDecoder().decode(NodeData.self, from: Data(bytes))) ?? foreign
     }
 
+    /// Whether any node's data say that its holder should let go.
+    static func asksToLetGo(_ bytes: [UInt8]) -> Bool {
+        if bytes == Self.curatorsRevocation { return true }
+        // Nearly never; the object is read only where the word is.
+        return Self.mentions(Self.revokeWord, bytes) && Self.read(bytes).revoke
+    }
+
+    private static let revokeWord = Array("revoke".utf8)
+
+    private static func mentions(_ word: [UInt8], _ bytes: [UInt8]) -> Bool {
+        guard bytes.count >= word.count else { return false }
+        return (0...bytes.count - word.count).contains { start in
+            bytes[start] == word[0] && word.indices.allSatisfy { bytes[start + $0] == word[$0] }
+        }
+    }
+
     /// Writes the object.
     func bytes(_ cache: OwnerCache) -> [UInt8] {
         guard let owner = self.owner else { return [] }

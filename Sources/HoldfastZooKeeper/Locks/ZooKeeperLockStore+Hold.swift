@@ -38,7 +38,7 @@ extension ZooKeeperLockStore {
             guard let self else { return done(nil) }
             switch reply.code {
             case .ok:
-                self.heed(NodeData.read(reply.data), id, entry.guid)
+                if NodeData.asksToLetGo(reply.data) { self.heedRevocation(id, entry.guid) }
                 done(true)
             case .noNode:
                 let isGone = self.deleted(id, path)
@@ -86,8 +86,7 @@ extension ZooKeeperLockStore {
     }
 
     /// Somebody writes that the holder should let go.
-    private func heed(_ data: NodeData, _ id: RequestID, _ guid: String) {
-        guard data.revoke else { return }
+    private func heedRevocation(_ id: RequestID, _ guid: String) {
         let isNews = self.book.withLock { book in
             book.update(id, guid: guid) { entry in
                 guard entry.hold?.revokeRequested == false else { return false }

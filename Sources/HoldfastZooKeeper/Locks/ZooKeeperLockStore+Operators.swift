@@ -160,8 +160,9 @@ extension ZooKeeperLockStore {
         }
     }
 
-    /// The transactions that created nodes that were read.
+    /// The transactions that created nodes that were read, if there is an upgrade node: without one nobody goes by them.
     func ages(in view: QueueView, _ read: [(place: Int, reply: CallReply)]) -> [String: Int64] {
+        guard view.contenders.contains(where: { $0.standing == .upgrade }) else { return [:] }
         var created: [String: Int64] = [:]
         for (place, reply) in read { created[view.contenders[place].text] = reply.stat?.created }
         return created

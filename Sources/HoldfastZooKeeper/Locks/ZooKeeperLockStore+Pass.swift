@@ -28,7 +28,7 @@ extension ZooKeeperLockStore {
     private func proved(_ entry: RequestBook.Entry, _ watch: UInt, _ reply: CallReply) {
         let id = entry.request.id
         // A wish that is in it already is for the grant to read.
-        let isSet = reply.code == .ok && !NodeData.read(reply.data).revoke
+        let isSet = reply.code == .ok && !NodeData.asksToLetGo(reply.data)
         let passing = self.book.withLock { $0.seen(id, guid: entry.guid, with: watch, isSet: isSet) }
         if !isSet { self.forget(watch: watch, id, entry.guid) }
         if reply.code == .noNode, let path = entry.path { return self.touched(id, path, true) }
