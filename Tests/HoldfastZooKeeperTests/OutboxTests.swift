@@ -61,6 +61,64 @@ struct OutboxTests {
     }
 
     @Test
+    func `a change passes at once only while there is little to do and nothing before it`() {
+        var outbox = Outbox()
+        for _ in 0..<Outbox.width {
+            let passes = outbox.passes()
+            #expect(passes)
+        }
+        let isFull = !outbox.passes()
+        #expect(isFull)
+        outbox.add(Self.delete(1))
+        outbox.answered()
+        outbox.answered()
+        // Whoever was before it has to be sent first.
+        let overtakes = outbox.passes()
+        #expect(!overtakes)
+        let sent = Self.next(&outbox)
+        #expect(sent == [1])
+        let passes = outbox.passes()
+        #expect(passes)
+        let isFullAgain = !outbox.passes()
+        #expect(isFullAgain)
+    }
+
+    @Test
+    func `what the library has completed is told after its caller, and what was answered otherwise is not`() throws {
+        let told = Cell<[String]>([])
+        let handle = Handle(usesCreatorACL: false) { event in
+            if case .answered = event { told.value.append("session") }
+        }
+        defer { handle.close() }
+        let table = CallbackTable.shared
+        func enter() throws -> UInt {
+            let call = CallbackTable.Call(
+                handle: handle.number,
+                sentAt: .now,
+                reachesLeader: true,
+                deadline: .now,
+                done: { told.value.append("caller \($0.code.rawValue)") },
+                after: { told.value.append("handle \($0.code.rawValue)") }
+            )
+            return try #require(table.add(call))
+        }
+        table.complete(try enter(), CallReply(code: .ok))
+        #expect(told.value == ["session", "caller 0", "handle 0"])
+        told.value = []
+        table.complete(try enter(), CallReply(code: .ok), isAnswer: false)
+        table.fail(try enter(), .notConnected)
+        #expect(told.value == ["caller 0", "caller -1002"])
+        told.value = []
+        let late = try enter()
+        table.endLate(on: handle.number, at: .now)
+        #expect(told.value == ["caller -1001"])
+        // Nobody waits, but it was sent, and counts as unanswered until now.
+        table.complete(late, CallReply(code: .noNode))
+        #expect(told.value == ["caller -1001", "session", "handle -101"])
+        #expect(table.pending(on: handle.number) == 0)
+    }
+
+    @Test
     func `what gathered while all were busy goes together, in its order, when one is answered`() {
         var outbox = Self.busy()
         for number in 0..<10 as Range<UInt> { outbox.add(Self.delete(number)) }
