@@ -15,16 +15,11 @@ struct NodeKey: Sendable, Hashable {
         var digest: UInt64 = 0xcbf2_9ce4_8422_2325
         for byte in bytes[..<min(bytes.count, Self.ends)] { digest = (digest ^ UInt64(byte)) &* 0x100_0000_01b3 }
         for byte in bytes[max(0, bytes.count - Self.ends)...] { digest = (digest ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        self.digest = digest &* Self.spread
+        self.digest = digest
     }
 
     /// How many bytes at each end: `_c_` and a reference; a number and what marks it.
     private static let ends = 11
-    /// An odd number that spreads bits over a word (Knuth).
-    private static let spread: UInt64 = 0x9E37_79B9_7F4A_7C15
 
     func hash(into hasher: inout Hasher) { hasher.combine(self.digest) }
-
-    /// What dictionaries ask for: the digest is mixed enough.
-    func _rawHashValue(seed: Int) -> Int { Int(truncatingIfNeeded: self.digest) ^ seed }
 }
