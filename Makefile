@@ -15,7 +15,7 @@ LIMIT ?=
 FEW := --experimental-maximum-parallelization-width 16
 # Suites that keep every core busy.
 BUSY := Adaptivity|ExactMissCount|FrequencySketch|HitRatio|PolicyProperty|SlotList|TagChurn|TinyLFU|TraceReader|WriteQueueModel
-SUITES := '(HoldfastCoreTests|HoldfastTests)\.' 'HoldfastCacheTests\.(?!$(BUSY))' \
+SUITES := '(HoldfastCoreTests\.|HoldfastTests\.(?!Simul))' 'HoldfastTests\.Simul' 'HoldfastCacheTests\.(?!$(BUSY))' \
 	'HoldfastCacheTests\.($(BUSY))' 'HoldfastSQLiteTests\.' \
 	'HoldfastRedisTests\.(?!Quorum|Sentinel|Late|Network|Restart|Cluster|ReplyFuzz|Executor|Refusal|Twice|PlainRedlock)' \
 	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal|Twice|PlainRedlock)' \

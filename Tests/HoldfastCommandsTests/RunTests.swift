@@ -108,22 +108,25 @@ struct RunTests {
     @Test
     func `when the holder is killed its command dies with all its children and the next one runs at once`() async throws
     {
-        let command =
-            "sleep 61 & echo $! > \(self.directory.path)/grand; sleep 62 & echo $! > \(self.directory.path)/child; wait"
-        let holder = try self.start(["run", "x", "--", "sh", "-c", command])
-        let children = [try await self.pid(in: "grand"), try await self.pid(in: "child")]
-        let next = try self.start([
-            "run", "x", "--", "sh", "-c", "cut -d' ' -f1 /proc/uptime > \(self.directory.path)/next",
-        ])
-        try await self.untilWaiting(for: "x")
-        let killed = BootTime.now
-        try await holder.signal(SIGKILL)
-        #expect(await next.end().status == 0)
-        #expect(await holder.end().status == 137)
-        for child in children { #expect(!isAlive(child)) }
-        // The command's start is part of it, and /proc/uptime counts hundredths.
-        let started = try #require(Double(self.directory.text("next"))) * 1e9
-        #expect(started - Double(killed) < 250e6, "it took \((started - Double(killed)) / 1e6) ms")
+        var times: [Double] = []
+        for round in 0..<3 {
+            let (grand, child, started) = ("grand\(round)", "child\(round)", "next\(round)")
+            let path = self.directory.path
+            let command = "sleep 61 & echo $! > \(path)/\(grand); sleep 62 & echo $! > \(path)/\(child); wait"
+            let holder = try self.start(["run", "x", "--", "sh", "-c", command])
+            let children = [try await self.pid(in: grand), try await self.pid(in: child)]
+            let next = try self.start(["run", "x", "--", "sh", "-c", "cut -d' ' -f1 /proc/uptime > \(path)/\(started)"])
+            try await self.untilWaiting(for: "x")
+            let killed = BootTime.now
+            try await holder.signal(SIGKILL)
+            #expect(await next.end().status == 0)
+            #expect(await holder.end().status == 137)
+            for child in children { #expect(!isAlive(child)) }
+            let time = try #require(Double(self.directory.text(started)))
+            times.append(time * 1000 - Double(killed) / 1e6)
+        }
+        // The command's start is part of it, and /proc/uptime counts hundredths; a busy machine may be late once.
+        #expect(times.sorted()[1] < 250, "it took \(times) ms")
     }
 
     @Test

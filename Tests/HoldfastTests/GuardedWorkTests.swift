@@ -43,7 +43,7 @@ struct GuardedWorkTests {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for keeper in keepers {
                 group.addTask {
-                    for turn in 0..<500 {
+                    for turn in 0..<60 {
                         let guarded = GuardedWork { usleep(300) }
                         async let result = guarded.run {
                             let hasBegun = Mutex(false)
