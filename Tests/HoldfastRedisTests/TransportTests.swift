@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Holdfast
 import HoldfastCore
 import HoldfastRedis
 import HoldfastTesting
@@ -147,6 +148,49 @@ struct TransportTests {
             let reply = try server.execute("ACL", "DRYRUN", "locks", "GET", "other")
             #expect(reply != "OK")
         }
+    }
+
+    @Test
+    func `whatever a script calls is among the least permissions`() {
+        let rules = Set(RedisPermissions.rules(prefix: ""))
+        let scripts = [
+            LockScripts.acquire, LockScripts.acquireOnNode, LockScripts.release, LockScripts.handOver,
+            LockScripts.withdraw, LockScripts.renew, LockScripts.convert, LockScripts.revoke, LockScripts.force,
+            LockScripts.status, LockScripts.waits, LockScripts.yield, LockScripts.lift,
+        ]
+        for script in scripts {
+            let calls = script.source.split(separator: "call('").dropFirst().map { $0.prefix { $0 != "'" } }
+            #expect(!calls.isEmpty)
+            // Only a cluster's channels end in a way that makes it called.
+            for call in Set(calls) where call != "SPUBLISH" { #expect(rules.contains("+\(call.lowercased())")) }
+        }
+    }
+
+    @Test(arguments: [0, 2])
+    func `the least permissions suffice for a service whose tasks contend, and for many locks at once`(
+        database: Int
+    ) async throws {
+        let server = try await self.server(RedisPermissions.rules(prefix: "lk:", database: database))
+        try server.execute("ACL", "LOG", "RESET")
+        let store = try RedisLockStore(url: self.url(server, "prefix=lk:&timeout=5s&db=\(database)"))
+        try await withLockService(store: store) { locks in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for task in 0..<6 {
+                    group.addTask { for _ in 0..<20 { try await locks.withLock("contended") { _ in } } }
+                    group.addTask {
+                        try await withThrowingTaskGroup(of: Void.self) { group in
+                            for number in 0..<32 {
+                                let name = try Resource("own\(task)-\(number)")
+                                group.addTask { for _ in 0..<5 { try await locks.withLock(name) { _ in } } }
+                            }
+                            try await group.waitForAll()
+                        }
+                    }
+                }
+                try await group.waitForAll()
+            }
+        }
+        #expect(try server.execute("ACL", "LOG") == "", "something was refused")
     }
 
     @Test(arguments: [

@@ -8,11 +8,10 @@ public enum RedisPermissions {
     /// Without `info` the eviction policy and the time since a restart are not known, without `subscribe` waiters poll,
     /// and without `client|id`, `client|tracking` and `client|caching` those who wait for holders of other libraries do.
     static let commands = [
-        "eval", "evalsha", "time", "get", "getrange", "set", "setrange", "del", "exists", "pexpire", "pttl", "zadd",
-        "zrem", "zrange", "zrank",
-        "zcard", "zscore", "hset", "hget", "hdel", "hgetall", "sadd", "srem", "smembers", "publish", "subscribe",
-        "ping",
-        "scan", "client|setname", "client|id", "client|tracking", "client|caching", "info", "role", "wait",
+        "eval", "evalsha", "time", "get", "mget", "getrange", "set", "setrange", "del", "exists", "pexpire", "pttl",
+        "zadd", "zrem", "zrange", "zrank", "zcard", "zscore", "hset", "hget", "hmget", "hdel", "hgetall", "sadd",
+        "srem", "smembers", "publish", "subscribe", "ping", "scan", "client|setname", "client|id", "client|tracking",
+        "client|caching", "info", "role", "wait",
     ]
 
     /// What there is more on a cluster: its map, and messages that stay with a node, which servers have from 7.0 on.
@@ -27,12 +26,14 @@ public enum RedisPermissions {
     /// - Parameters:
     ///   - prefix: What the keys of all locks start with; see ``RedisConfiguration/prefix``.
     ///   - isCluster: Whether they are for the nodes of a cluster.
+    ///   - database: The number of the database.
     /// - Returns: The rules, one word each.
-    public static func rules(prefix: String, isCluster: Bool = false) -> [String] {
+    public static func rules(prefix: String, isCluster: Bool = false, database: Int = 0) -> [String] {
         // A glob's own characters are meant as they are.
         let literal = prefix.map { "*?[]\\".contains($0) ? "\\\($0)" : "\($0)" }.joined()
         let keys = prefix.isEmpty ? ["~*"] : ["~\(literal)*", "~hf:{\(literal)*", "~hf:o:*"]
         return ["resetkeys"] + keys + ["resetchannels", "&hf:c:*", "&__redis__:invalidate", "-@all"]
             + (isCluster ? Self.commands + Self.clusterCommands : Self.commands).map { "+\($0)" }
+            + (database == 0 ? [] : ["+select"])
     }
 }

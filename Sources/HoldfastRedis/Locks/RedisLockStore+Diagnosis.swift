@@ -147,7 +147,8 @@ extension RedisLockStore: DiagnosableStore {
     private func permissions() -> Finding {
         let rules = RedisPermissions.rules(
             prefix: self.configuration.prefix,
-            isCluster: self.configuration.cluster != nil
+            isCluster: self.configuration.cluster != nil,
+            database: self.configuration.database
         )
         return Finding(
             name: Self.leastPermissions,
