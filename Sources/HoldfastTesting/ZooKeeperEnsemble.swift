@@ -14,8 +14,9 @@ public final class ZooKeeperEnsemble: Sendable {
     /// - Throws: ``LockError`` when a program is missing or the servers do not come up.
     public convenience init(members: Int = 3) async throws { try await self.init(members: members, lagging: nil) }
 
-    /// Starts servers, the first of which hears from the others, and they from it, so much later.
-    package init(members: Int = 3, lagging delay: Duration?) async throws {
+    /// Starts servers, the first of which hears from the others, and they from it, so much later; and which may let
+    /// clients read while they have no majority.
+    package init(members: Int = 3, lagging delay: Duration?, readsAlone: Bool = false) async throws {
         let ports = try (0..<3 * members).map { _ in try LoopbackSocket.freePort() }
         let lines = (0..<members).map { number in
             "server.\(number + 1)=127.0.0.1:\(ports[members + 2 * number]):\(ports[members + 1 + 2 * number])"
@@ -40,7 +41,7 @@ public final class ZooKeeperEnsemble: Sendable {
             let known = number == 0 ? slowLines.map(Array.init) ?? lines : lines
             return try ZooKeeperServer(
                 port: ports[number],
-                member: ZooKeeperServer.Member(id: number + 1, servers: known)
+                member: ZooKeeperServer.Member(id: number + 1, servers: known, readsAlone: readsAlone)
             )
         }
         for server in self.servers { try server.launch() }

@@ -16,6 +16,8 @@ public final class ZooKeeperServer: Sendable {
         let id: Int
         /// Lines `server.N=…` of all members.
         let servers: [String]
+        /// Whether it lets clients read while it has no majority.
+        var readsAlone = false
     }
 
     /// How long to wait for the server's answers.
@@ -28,6 +30,7 @@ public final class ZooKeeperServer: Sendable {
     private static let jars = ["zookeeper.jar", "slf4j-simple.jar"]
 
     private let child = Mutex<ChildProcess?>(nil)
+    private let readsAlone: Bool
     /// The server's private directory.
     public let directory: String
     /// The port.
@@ -44,6 +47,7 @@ public final class ZooKeeperServer: Sendable {
 
     init(port: UInt16, member: Member?) throws {
         self.port = port
+        self.readsAlone = member?.readsAlone ?? false
         // Memory, where there is some: the server writes a log.
         let base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : nil
         self.directory = try TemporaryDirectory.make(prefix: "holdfast-zookeeper-", in: base)
@@ -98,7 +102,8 @@ public final class ZooKeeperServer: Sendable {
             java,
             [
                 "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx192m", "-Dzookeeper.forceSync=no",
-                "-Dzookeeper.admin.enableServer=false", "-Dorg.slf4j.simpleLogger.logFile=\(self.directory)/server.log",
+                "-Dreadonlymode.enabled=\(self.readsAlone)", "-Dzookeeper.admin.enableServer=false",
+                "-Dorg.slf4j.simpleLogger.logFile=\(self.directory)/server.log",
                 "-cp", jars.joined(separator: ":"), "org.apache.zookeeper.server.quorum.QuorumPeerMain",
                 "\(self.directory)/zoo.cfg",
             ]

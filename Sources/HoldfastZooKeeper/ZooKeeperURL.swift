@@ -19,8 +19,8 @@ extension ZooKeeperConfiguration {
         case "zookeepers", "zks":
             throw LockError(
                 .unsupported,
-                "the ZooKeeper client library here has no TLS (Debian builds it without); put a TLS proxy such as "
-                    + "stunnel between, and give zookeeper:// with the proxy's address"
+                "Holdfast does not encrypt what it says to ZooKeeper (Debian builds the client library without TLS); put a "
+                    + "TLS proxy such as stunnel between, and give zookeeper:// with the proxy's address"
             )
         default: throw Self.invalid("its scheme is not zookeeper://")
         }

@@ -27,7 +27,7 @@ struct ClientPartsTests {
         ("WRONGTYPE Operation against a key", .never, .storeCorrupted),
         ("ERR something new", .never, .storeRefused),
     ])
-    func `every error line says whether to try again and what to do`(
+    func `R14 every error line says whether to try again and what to do`(
         line: String,
         retry: RedisErrorLine.Retry,
         code: LockError.Code

@@ -126,7 +126,7 @@ struct ClusterTests {
     }
 
     @Test
-    func `services contend while slots move, and nobody meets another`() async throws {
+    func `R12 services contend while slots move, and nobody meets another`() async throws {
         let servers = try await RedisClusterServers()
         let counted = Counted()
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -167,7 +167,7 @@ struct ClusterTests {
     // MARK: - Failovers
 
     @Test
-    func `a master that dies: locks of its slots go on with its replica within twice the node timeout and 2 s`()
+    func `R11 a master that dies: locks of its slots go on with its replica within twice the node timeout and 2 s`()
         async throws
     {
         let servers = try await RedisClusterServers()

@@ -91,7 +91,7 @@ struct FaultTests {
     }
 
     @Test
-    func `lost scripts and lost data are noticed at once`() async throws {
+    func `R19 lost scripts and lost data are noticed at once`() async throws {
         let server = try await RedisServer()
         let store = try RedisLockStore(url: server.url)
         let request = Make.request("x")
@@ -150,7 +150,7 @@ struct FaultTests {
     }
 
     @Test
-    func `ten thousand echoes with random deadlines never cross`() async throws {
+    func `R20 ten thousand echoes with random deadlines never cross`() async throws {
         let server = try await RedisServer()
         let configuration = RedisConfiguration(port: Int(server.port))
         let loop = MultiThreadedEventLoopGroup.singleton.any()
@@ -204,7 +204,7 @@ struct FaultTests {
     }
 
     @Test
-    func `a server that evicts keys is refused unless the URL allows it`() async throws {
+    func `R15 a server that evicts keys is refused unless the URL allows it`() async throws {
         let server = try await RedisServer(arguments: ["--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru"])
         let store = try RedisLockStore(url: server.url)
         #expect(await self.code { _ = try await store.acquire(Make.request("x")) } == .storeRefused)

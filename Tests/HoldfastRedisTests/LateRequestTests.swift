@@ -22,7 +22,7 @@ struct LateRequestTests {
     }
 
     @Test(arguments: [1, 3], [LockRequest.Contention.fail, .queue])
-    func `a request that was withdrawn takes nothing when it arrives after that by an older connection`(
+    func `R17 a request that was withdrawn takes nothing when it arrives after that by an older connection`(
         count: Int,
         contention: LockRequest.Contention
     ) async throws {

@@ -33,7 +33,7 @@ struct NetworkTests {
     // MARK: - Cut off
 
     @Test
-    func `holders that are cut off from all servers are told before their deadlines, and nobody is let in until then`()
+    func `N1 holders cut off from all servers are told before their deadlines, and nobody is let in until then`()
         async throws
     {
         let way = try await ProxiedServers(3)
@@ -81,7 +81,7 @@ struct NetworkTests {
         Slowness(delay: 300...700, lease: .milliseconds(950), isTight: true),
         Slowness(delay: 300...700, lease: .seconds(6), isTight: false),
     ])
-    func `over slow links nothing is granted whose validity was used up`(how: Slowness) async throws {
+    func `N2 over slow links nothing is granted whose validity was used up`(how: Slowness) async throws {
         let way = try await ProxiedServers(3)
         let outcome = Outcome()
         try await withLockService(store: try way.store(timeout: .seconds(4))) { locks in
@@ -132,7 +132,7 @@ struct NetworkTests {
     // MARK: - Lossy
 
     @Test(arguments: [0.05, 0.2])
-    func `where pieces are lost and sent again nobody overlaps, and nearly all are granted in time`(
+    func `N3 where pieces are lost and sent again nobody overlaps, and nearly all are granted in time`(
         loss: Double
     ) async throws {
         let (counter, waits) = try await self.contend(rounds: 10, limit: .seconds(20), rest: 200) { way in
@@ -144,7 +144,7 @@ struct NetworkTests {
     }
 
     @Test
-    func `where connections are reset all the time nobody overlaps, and nearly all are granted in time`() async throws {
+    func `N5 where connections are reset nobody overlaps, and nearly all are granted in time`() async throws {
         let chaos = Chaos()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask {

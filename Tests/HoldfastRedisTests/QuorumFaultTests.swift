@@ -257,7 +257,7 @@ struct QuorumFaultTests {
     // MARK: - Clocks
 
     @Test
-    func `a clock that jumps is noticed, and one that jumps ahead frees nothing on the others`() async throws {
+    func `R7 a clock that jumps is noticed, and one that jumps ahead frees nothing on the others`() async throws {
         let servers = try await self.servers(3, hasOwnClock: true)
         let (a, b) = try (self.store(servers), self.store(servers))
         let seen = Alarms()

@@ -29,7 +29,7 @@ struct QuorumRowTests {
     }
 
     @Test(arguments: ["killed", "paused"])
-    func `with two of five gone 99 of 100 grants come within twice a server's time`(how: String) async throws {
+    func `R4 with two of five gone 99 of 100 grants come within twice a server's time`(how: String) async throws {
         let servers = try await self.servers(5)
         let timeout = Duration.milliseconds(250)
         let store = try self.store(servers, timeout: timeout)
@@ -48,7 +48,7 @@ struct QuorumRowTests {
     }
 
     @Test(arguments: ["killed", "paused"])
-    func `with three of five gone errors come in time, nothing stays, and it goes on within a second`(
+    func `R5 with three of five gone errors come in time, nothing stays, and it goes on within a second`(
         how: String
     ) async throws {
         let servers = try await self.servers(5)
@@ -77,7 +77,7 @@ struct QuorumRowTests {
     }
 
     @Test
-    func `a server that loads its data counts as lost, and counts again when it has`() async throws {
+    func `R13 a server that loads its data counts as lost, and counts again when it has`() async throws {
         let servers = try await self.servers(
             3,
             arguments: ["--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"]
@@ -100,9 +100,11 @@ struct QuorumRowTests {
     }
 
     @Test(arguments: [3, 5])
-    func `one clock that jumps ahead takes a bare majority, not one of more; the fence tells, and somebody is alarmed`(
-        holding: Int
-    ) async throws {
+    func
+        `R6 one clock that jumps ahead takes a bare majority, not one of more; the fence tells, and somebody is alarmed`(
+            holding: Int
+        ) async throws
+    {
         let servers = try await self.servers(5, hasOwnClock: true)
         let (a, b) = (try self.store(servers), try self.store(servers))
         let alarms = Tally()

@@ -113,7 +113,7 @@ struct ReplyFuzzTests {
     }
 
     @Test(arguments: 0..<blocks)
-    func `a hundred and thirty thousand damaged streams`(block: Int) throws {
+    func `N6 a hundred and thirty thousand damaged streams`(block: Int) throws {
         var generator = SeededGenerator(seed: UInt64(block))
         let resource: Resource = "x"
         let asked = RedisAddress(host: "h", port: 1)

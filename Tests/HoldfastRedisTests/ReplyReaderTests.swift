@@ -44,7 +44,7 @@ struct ReplyReaderTests {
     }
 
     @Test
-    func `a line, a string, an array, a reply and a nesting have limits`() {
+    func `N7 a line, a string, an array, a reply and a nesting have limits`() {
         #expect(Self.failure("+" + String(repeating: "a", count: 200_000)) == .tooLarge)
         #expect(Self.failure("$999999999999\r\nabc") == .tooLarge)
         #expect(Self.failure("$" + String(repeating: "9", count: 60)) != .outOfMemory)

@@ -76,7 +76,7 @@ struct RestartGuardTests {
     }
 
     @Test
-    func `in fifty restarts of a server that forgets the holder nobody else is let in`() async throws {
+    func `R3 in fifty restarts of a server that forgets the holder nobody else is let in`() async throws {
         var all = Outcome()
         try await withThrowingTaskGroup(of: Outcome.self) { group in
             for _ in 0..<5 { group.addTask { try await self.play(10, isGuarded: true) } }
@@ -90,7 +90,7 @@ struct RestartGuardTests {
     }
 
     @Test
-    func `without the guard the first restarts let two hold the lock`() async throws {
+    func `R3 without the guard the first restarts let two hold the lock`() async throws {
         let outcome = try await self.play(3, isGuarded: false)
         #expect(outcome.doubles > 0)
     }

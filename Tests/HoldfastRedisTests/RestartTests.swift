@@ -36,7 +36,9 @@ struct RestartTests {
     }
 
     @Test(arguments: Persistence.allCases)
-    func `after fifty kills tokens still rise, and who writes all down keeps the lock`(how: Persistence) async throws {
+    func `R1 R2 after fifty kills tokens still rise, and who writes all down keeps the lock`(how: Persistence)
+        async throws
+    {
         let server = try await RedisServer(arguments: how.arguments)
         let (a, b) = (try RedisLockStore(url: server.url), try RedisLockStore(url: server.url))
         var (last, kept) = (FencingToken.zero, 0)
@@ -71,7 +73,7 @@ struct RestartTests {
     }
 
     @Test
-    func `while sixty-four requests hang at one server, threads are free and another server's locks are quick`()
+    func `R16 while sixty-four requests hang at one server, threads are free and another server's locks are quick`()
         async throws
     {
         let (blocked, other) = (try await RedisServer(), try await RedisServer())
@@ -120,7 +122,8 @@ struct RestartTests {
     }
 
     @Test
-    func `of a thousand waits through connections for messages that are cut all the time none hangs`() async throws {
+    func `R18 of a thousand waits through connections for messages that are cut all the time none hangs`() async throws
+    {
         let server = try await RedisServer()
         let waits = Waits()
         try await withThrowingTaskGroup(of: Void.self) { group in

@@ -112,7 +112,7 @@ struct SentinelFailoverTests {
     }
 
     @Test
-    func `a stale master grants beside the new one, and tokens tell a fenced store who came later`() async throws {
+    func `R9 a stale master grants beside the new one, and tokens tell a fenced store who came later`() async throws {
         let servers = try await RedisSentinelServers()
         let client = try RedisLockStore(url: servers.url)
         let old = try #require(try servers.master())
@@ -156,7 +156,7 @@ struct SentinelFailoverTests {
     }
 
     @Test
-    func `clients that ask all the time are back within a second of the switch`() async throws {
+    func `R8 clients that ask all the time are back within a second of the switch`() async throws {
         let servers = try await RedisSentinelServers()
         let old = try #require(try servers.master())
         let back = Served()

@@ -196,7 +196,7 @@ struct SentinelTests {
     }
 
     @Test
-    func `a stale master is left within a second of the switch`() async throws {
+    func `R10 a stale master is left within a second of the switch`() async throws {
         let servers = try await RedisSentinelServers()
         let store = try RedisLockStore(url: servers.url)
         let old = try #require(try servers.master())

@@ -17,7 +17,7 @@ struct TwiceTests {
     }
 
     @Test(arguments: [LockMode.exclusive, .shared, .update, .permit(of: 3)])
-    func `whoever holds holds once, keeps its token, and is gone when it lets go`(mode: LockMode) async throws {
+    func `N4 whoever holds holds once, keeps its token, and is gone when it lets go`(mode: LockMode) async throws {
         let server = try await RedisServer()
         let way = try await MirrorProxy(to: server.port)
         let (store, direct) = (try RedisLockStore(url: way.url + "?timeout=5s"), try RedisLockStore(url: server.url))

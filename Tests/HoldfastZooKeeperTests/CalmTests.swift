@@ -131,7 +131,7 @@ struct CalmTests {
         #expect(turns.value == 100)
     }
 
-    @Test("A server that is down costs little, and its end is an answer")
+    @Test("A server that is down costs little, and its end is an answer (Z11)")
     func down() async throws {
         let server = try await ZooKeeperServer()
         let lines = Cell(0)
@@ -211,7 +211,7 @@ struct CalmTests {
         withExtendedLifetime(first) {}
     }
 
-    @Test("With access=creator strangers can neither take, see nor free locks, and are told why")
+    @Test("With access=creator strangers can neither take, see nor free locks, and are told why (S9)")
     func access() async throws {
         let server = try await ZooKeeperServer()
         let owner = try Fixture.store("anna:se%40cret@\(server.hosts)")
@@ -234,12 +234,18 @@ struct CalmTests {
                     #expect(error?.message.contains("se@cret") == false)
                 }
             }
+            let own = try await owner.wire()
+            let name = try #require(await own.children(of: "/locks/private").children.first)
+            for stranger in strangers {
+                let reply = await (try stranger.wire()).delete("/locks/private/\(name)")
+                #expect(reply.code == .noPermission)
+            }
             #expect(try await owner.status(of: "private").holders.count == 1)
             #expect(try await owner.release(request.key) == .released)
         }
     }
 
-    @Test("Session ids and passwords are in no line of the log")
+    @Test("Session ids and passwords are in no line of the log (S3)")
     func secrets() async throws {
         let server = try await ZooKeeperServer()
         let lines = Cell<[String]>([])

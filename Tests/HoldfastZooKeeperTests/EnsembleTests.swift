@@ -35,6 +35,31 @@ struct EnsembleTests {
         }
     }
 
+    @Test("A server that only lets read gives nobody a session, and with a majority again locks are granted")
+    func onlyReads() async throws {
+        let ensemble = try await ZooKeeperEnsemble(lagging: nil, readsAlone: true)
+        ensemble.servers[0].kill()
+        ensemble.servers[1].kill()
+        try await Fixture.eventually(within: .seconds(30), "it does not let read") {
+            ensemble.servers[2].mode == "read-only"
+        }
+        let store = try ZooKeeperLockStore(url: Self.url(ensemble))
+        try await Fixture.running([store]) {
+            let request = Fixture.request("x")
+            let asked = ContinuousClock.now
+            let error = await #expect(throws: LockError.self) { _ = try await store.acquire(request) }
+            #expect(error?.code == .storeUnavailable)
+            #expect(asked.duration(to: .now) < .seconds(4))
+            #expect(ensemble.servers[2].mode == "read-only")
+            try ensemble.servers[0].launchAgain()
+            try ensemble.servers[1].launchAgain()
+            try await Fixture.eventually(within: .seconds(30), "no leader") { ensemble.leader != nil }
+            try await Fixture.eventually(within: .seconds(5), "nothing is granted") {
+                if case .granted? = try? await store.acquire(request) { true } else { false }
+            }
+        }
+    }
+
     @Test("Without a majority calls end in time, and with it again locks are granted (Z6)")
     func majorityLost() async throws {
         let ensemble = try await ZooKeeperEnsemble()

@@ -25,7 +25,7 @@ struct SequenceTests {
         #expect(Self.contender(digits)?.sequence == sequence)
     }
 
-    @Test("Overflow does not let the newest node go first (pain 23: kazoo#606)")
+    @Test("Overflow does not let the newest node go first (Z9, pain 23: kazoo#606)")
     func overflow() {
         let inOrder = ["2147483646", "2147483647", "-2147483648", "-2147483647"].map(Self.name)
         for rotation in 0..<4 {

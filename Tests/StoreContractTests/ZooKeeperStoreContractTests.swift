@@ -17,6 +17,11 @@ struct ZooKeeperStoreContractTests {
         try await Self.check(promise, "")
     }
 
+    @Test("In the layouts of other clients", arguments: ["kazoo", "curator-rw"], StoreContract.cases)
+    func keepsInLayout(_ layout: String, _ promise: StoreContract.Case) async throws {
+        try await Self.check(promise, "?release=confirmed&sharing=no&layout=\(layout)")
+    }
+
     private static func check(_ promise: StoreContract.Case, _ settings: String) async throws {
         let url = try await SharedZooKeeper.shared.url
         var generator = SystemRandomNumberGenerator()

@@ -17,6 +17,21 @@ extension StoreContract {
             try bench.equal(try await bench.a.store.release(held.key), .released)
             try bench.equal(try await bench.a.store.release(held.key), .alreadyLost)
         },
+        Case("A renewal beside a release does not bring the lock back (H10)") { bench in
+            let store = bench.a.store
+            for _ in 0..<50 {
+                let held = try await bench.hold(try bench.resource(), bench.a)
+                let renewal = Renewal(key: held.key, lease: held.lease)
+                async let renewed = store.renew([renewal])
+                async let released = store.release(held.key)
+                _ = try await renewed
+                try bench.equal(try await released, .released)
+                try bench.check(try await bench.b.store.status(of: held.resource).isFree, "the name is free")
+                let late = try await store.renew([renewal])
+                if case .lost? = late.first {} else { try bench.check(false, "a late renewal is lost, not \(late)") }
+                try bench.check(try await bench.b.store.status(of: held.resource).isFree, "the name stays free")
+            }
+        },
         Case("The release of a request that never was changes nothing") { bench in
             let held = try await bench.hold(try bench.resource(), bench.a)
             let stranger = bench.request(held.resource, by: bench.b)
