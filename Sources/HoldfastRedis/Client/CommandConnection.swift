@@ -223,7 +223,7 @@ package final class CommandConnection: RedisLinkDelegate {
             }
             guard channel != nil else { return (nil, ledger.deadlineToWatch()) }
             // Sent now, it would take the connection with it a moment later.
-            if ledger.hasExpired(at: now) { expired = ledger.expireUnsent(at: now) }
+            expired = ledger.expireUnsent(at: now)
             return (ledger.takeBatch(), ledger.deadlineToWatch())
         }
         if !refused.isEmpty { self.fail(refused, with: Self.closed) }

@@ -64,12 +64,6 @@ package struct CommandLedger<Ticket: Sendable>: Sendable {
     /// Whether commands wait to be sent.
     package var hasUnsent: Bool { !self.unsent.isEmpty || self.groups.contains { !$0.tickets.isEmpty } }
 
-    /// Whether the time of a command that was not sent is up.
-    package mutating func hasExpired(at now: NIODeadline) -> Bool {
-        self.closeGroups()
-        return self.unsent.contains { $0.deadline <= now }
-    }
-
     /// Takes a command, unless it is closed.
     ///
     /// Calls of one script become one command, until a command of another sort comes or they are sent; so calls of different

@@ -28,7 +28,9 @@ package struct LockScript: Sendable {
         self.hash = SHA1.hex(self.source)
         self.arguments = arguments
         self.joins = joins
-        self.header = Self.start(["EVALSHA", self.hash], keys: LockKeys.count(isCluster: false), arguments: arguments)
+        var encoder = CommandEncoder(.init())
+        Self.begin(&encoder, "EVALSHA", self.hash, keys: LockKeys.count(isCluster: false), arguments: arguments)
+        self.header = Array(encoder.buffer.readableBytesView)
     }
 
     /// A script for one lock as one for several, given one after the other: it answers for each what it would answer alone,
@@ -73,18 +75,21 @@ package struct LockScript: Sendable {
             encoder.raw(self.header)
         } else {
             let keys = locks * LockKeys.count(isCluster: isCluster, encoder.manner)
-            encoder.begin(3 + keys + locks * self.arguments + extra)
-            encoder.part(isKnown ? "EVALSHA" : "EVAL")
-            encoder.part(isKnown ? self.hash : self.source)
-            encoder.part(Int64(keys))
+            let script = isKnown ? ("EVALSHA", self.hash) : ("EVAL", self.source)
+            Self.begin(&encoder, script.0, script.1, keys: keys, arguments: locks * self.arguments + extra)
         }
     }
 
-    private static func start(_ script: [String], keys: Int, arguments: Int) -> [UInt8] {
-        var encoder = CommandEncoder(.init())
-        encoder.begin(script.count + 1 + keys + arguments)
-        for part in script { encoder.part(part) }
+    private static func begin(
+        _ encoder: inout CommandEncoder,
+        _ command: String,
+        _ script: String,
+        keys: Int,
+        arguments: Int
+    ) {
+        encoder.begin(3 + keys + arguments)
+        encoder.part(command)
+        encoder.part(script)
         encoder.part(Int64(keys))
-        return Array(encoder.buffer.readableBytesView)
     }
 }

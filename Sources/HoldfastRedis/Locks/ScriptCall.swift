@@ -46,9 +46,6 @@ struct ScriptGroup<Ticket: Sendable>: Sendable {
         self.deadline = deadline
     }
 
-    /// Bytes of keys and arguments.
-    var length: Int { self.keys.buffer.readableBytes + self.arguments.buffer.readableBytes }
-
     /// Whether a call can be put into it.
     func takes(_ call: ScriptCall, isKnown: Bool) -> Bool {
         self.isKnown == isKnown && self.script.hash == call.script.hash
