@@ -26,8 +26,8 @@ SUITES := '(HoldfastCoreTests\.|HoldfastTests\.(?!Simul))' 'HoldfastTests\.Simul
 	'StoreContractTests\.(?!ZooKeeper|Redis|SQLite|.*/cluster)' 'StoreContractTests\.SQLite' \
 	'StoreContractTests\.Redis(?!Quorum|Sentinel|Cluster|TLS)' \
 	'StoreContractTests\.Redis(Quorum|Sentinel)' 'StoreContractTests\.RedisTLS' 'StoreContractTests\.ZooKeeper' \
-	'HoldfastCommandsTests\.(?!FaultRow|ZooKeeperRun|ClockAndStarvation|DeadlockCommand|SharedCache|Cache(Command|BulkCommand))' \
-	'HoldfastCommandsTests\.(FaultRow|ZooKeeperRun)' \
+	'HoldfastCommandsTests\.(?!FaultRow|ZooKeeper|ClockAndStarvation|DeadlockCommand|SharedCache|Cache(Command|BulkCommand))' \
+	'HoldfastCommandsTests\.(FaultRow|ZooKeeper)' \
 	'HoldfastCommandsTests\.Cache(Command|BulkCommand)Tests' 'HoldfastCommandsTests\.SharedCacheTests' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
 PACKAGES := make libhiredis-dev libsqlite3-dev zlib1g-dev liblzma-dev redis-server redis-tools libfaketime openssl \

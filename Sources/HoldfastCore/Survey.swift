@@ -18,6 +18,10 @@ public struct Holder: Sendable, Hashable, Codable {
     public var remaining: Duration?
     /// Whether the lock was handed over and the holder has not said yet that it is there.
     public var isAccepting: Bool
+    /// What a foreign holder says of itself, if its library writes something that the store can show.
+    ///
+    /// An address, or a name that somebody gave it: anybody's text, of at most 64 characters.
+    public var note: String?
 
     /// Makes a description of a holder.
     ///
@@ -29,6 +33,7 @@ public struct Holder: Sendable, Hashable, Codable {
     ///   - heldFor: How long the lock has been held.
     ///   - remaining: How much of the lease is left.
     ///   - isAccepting: Whether the holder still has to accept a hand-over.
+    ///   - note: What a foreign holder says of itself.
     public init(
         reference: String?,
         owner: OwnerID?,
@@ -36,7 +41,8 @@ public struct Holder: Sendable, Hashable, Codable {
         fencingToken: FencingToken?,
         heldFor: Duration?,
         remaining: Duration?,
-        isAccepting: Bool = false
+        isAccepting: Bool = false,
+        note: String? = nil
     ) {
         self.reference = reference
         self.owner = owner
@@ -45,10 +51,13 @@ public struct Holder: Sendable, Hashable, Codable {
         self.heldFor = heldFor
         self.remaining = remaining
         self.isAccepting = isAccepting
+        self.note = note
     }
 
     /// The owner for people.
-    public var name: String { self.owner?.description ?? "a foreign holder" }
+    public var name: String {
+        self.owner?.description ?? self.note.map { "a foreign holder (\($0))" } ?? "a foreign holder"
+    }
 }
 
 /// Who waits for a lock, as the store knows it.
@@ -67,6 +76,8 @@ public struct Waiter: Sendable, Hashable, Codable {
     public var fairness: LockRequest.Fairness
     /// The references of the grants that are kept while this request waits; see ``LockRequest/holding``.
     public var holding: [String]
+    /// What a foreign waiter says of itself; see ``Holder/note``.
+    public var note: String?
 
     /// Makes a description of a waiter.
     ///
@@ -78,6 +89,7 @@ public struct Waiter: Sendable, Hashable, Codable {
     ///   - priority: The priority of the request.
     ///   - fairness: Whether others may pass it, and it them.
     ///   - holding: The references of the grants that are kept while this request waits.
+    ///   - note: What a foreign waiter says of itself.
     public init(
         reference: String,
         owner: OwnerID?,
@@ -85,7 +97,8 @@ public struct Waiter: Sendable, Hashable, Codable {
         waitingFor: Duration?,
         priority: Int = 0,
         fairness: LockRequest.Fairness = .fair,
-        holding: [String] = []
+        holding: [String] = [],
+        note: String? = nil
     ) {
         self.reference = reference
         self.owner = owner
@@ -94,6 +107,12 @@ public struct Waiter: Sendable, Hashable, Codable {
         self.priority = priority
         self.fairness = fairness
         self.holding = holding
+        self.note = note
+    }
+
+    /// The owner for people.
+    public var name: String {
+        self.owner?.description ?? self.note.map { "a foreign waiter (\($0))" } ?? "an unknown owner"
     }
 }
 

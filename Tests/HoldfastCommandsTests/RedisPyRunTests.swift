@@ -45,6 +45,13 @@ struct RedisPyRunTests {
         let theirs = try await tryFromPython("theirs")
         #expect(self.directory.text("theirs") == "True")
         #expect(try await run() == 75)
+        // It does not listen, and nobody is told that it was asked.
+        let asked = try await HoldfastProcess.run(["revoke", "x"], in: self.directory, variables: variables)
+        #expect(asked.status == 1 && asked.output.isEmpty)
+        #expect(
+            asked.errors.contains("cannot be asked") && asked.errors.contains("revoke 'x' --force"),
+            "\(asked.errors)"
+        )
         unlink("\(self.directory.path)/theirs")
         try await eventually { theirs.hasExited }
         #expect(try await run() == 0)

@@ -150,7 +150,8 @@ package struct RevokeCommand: AsyncParsableCommand {
         discussion: """
             Without --force holders are asked: a command under `holdfast run` gets TERM, a program gets an event. \
             With --force the lock goes to the next waiter at once; its holders are told, but may still act for a \
-            moment, so be sure that they are gone or that what they write to checks fencing tokens.
+            moment, so be sure that they are gone or that what they write to checks fencing tokens. Holders of other \
+            libraries mostly cannot be asked; when nobody can, this says so and ends with 1.
 
             holdfast revoke nightly
             holdfast revoke nightly --force
@@ -170,11 +171,25 @@ package struct RevokeCommand: AsyncParsableCommand {
     package func run() async throws {
         let (resource, force) = (try Resource(self.name), self.force)
         let shown = TerminalText.escaped(self.name)
-        let holders = try await self.storage.withService { service, _ in
-            force ? try await service.forceRelease(resource) : try await service.revoke(resource).asked
+        let (holders, reached) = try await self.storage.withService { service, _ in
+            guard !force else {
+                let holders = try await service.forceRelease(resource)
+                return (holders, holders.count)
+            }
+            let reply = try await service.revoke(resource)
+            return (reply.asked, reply.reached)
         }
         guard !holders.isEmpty else {
             throw CommandFailure(ExitStatus.failure, "'\(shown)' is not held (`holdfast ls` lists what is)")
+        }
+        // Ours hear of it at their next renewal if not at once.
+        guard reached > 0 || holders.contains(where: { $0.owner != nil }) else {
+            let names = holders.map { TerminalText.escaped($0.name) }.joined(separator: ", ")
+            throw CommandFailure(
+                ExitStatus.failure,
+                "'\(shown)' is held by \(names), which cannot be asked; if it is gone or must stop, take the lock from it: "
+                    + "holdfast revoke '\(shown)' --force"
+            )
         }
         for holder in holders {
             try Output.line("\(force ? "took" : "asked") \(TerminalText.escaped(holder.name))")

@@ -29,7 +29,7 @@ package enum StatusView {
             holder.remaining.map(DurationText.short) ?? "no end",
             holder.fencingToken?.description ?? "-",
             String(status.waiters.count),
-            holder.owner?.label ?? "",
+            holder.owner?.label ?? holder.note ?? "",
         ]
     }
 
@@ -48,12 +48,12 @@ package enum StatusView {
             let process = waiter.owner?.process
             table.append([
                 String(position + 1),
-                process?.program ?? "(unknown)",
+                process?.program ?? (waiter.note == nil ? "(unknown)" : "(foreign)"),
                 process?.host ?? "-",
                 process.map { String($0.pid) } ?? "-",
                 waiter.mode.description,
                 waiter.waitingFor.map(DurationText.short) ?? "-",
-                waiter.owner?.label ?? "",
+                waiter.owner?.label ?? waiter.note ?? "",
             ])
         }
         return table
@@ -78,6 +78,7 @@ package enum StatusView {
                 .init("held_for_s", Self.seconds(holder.heldFor)),
                 .init("lease_left_s", Self.seconds(holder.remaining)),
                 .init("handing_over", .bool(holder.isAccepting)),
+                .init("note", .optional(holder.note)),
             ]
         )
     }
@@ -88,6 +89,7 @@ package enum StatusView {
             [.init("reference", .string(waiter.reference))] + Self.members(waiter.owner) + [
                 .init("mode", .string(waiter.mode.description)),
                 .init("waiting_for_s", Self.seconds(waiter.waitingFor)),
+                .init("note", .optional(waiter.note)),
             ]
         )
     }

@@ -65,6 +65,8 @@ package struct SurveyChange: Sendable, Hashable {
         return changes
     }
 
-    /// What tells holders apart; a foreign one is only told by its mode.
-    private static func key(_ holder: Holder) -> String { holder.reference ?? "foreign \(holder.mode)" }
+    /// What tells holders apart; a foreign one is only told by its mode and its token, if it has one.
+    private static func key(_ holder: Holder) -> String {
+        holder.reference ?? "foreign \(holder.mode) \(holder.fencingToken?.description ?? "")"
+    }
 }

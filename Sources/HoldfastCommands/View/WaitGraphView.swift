@@ -29,7 +29,7 @@ package struct WaitGraphView: Sendable {
                 lines.append("  held by \(TerminalText.escaped(holder.name))\(since), \(holder.mode)")
             }
             for waiter in status.waiters {
-                let who = TerminalText.escaped(waiter.owner?.description ?? "an unknown owner")
+                let who = TerminalText.escaped(waiter.name)
                 let since = waiter.waitingFor.map { " for \(DurationText.short($0))" } ?? ""
                 let mark = self.stuck.contains(waiter.reference) ? "  DEADLOCK" : ""
                 lines.append("  waited for by \(who)\(since), \(waiter.mode)\(mark)")
@@ -97,13 +97,14 @@ package struct WaitGraphView: Sendable {
         for status in self.statuses {
             let resource = number(.resource, status.resource.name, status.resource.name)
             for holder in status.holders {
-                let owner = number(.owner, holder.owner?.id ?? "of \(status.resource.name)", holder.name)
+                // Foreign readers of one lock are told apart by their tokens, where there are some.
+                let token = holder.fencingToken?.description ?? ""
+                let owner = number(.owner, holder.owner?.id ?? "of \(status.resource.name) \(token)", holder.name)
                 let isStuck = holder.reference.map(grants.contains) ?? false
                 arrows.append(Arrow(from: resource, to: owner, label: "held, \(holder.mode)", isStuck: isStuck))
             }
             for waiter in status.waiters {
-                let name = waiter.owner?.description ?? "an unknown owner"
-                let owner = number(.owner, waiter.owner?.id ?? waiter.reference, name)
+                let owner = number(.owner, waiter.owner?.id ?? waiter.reference, waiter.name)
                 let since = waiter.waitingFor.map { " \(DurationText.short($0))" } ?? ""
                 let isStuck = self.stuck.contains(waiter.reference)
                 arrows.append(

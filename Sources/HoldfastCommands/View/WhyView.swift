@@ -90,8 +90,10 @@ package struct WhyView: Sendable {
         let roots = steps.filter { $0.waits.isEmpty && !$0.isRepeated }
         return roots.map { root in
             let end = root.holder.remaining.map { "; its lease ends in \(DurationText.short($0)) unless renewed" } ?? ""
-            return "It depends on \(Self.place(root.holder))\(end). To ask it to let go: "
-                + "holdfast revoke '\(Self.shown(root.resource))'"
+            // Most other libraries cannot be asked.
+            let remedy = root.holder.owner == nil ? "take the lock from it" : "ask it to let go"
+            return "It depends on \(Self.place(root.holder))\(end). To \(remedy): "
+                + "holdfast revoke '\(Self.shown(root.resource))'\(root.holder.owner == nil ? " --force" : "")"
         }
     }
 
@@ -125,7 +127,10 @@ package struct WhyView: Sendable {
     }
 
     private static func place(_ holder: Holder) -> String {
-        guard let owner = holder.owner else { return "a foreign holder, of which only the lock is known" }
+        guard let owner = holder.owner else {
+            guard let note = holder.note else { return "a foreign holder, of which only the lock is known" }
+            return "a foreign holder, which says of itself '\(TerminalText.escaped(note))'"
+        }
         let process = owner.process
         let label = owner.label.map { " (\(TerminalText.escaped($0)))" } ?? ""
         return

@@ -20,11 +20,15 @@ struct NodeData: Sendable, Hashable, Decodable {
     var token: UInt64?
     /// Whether somebody asks the holder to let go.
     var revoke: Bool
+    /// What data that are not ours say, where that is a text.
+    var note: String?
 
     /// What Curator's `Revoker` writes.
     static let curatorsRevocation = Array("__REVOKE__".utf8)
     /// The most bytes that are read of data that is not ours.
     private static let maximumLength = 64 * 1024
+    /// The most characters of a note: enough for an address and for a name.
+    private static let maximumNote = 64
 
     private enum CodingKeys: String, CodingKey {
         case session
@@ -65,10 +69,19 @@ struct NodeData: Sendable, Hashable, Decodable {
     ///
     /// - Returns: What it says; without an owner for data that is not ours.
     static func read(_ bytes: [UInt8]) -> NodeData {
-        let foreign = NodeData(owner: nil, revoke: bytes == Self.curatorsRevocation)
-        // The cheapest look first: Curator writes an address, kazoo often nothing.
-        guard bytes.first == UInt8(ascii: "{"), bytes.count <= Self.maximumLength else { return foreign }
-        return (try? JSONDecoder().decode(NodeData.self, from: Data(bytes))) ?? foreign
+        // The cheapest look first: Curator writes an address, kazoo a name or nothing.
+        guard bytes.first == UInt8(ascii: "{"), bytes.count <= Self.maximumLength else { return Self.foreign(bytes) }
+        return (try? JSONDecoder().decode(NodeData.self, from: Data(bytes))) ?? Self.foreign(bytes)
+    }
+
+    private static func foreign(_ bytes: [UInt8]) -> NodeData {
+        var data = NodeData(owner: nil, revoke: bytes == Self.curatorsRevocation)
+        guard !data.revoke, !bytes.isEmpty else { return data }
+        // A character may be cut in two at the end of what is read; what is not text is shown to nobody.
+        let start = bytes.prefix(4 * Self.maximumNote)
+        let whole = (0..<4).lazy.compactMap { String(validating: start.dropLast($0), as: UTF8.self) }.first
+        data.note = whole.map { String($0.prefix(Self.maximumNote)) }
+        return data
     }
 
     /// Whether any node's data say that its holder should let go.

@@ -130,7 +130,8 @@ extension ZooKeeperLockStore {
             heldFor: hold.map { $0.since.duration(to: .now) } ?? reply.stat.map(Self.age),
             // Of others it is known how long their lock outlives them.
             remaining: hold.map { Instant.now.duration(to: $0.expires) } ?? data.session.map { .milliseconds($0) },
-            isAccepting: hold.map { !$0.isAccepted } ?? false
+            isAccepting: hold.map { !$0.isAccepted } ?? false,
+            note: own == nil ? data.note : nil
         )
     }
 
@@ -152,7 +153,8 @@ extension ZooKeeperLockStore {
             mode: name.mode,
             waitingFor: moment.map { moment in reply.stat.map { Self.time(from: $0.createdAt, to: moment) } }
                 ?? own.map { $0.since.duration(to: .now) } ?? reply.stat.map(Self.age),
-            holding: own?.request.holding ?? data.holding
+            holding: own?.request.holding ?? data.holding,
+            note: own == nil ? data.note : nil
         )
     }
 
