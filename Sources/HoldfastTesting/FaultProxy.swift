@@ -52,6 +52,15 @@ package final class FaultProxy: Sendable {
         self.loop.change { $0.pace = ProxyPace(delay: delay, loss: loss) }
     }
 
+    /// Tells the server another address than the one that its client sends, for servers without frames that connect back.
+    ///
+    /// - Parameters:
+    ///   - address: What is looked for in each piece that comes from the client.
+    ///   - other: What is put there, as long.
+    package func replace(_ address: String, by other: String) {
+        self.loop.change { $0.addresses = (Array(address.utf8), Array(other.utf8)) }
+    }
+
     /// Passes requests on, and throws answers away.
     package func dropReplies() { self.loop.change { $0.behaviour = .dropReplies } }
 
@@ -107,6 +116,7 @@ private final class ProxyLoop: Sendable {
         var pace: ProxyPace?
         var news: [News] = []
         var requestsLeft: Int?
+        var addresses: (old: [UInt8], new: [UInt8])?
         var isOver = false
     }
 
@@ -241,7 +251,8 @@ private final class ProxyLoop: Sendable {
     /// - Returns: Whether the connection goes on.
     private func pump(_ pair: inout Pair, _ fromClient: Bool, _ fromServer: Bool, _ orders: Orders) -> Bool {
         if fromClient {
-            guard let bytes = Self.receive(pair.client) else { return false }
+            guard var bytes = Self.receive(pair.client) else { return false }
+            if let (old, new) = orders.addresses { bytes.replace(old, with: new, maxReplacements: 1) }
             if self.isFramed {
                 pair.toServer += bytes
                 guard self.passRequests(&pair) else { return false }

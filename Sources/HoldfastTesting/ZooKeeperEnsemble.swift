@@ -6,46 +6,101 @@ import HoldfastCore
 public final class ZooKeeperEnsemble: Sendable {
     /// The servers.
     public let servers: [ZooKeeperServer]
-    private let proxies: [FaultProxy]
+    private let ways: [Way]
+
+    /// How one server reaches another.
+    private struct Way: Sendable {
+        let from: Int
+        let to: Int
+        let data: FaultProxy?
+        let election: FaultProxy?
+    }
+
+    /// What is between the servers.
+    package enum Network: Sendable {
+        case plain
+        /// The first server hears from the others, and they from it, so much later.
+        case lagging(Duration)
+        /// Any server can be cut off from the others; see ``ZooKeeperEnsemble/cutOff(_:)``.
+        case severable
+    }
 
     /// Starts servers and waits until they have a leader.
     ///
     /// - Parameter members: How many.
     /// - Throws: ``LockError`` when a program is missing or the servers do not come up.
-    public convenience init(members: Int = 3) async throws { try await self.init(members: members, lagging: nil) }
+    public convenience init(members: Int = 3) async throws { try await self.init(members: members, .plain) }
 
-    /// Starts servers, the first of which hears from the others, and they from it, so much later; and which may let
-    /// clients read while they have no majority.
-    package init(members: Int = 3, lagging delay: Duration?, readsAlone: Bool = false) async throws {
-        let ports = try (0..<3 * members).map { _ in try LoopbackSocket.freePort() }
-        let lines = (0..<members).map { number in
-            "server.\(number + 1)=127.0.0.1:\(ports[members + 2 * number]):\(ports[members + 1 + 2 * number])"
+    /// Starts servers with a network of which something is known, and which may let clients read while they have no
+    /// majority.
+    package init(members: Int = 3, _ network: Network, readsAlone: Bool = false) async throws {
+        let ports = try (0..<members).map { _ in
+            (
+                client: try LoopbackSocket.freePort(), data: try LoopbackSocket.freePort(),
+                election: try LoopbackSocket.freePort()
+            )
         }
-        // Of two that begin together the one with the higher number leads, so that the first follows.
-        let proxies = try delay.map { delay in
-            try (1..<members).map { number in
-                let proxy = try FaultProxy(to: ports[members + 2 * number], isFramed: false)
-                proxy.slow(by: delay...delay)
-                return proxy
+        let ways = try (0..<members).flatMap { from in
+            try (0..<members).map { to in
+                try Self.way(from, to, network, data: ports[to].data, election: ports[to].election)
             }
         }
-        let slowLines = proxies.map { proxies in
-            lines[..<1]
-                + (1..<members).map { number in
-                    let (data, election) = (proxies[number - 1].port, ports[members + 1 + 2 * number])
-                    return "server.\(number + 1)=127.0.0.1:\(data):\(election)"
-                }
+        self.ways = ways
+        // The server with the higher number connects to the other, where that says it is reached.
+        for way in ways where way.from < way.to {
+            guard let back = ways.first(where: { $0.from == way.to && $0.to == way.from })?.election else { continue }
+            way.election?.replace("127.0.0.1:\(ports[way.from].election)", by: "127.0.0.1:\(back.port)")
         }
-        self.proxies = proxies ?? []
         self.servers = try (0..<members).map { number in
-            let known = number == 0 ? slowLines.map(Array.init) ?? lines : lines
-            return try ZooKeeperServer(
-                port: ports[number],
-                member: ZooKeeperServer.Member(id: number + 1, servers: known, readsAlone: readsAlone)
-            )
+            let known = ways.filter { $0.from == number }.map { way in
+                let (data, election) = (
+                    way.data?.port ?? ports[way.to].data, way.election?.port ?? ports[way.to].election
+                )
+                return "server.\(way.to + 1)=127.0.0.1:\(data):\(election)"
+            }
+            var member = ZooKeeperServer.Member(id: number + 1, servers: known, readsAlone: readsAlone)
+            if case .severable = network { member.patience = 8 }
+            return try ZooKeeperServer(port: ports[number].client, member: member)
         }
         for server in self.servers { try server.launch() }
         for server in self.servers { try await server.awaitAnswers() }
+    }
+
+    private static func way(_ from: Int, _ to: Int, _ network: Network, data: UInt16, election: UInt16) throws -> Way {
+        guard from != to else { return Way(from: from, to: to, data: nil, election: nil) }
+        switch network {
+        case .plain: return Way(from: from, to: to, data: nil, election: nil)
+        case .lagging(let delay):
+            // Of two that begin together the one with the higher number leads, so that the first follows.
+            guard from == 0 else { return Way(from: from, to: to, data: nil, election: nil) }
+            let proxy = try FaultProxy(to: data, isFramed: false)
+            proxy.slow(by: delay...delay)
+            return Way(from: from, to: to, data: proxy, election: nil)
+        case .severable:
+            return Way(
+                from: from,
+                to: to,
+                data: try FaultProxy(to: data, isFramed: false),
+                election: try FaultProxy(to: election, isFramed: false)
+            )
+        }
+    }
+
+    /// Lets nothing through between a server and the others, either way, while its clients still reach it; only in a
+    /// network that is ``Network/severable``.
+    package func cutOff(_ server: ZooKeeperServer) {
+        for way in self.ways where self.servers[way.from] === server || self.servers[way.to] === server {
+            way.data?.hold()
+            way.election?.hold()
+        }
+    }
+
+    /// Ends what ``cutOff(_:)`` began.
+    package func reunite() {
+        for way in self.ways {
+            way.data?.pass()
+            way.election?.pass()
+        }
     }
 
     /// The addresses, as a client library wants them.

@@ -18,6 +18,10 @@ public final class ZooKeeperServer: Sendable {
         let servers: [String]
         /// Whether it lets clients read while it has no majority.
         var readsAlone = false
+        /// How many ticks a new leader and its followers wait for each other.
+        ///
+        /// Whoever was chosen and cannot be reached keeps the others for so long.
+        var patience = 25
     }
 
     /// How long to wait for the server's answers.
@@ -52,7 +56,8 @@ public final class ZooKeeperServer: Sendable {
         let base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : nil
         self.directory = try TemporaryDirectory.make(prefix: "holdfast-zookeeper-", in: base)
         var lines = [
-            "tickTime=200", "minSessionTimeout=400", "maxSessionTimeout=60000", "initLimit=25", "syncLimit=10",
+            "tickTime=200", "minSessionTimeout=400", "maxSessionTimeout=60000", "initLimit=\(member?.patience ?? 25)",
+            "syncLimit=10",
             "dataDir=\(self.directory)", "clientPort=\(port)", "clientPortAddress=127.0.0.1", "maxClientCnxns=0",
             "4lw.commands.whitelist=*", "admin.enableServer=false",
         ]

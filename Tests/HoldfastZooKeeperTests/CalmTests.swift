@@ -59,6 +59,35 @@ struct CalmTests {
         }
     }
 
+    @Test("A free lock costs three requests: its node, the list, and the delete")
+    func requests() async throws {
+        let server = try await ZooKeeperServer()
+        let store = try Fixture.store(server.hosts, "&session=10s")
+        try await Fixture.running([store]) {
+            // The nodes on the way.
+            let first = Fixture.request("free")
+            _ = try await store.acquire(first)
+            _ = try await store.release(first.key)
+            let (received, start) = (
+                try #require(try server.number(after: "Received: ", in: "srvr")), ContinuousClock.now
+            )
+            for round in 0..<200 {
+                let request = Fixture.request("free")
+                guard case .granted = try await store.acquire(request) else {
+                    Issue.record("round \(round): not granted")
+                    return
+                }
+                #expect(try await store.release(request.key) == .released)
+            }
+            // All releases have arrived when this is answered.
+            #expect(try await store.status(of: "free").isFree)
+            let calls = try #require(try server.number(after: "Received: ", in: "srvr")) - received
+            // What a session asks for by itself, the words above, and the status.
+            let others = Int(start.duration(to: .now) / .milliseconds(100)) + 10
+            #expect((600...600 + others).contains(calls), "\(calls) requests for 200 locks")
+        }
+    }
+
     @Test("Readers and writers of two stores exclude each other, whoever leaves first")
     func readersAndWriters() async throws {
         let server = try await ZooKeeperServer()
@@ -143,6 +172,7 @@ struct CalmTests {
             guard case .granted = try await SessionFaultTests.insist(store, request) else { return }
             server.kill()
             let (cpu, start) = (Self.cpu, ContinuousClock.now)
+            let connections = try LeftoverTests.connectionsSoFar()
             while start.duration(to: .now) < .seconds(3) {
                 let asked = ContinuousClock.now
                 let error = await #expect(throws: LockError.self) {
@@ -152,6 +182,9 @@ struct CalmTests {
                 #expect(asked.duration(to: .now) < .seconds(2))
             }
             #expect(Self.cpu - cpu < 1)
+            // The library waits for a sixtieth of the session between two tries; there is nobody else here.
+            let tries = try LeftoverTests.connectionsSoFar() - connections
+            #expect((1...200).contains(tries), "\(tries) tries in 3 s")
             // Ten in ten seconds, and the number of those that were not passed on; there are some.
             #expect((1...24).contains(lines.value))
             try await server.start()

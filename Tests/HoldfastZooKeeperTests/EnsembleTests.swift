@@ -37,7 +37,7 @@ struct EnsembleTests {
 
     @Test("A server that only lets read gives nobody a session, and with a majority again locks are granted")
     func onlyReads() async throws {
-        let ensemble = try await ZooKeeperEnsemble(lagging: nil, readsAlone: true)
+        let ensemble = try await ZooKeeperEnsemble(.plain, readsAlone: true)
         ensemble.servers[0].kill()
         ensemble.servers[1].kill()
         try await Fixture.eventually(within: .seconds(30), "it does not let read") {
@@ -65,7 +65,8 @@ struct EnsembleTests {
         let ensemble = try await ZooKeeperEnsemble()
         let store = try ZooKeeperLockStore(url: Self.url(ensemble))
         try await Fixture.running([store]) {
-            _ = try await SessionFaultTests.insist(store, Fixture.request("first"))
+            let first = Fixture.request("first")
+            _ = try await SessionFaultTests.insist(store, first)
             ensemble.servers[0].kill()
             ensemble.servers[1].kill()
             let asked = ContinuousClock.now
@@ -73,6 +74,15 @@ struct EnsembleTests {
             let error = await #expect(throws: LockError.self) { _ = try await store.acquire(request) }
             #expect(error?.code == .storeUnavailable)
             #expect(asked.duration(to: .now) < .seconds(4))
+            // Nor does any other call wait for a majority, and none says what it cannot know.
+            let again = ContinuousClock.now
+            async let renewed = store.renew([Renewal(key: first.key, lease: .seconds(2))])
+            async let withdrawn = try? store.withdraw(Fixture.request("third").key)
+            async let status = try? store.status(of: "first")
+            if let replies = try? await renewed { #expect(replies == [.unknown]) }
+            _ = await withdrawn
+            #expect(await status == nil)
+            #expect(again.duration(to: .now) < .seconds(4))
             try ensemble.servers[0].launchAgain()
             try ensemble.servers[1].launchAgain()
             // Two Java programs start, and elect one of the three.
@@ -110,9 +120,43 @@ struct EnsembleTests {
         }
     }
 
+    @Test("A leader that is cut off from the others costs no lock, neither of its own clients nor of theirs (Z5)")
+    func leaderCutOff() async throws {
+        let ensemble = try await ZooKeeperEnsemble(.severable)
+        let url = "zookeeper://\(ensemble.hosts)/locks?sharing=no&session=20s&tick=200ms&timeout=2s"
+        for round in 0..<4 {
+            let leader = try #require(ensemble.leader)
+            let beside = ensemble.servers.filter { $0 !== leader }.map(\.hosts).joined(separator: ",")
+            let elsewhere = "zookeeper://\(beside)/locks?sharing=no&session=20s&tick=200ms&timeout=2s"
+            // First a connection to the leader, and another where it has to be.
+            let store = try ZooKeeperLockStore(url: url)
+            try await withLockService(store: store) { locks in
+                try await withLockService(store: try ZooKeeperLockStore(url: elsewhere)) { others in
+                    let lease = try await locks.acquire("kept")
+                    let theirs = try await others.acquire("theirs")
+                    ensemble.cutOff(leader)
+                    for held in [lease, theirs] {
+                        try await Fixture.eventually(within: .seconds(20), "round \(round): not renewed") {
+                            (try? await held.renew()) != nil
+                        }
+                        try held.checkValid()
+                    }
+                    #expect(ensemble.servers.contains { $0 !== leader && $0.mode == "leader" }, "round \(round)")
+                    ensemble.reunite()
+                    #expect(try await others.holders(of: "kept").first?.fencingToken == lease.fencingToken)
+                    #expect(try await locks.holders(of: "theirs").first?.fencingToken == theirs.fencingToken)
+                    for held in [lease, theirs] { #expect(await held.release() == .released, "round \(round)") }
+                }
+            }
+            try await Fixture.eventually(within: .seconds(30), "round \(round): the old leader does not follow") {
+                leader.mode == "follower"
+            }
+        }
+    }
+
     @Test("A follower that lags lets nobody in too early, and tells what is now (Z10)")
     func lagging() async throws {
-        let ensemble = try await ZooKeeperEnsemble(lagging: .milliseconds(200))
+        let ensemble = try await ZooKeeperEnsemble(.lagging(.milliseconds(200)))
         let (late, others) = (ensemble.servers[0], ensemble.servers[1...].map(\.hosts).joined(separator: ","))
         try #require(late.mode == "follower")
         let inside = Cell(0)

@@ -229,7 +229,42 @@ struct LeftoverTests {
         }
     }
 
-    @Test("A user that the servers refuse ends the store with an error that says so, and without more tries (Z12)")
+    @Test("Credentials that the servers refuse end the session, with an error and without more tries (Z12)")
+    func refusedCredentials() async throws {
+        let server = try await ZooKeeperServer()
+        var settings = try ZooKeeperConfiguration(url: Fixture.url("anna:secret@\(server.hosts)")).sessionSettings
+        // Servers take every user of `digest`, and nothing that they have no plug-in for.
+        settings.scheme = "unheard-of"
+        let session = Session(settings)
+        try await Fixture.eventually("it is not over") {
+            _ = try? await session.ready(by: .now.advanced(by: .seconds(2)))
+            return session.isOver
+        }
+        for _ in 0..<2 {
+            let error = await #expect(throws: LockError.self) {
+                _ = try await session.ready(by: .now.advanced(by: .seconds(2)))
+            }
+            #expect(error?.code == .storeRefused)
+            #expect(error?.message.contains("refused the user") == true)
+            #expect(error?.message.contains("secret") == false)
+        }
+        try await Fixture.eventually("still connected") { try !server.command("cons").contains("sid=0x") }
+        let before = try Self.connectionsSoFar()
+        try await Task.sleep(for: .seconds(1))
+        #expect(try Self.connectionsSoFar() == before)
+        await session.close(draining: .zero)
+    }
+
+    /// How many connections this machine has asked for since it was started; those of other tests too.
+    static func connectionsSoFar() throws -> Int {
+        let lines = (OverlapLog.text(of: "/proc/net/snmp") ?? "").split(separator: "\n").filter { $0.hasPrefix("Tcp:") }
+        let columns = try #require(lines.first).split(separator: " ")
+        let index = try #require(columns.firstIndex(of: "ActiveOpens"))
+        let counts = try #require(lines.last).split(separator: " ")
+        return try #require(Int(counts[index]))
+    }
+
+    @Test("A store whose user is refused says so in each call, and its holders are told (Z12)")
     func refusedUser() async throws {
         let server = try await ZooKeeperServer()
         let store = try Fixture.store("anna:secret@\(server.hosts)")

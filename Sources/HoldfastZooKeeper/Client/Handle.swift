@@ -61,9 +61,10 @@ final class Handle: Sendable {
     /// - Parameters:
     ///   - hosts: `host:port` pairs with commas between them.
     ///   - timeout: The session timeout to ask for, in milliseconds.
-    ///   - credentials: `user:password` for digest authentication.
+    ///   - scheme: How to authenticate.
+    ///   - credentials: What the scheme wants, for `digest` `user:password`.
     /// - Returns: `nil`, or the system's error number: names that cannot be resolved, no memory, no threads.
-    func open(hosts: String, timeout: Int32, credentials: String?) -> Int32? {
+    func open(hosts: String, timeout: Int32, scheme: String, credentials: String?) -> Int32? {
         // Whoever hears of the connection before this returns waits for the lock for a moment. Names are resolved here,
         // which may take long; so nobody else may wait for the lock before there is a connection.
         self.inner.withLock { inner in
@@ -84,7 +85,7 @@ final class Handle: Sendable {
             _ = unsafe zoo_set_servers_resolution_delay(raw, -1)
             if let credentials {
                 // A refusal arrives as a change of the handle's state.
-                _ = unsafe zoo_add_auth(raw, "digest", credentials, Int32(credentials.utf8.count), nil, nil)
+                _ = unsafe zoo_add_auth(raw, scheme, credentials, Int32(credentials.utf8.count), nil, nil)
             }
             return nil
         }

@@ -289,6 +289,7 @@ final class Session: Sendable {
         let problem = handle.open(
             hosts: self.settings.servers.joined(separator: ","),
             timeout: Int32(clamping: self.settings.sessionTimeout.millisecondsRoundedUp),
+            scheme: self.settings.scheme,
             credentials: self.settings.credentials?.text
         )
         guard let problem else { return }

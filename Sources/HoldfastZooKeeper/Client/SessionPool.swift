@@ -24,6 +24,8 @@ struct SessionSettings: Sendable, Hashable {
     let tick: Duration
     /// `user:password`.
     let credentials: Secret?
+    /// What the servers are to make of the credentials; they end the session of a client whose scheme they do not know.
+    var scheme = "digest"
     let usesCreatorACL: Bool
     /// Different for stores that want a session of their own.
     let room: UInt64
