@@ -30,6 +30,8 @@ SUITES := '(HoldfastCoreTests\.|HoldfastTests\.(?!Simul))' 'HoldfastTests\.Simul
 	'HoldfastCommandsTests\.(FaultRow|ZooKeeper)' \
 	'HoldfastCommandsTests\.Cache(Command|BulkCommand)Tests' 'HoldfastCommandsTests\.SharedCacheTests' \
 	'HoldfastCommandsTests\.DeadlockCommandTests' 'HoldfastCommandsTests\.ClockAndStarvationTests'
+# Tests of the program that are also run with the optimised one.
+RELEASED := (Run|Command|DeadlockCommand|CacheCommand|ZooKeeperRun|ZooKeeperForeign|RedisPyRun)Tests
 PACKAGES := make libhiredis-dev libsqlite3-dev zlib1g-dev liblzma-dev redis-server redis-tools libfaketime openssl \
 	libzookeeper-mt-dev libzookeeper-java libslf4j-java openjdk-17-jdk-headless libcurator-recipes-java python3-kazoo \
 	python3-redis python3-pip
@@ -62,10 +64,15 @@ test: partners ## Run all tests, with a real Redis and a real ZooKeeper
 	@failed=0; for suites in $(SUITES); do \
 	  case "$$suites" in HoldfastZooKeeper*|*'(FaultRow'*) order=--no-parallel;; *StoreContract*|*Redis*|*Commands*) order='$(FEW)';; *) order=;; esac; \
 	  $(LIMIT) $(SWIFT) test $(FLAGS) --skip-build $$order --filter "^$$suites" || failed=1; \
-	done; exit $$failed
+	done; \
+	echo "the program that is installed, which is optimised:"; \
+	$(SWIFT) build -c release $(FLAGS) --static-swift-stdlib --product holdfast && \
+	HOLDFAST_PROGRAM="$$PWD/.build/release/holdfast" \
+	  $(LIMIT) $(SWIFT) test $(FLAGS) --skip-build $(FEW) --filter '^HoldfastCommandsTests\.$(RELEASED)' || failed=1; \
+	exit $$failed
 
 count-suites:
-	@printf '%s\n' $(SUITES) | grep -c .
+	@printf '%s\n' $(SUITES) release | grep -c .
 
 lint: ## Check format, documentation and house rules
 	@$(SWIFT) format lint --strict --parallel --recursive Sources Tests Package.swift

@@ -226,11 +226,14 @@ extension RedisClient {
         let outcomes = await withTaskGroup(of: (Int, Result<Reply, LockError>).self) { group in
             for (index, item) in items.enumerated() {
                 group.addTask {
+                    // Built before the tuple, whose first element an optimised build may lose; see `MultiAcquisition`.
+                    let outcome: Result<Reply, LockError>
                     do throws(LockError) {
-                        return (index, .success(try await body(item)))
+                        outcome = .success(try await body(item))
                     } catch {
-                        return (index, .failure(error))
+                        outcome = .failure(error)
                     }
+                    return (index, outcome)
                 }
             }
             var outcomes = [Result<Reply, LockError>?](repeating: nil, count: items.count)

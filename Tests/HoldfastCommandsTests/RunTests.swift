@@ -43,6 +43,24 @@ struct RunTests {
         #expect(try await self.run(["run", "x", "--"] + command).status == status)
     }
 
+    @Test
+    func `several locks are taken together, and none if one of them is not free`() async throws {
+        for _ in 0..<5 {
+            let result = try await self.run([
+                "run", "c", "a", "b", "--wait", "0", "--", "sh", "-c", "echo \"$HOLDFAST_FENCING_TOKENS\"",
+            ])
+            #expect(result.status == 0, "\(result.errors)")
+            #expect(result.output.split(separator: "\n").count == 3, "\(result.output)")
+        }
+        let holder = try self.start(["run", "b", "--"] + self.sleeper("pid"))
+        let pid = try await self.pid(in: "pid")
+        #expect(try await self.run(["run", "c", "a", "b", "--wait", "0", "--", "true"]).status == 75)
+        #expect(try await self.run(["run", "a", "c", "--wait", "0", "--", "true"]).status == 0)
+        kill(pid, SIGTERM)
+        _ = await holder.end()
+        #expect(try await self.run(["run", "c", "a", "b", "--wait", "5s", "--", "true"]).status == 0)
+    }
+
     @Test(
         arguments: [
             (["run", "a{b", "--", "true"], 78), (["run", "--store", "nosuch://canary@h", "x", "--", "true"], 78),

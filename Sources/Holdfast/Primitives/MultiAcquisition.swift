@@ -112,11 +112,15 @@ struct MultiAcquisition: Sendable {
         await withTaskGroup(of: (Int, Result<Lease?, any Error>).self) { group in
             for (index, resource) in self.resources.enumerated() {
                 group.addTask {
+                    // Built before the tuple: Swift 6.3.1 loses the first element of a tuple in optimised builds when the
+                    // second is an enum that is made around an `await` of an optional.
+                    let outcome: Result<Lease?, any Error>
                     do {
-                        return (index, .success(try await self.acquire(resource, .fail, holding: [])))
+                        outcome = .success(try await self.acquire(resource, .fail, holding: []))
                     } catch {
-                        return (index, .failure(error))
+                        outcome = .failure(error)
                     }
+                    return (index, outcome)
                 }
             }
             var outcomes = [Result<Lease?, any Error>](repeating: .success(nil), count: self.resources.count)
