@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import HoldfastCore
-import HoldfastZooKeeper
 import Testing
+
+@testable import HoldfastZooKeeper
 
 @Suite("ZooKeeper URLs")
 struct ConfigurationTests {
@@ -77,6 +78,13 @@ struct ConfigurationTests {
         #expect(error?.code == .invalidArgument)
         #expect(error?.message.contains(advice) == true)
         _ = try ZooKeeperLockStore(url: "zookeeper://h?\(settings)&\(advice)")
+    }
+
+    @Test("Addresses of IPv6 are in brackets for people, and not for the library")
+    func addresses() throws {
+        let configuration = try ZooKeeperConfiguration(url: "zookeeper://[::1],[2001:db8::7]:2182,h:3")
+        #expect(configuration.servers == ["[::1]:2181", "[2001:db8::7]:2182", "h:3"])
+        #expect(configuration.sessionSettings.addresses == "::1:2181,2001:db8::7:2182,h:3")
     }
 
     @Test("Ticks that are none are refused", arguments: ["session=3s&tick=2s", "tick=0s", "tick=x"])

@@ -287,7 +287,7 @@ final class Session: Sendable {
         }
         self.state.withLock { $0.handle = handle }
         let problem = handle.open(
-            hosts: self.settings.servers.joined(separator: ","),
+            hosts: self.settings.addresses,
             timeout: Int32(clamping: self.settings.sessionTimeout.millisecondsRoundedUp),
             scheme: self.settings.scheme,
             credentials: self.settings.credentials?.text

@@ -32,6 +32,10 @@ struct SessionSettings: Sendable, Hashable {
 
     /// The servers, for people.
     var place: String { self.servers.joined(separator: ",") }
+    /// The servers, for the library: it takes the port from behind the last colon, and knows no brackets.
+    var addresses: String {
+        self.servers.map { $0.filter { $0 != "[" && $0 != "]" } }.joined(separator: ",")
+    }
 
     /// What is known of the leader when a session begins: nothing.
     var contact: LeaderContact { LeaderContact(session: self.sessionTimeout, tick: self.tick) }
