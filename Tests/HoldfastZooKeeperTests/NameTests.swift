@@ -19,6 +19,9 @@ struct NameTests {
             ("_c_x-lock-0000000001", "/r/_c_x-lock-000000000%31"), ("a/lock-0000000001/b", "/r/a/lock-000000000%31/b"),
             ("_c_x-lock--000000001", "/r/_c_x-lock--00000000%31"), ("lock-000000001", "/r/lock-000000001"),
             ("0000000001", "/r/0000000001"), ("é/z", "/r/é/z"), ("\u{1F512}", "/r/%F0%9F%94%92"),
+            // A mark that makes one character with the slash before it.
+            ("q/\u{301}b", "/r/q/\u{301}b"), ("\u{301}b", "/r/\u{301}b"), ("q/\u{301}/..", "/r/q/\u{301}/%2E%2E"),
+            (".holdfast-1", "/r/%2Eholdfast-1"), (".holdfasts", "/r/.holdfasts"),
         ] as [(String, String)]
     )
     func paths(_ name: String, _ path: String) throws {

@@ -9,10 +9,20 @@ package import HoldfastCore
 /// - a percent sign; an empty part (`%`); the parts `.` and `..`
 /// - characters above U+FFFF, of the private use area, and from U+FFF0 on
 /// - the last character of a part that reads like a node of a lock, which would compete for the lock on its parent
-/// - the first character of `zookeeper` and ``ownRoom`` at the top
+/// - the first character of `zookeeper` and of the rooms of our own at the top
 package enum LockPath {
     /// The room of our own below the root, for what is not a lock.
     package static let ownRoom = ".holdfast"
+
+    /// The room of those who keep their nodes for a user: each has one, since nobody else could add to it.
+    package static func room(of user: String?) -> String {
+        user.map { "\(Self.ownRoom)-\(Hex.text(of: FNV1a.hash($0.utf8)))" } ?? Self.ownRoom
+    }
+
+    /// Whether a node at the top is a room of our own.
+    static func isOwnRoom(_ name: some StringProtocol) -> Bool {
+        name == Self.ownRoom || name.hasPrefix("\(Self.ownRoom)-")
+    }
 
     /// The longest root: with the longest resource, escaped, a path stays far below the servers' limit of 1 MiB.
     private static let maximumRoot = 1024
@@ -23,7 +33,7 @@ package enum LockPath {
         guard root.hasPrefix("/"), root.utf8.count <= Self.maximumRoot else {
             return "the path does not begin with a slash, or is longer than \(Self.maximumRoot) bytes"
         }
-        for part in root.dropFirst().split(separator: "/", omittingEmptySubsequences: false) {
+        for part in Self.parts(of: root).dropFirst() {
             if part.isEmpty || part == "." || part == ".." { return "the path has an empty part, . or .." }
             if part.unicodeScalars.contains(where: Self.isForbidden) { return "the path has a forbidden character" }
         }
@@ -40,13 +50,21 @@ package enum LockPath {
         return path
     }
 
+    /// What stands between slashes.
+    ///
+    /// A slash counts as one, also where a mark behind it makes one character with it.
+    static func parts<Text: StringProtocol>(of text: Text) -> [Text.SubSequence] {
+        text.unicodeScalars.split(separator: "/", omittingEmptySubsequences: false)
+            .map { text[$0.startIndex..<$0.endIndex] }
+    }
+
     /// The node of a lock.
     package static func path(of resource: Resource, below root: String) -> String {
         let name = resource.name
         // Most names need no second look.
         if Self.isPlain(name) { return Self.child(name, of: root) }
         var path = root
-        for part in name.split(separator: "/", omittingEmptySubsequences: false) {
+        for part in Self.parts(of: name) {
             let isTop = path.utf8.count == root.utf8.count
             path += "/"
             path += Self.encoded(part, isTop: isTop)
@@ -56,10 +74,10 @@ package enum LockPath {
 
     /// The resource whose lock a node is; `nil` when none has it.
     package static func resource(at path: String, below root: String) -> Resource? {
-        guard path.hasPrefix(root) else { return nil }
-        let parts = path.dropFirst(root.count).split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+        guard path.utf8.starts(with: root.utf8) else { return nil }
+        let below = path[path.utf8.index(path.startIndex, offsetBy: root.utf8.count)...]
         var names: [String] = []
-        for part in parts {
+        for part in Self.parts(of: below).dropFirst() {
             guard let name = part == "%" ? "" : URLText.decoded(part) else { return nil }
             names.append(name)
         }
@@ -110,7 +128,7 @@ package enum LockPath {
         case ".": return "%2E"
         case "..": return "%2E%2E"
         case "zookeeper" where isTop: return "%7Aookeeper"
-        case Substring(Self.ownRoom) where isTop: return "%2E" + part.dropFirst()
+        case _ where isTop && Self.isOwnRoom(part): return "%2E" + part.dropFirst()
         default: break
         }
         let looksLikeLock = LockName.read(String(part), as: .curator) != .junk

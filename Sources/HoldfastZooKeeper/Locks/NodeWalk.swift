@@ -12,7 +12,7 @@ struct NodeWalk {
 
         init(_ path: String) {
             self.path = path
-            self.parts = path.split(separator: "/")
+            self.parts = LockPath.parts(of: path).filter { !$0.isEmpty }
         }
 
         func isBefore(_ other: Place) -> Bool {
@@ -62,7 +62,7 @@ struct NodeWalk {
         let base = place.path == "/" ? "" : place.path
         for child in children {
             guard LockName.read(child, as: layout) == .junk else { continue }
-            if base == self.root, child == LockPath.ownRoom || (base.isEmpty && child == "zookeeper") { continue }
+            if base == self.root, LockPath.isOwnRoom(child) || (base.isEmpty && child == "zookeeper") { continue }
             let next = Place("\(base)/\(child)")
             if self.mayHaveNew(next) {
                 self.stack.append(next)

@@ -220,7 +220,10 @@ extension ZooKeeperLockStore {
     /// Creates the nodes on the way to a lock.
     func makeParents(of path: String, _ wire: Wire) async throws {
         var ancestors: [String] = []
-        for index in path.indices.dropFirst() where path[index] == "/" { ancestors.append(String(path[..<index])) }
+        // A mark that combines with what is before it makes one character with a slash, but no other byte.
+        for index in path.utf8.indices.dropFirst() where path.utf8[index] == UInt8(ascii: "/") {
+            ancestors.append(String(path[..<index]))
+        }
         for _ in 0..<Self.maximumRounds where Instant.now < wire.deadline {
             if try await self.make(ancestors + [path], wire) { return }
         }

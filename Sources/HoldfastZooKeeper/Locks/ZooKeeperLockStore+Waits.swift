@@ -4,8 +4,15 @@ public import HoldfastCore
 import Synchronization
 
 /// Who waits for what: `root/.holdfast/waits/OWNER-HASH`, ephemeral nodes whose data are the names of resources.
+///
+/// With ``ZooKeeperConfiguration/Access/creator`` each user has a room of its own, `root/.holdfast-HASH`: of the locks of
+/// others it can neither hold nor wait for any, so no circle leads there.
 extension ZooKeeperLockStore {
-    private var waitsRoom: String { "\(self.configuration.root)/\(LockPath.ownRoom)/waits" }
+    /// Where it is kept who waits.
+    var waitsRoom: String {
+        let user = self.configuration.access == .creator ? self.configuration.user : nil
+        return "\(self.configuration.root)/\(LockPath.room(of: user))/waits"
+    }
 
     /// See ``LockStore/waits(of:for:)``.
     ///
