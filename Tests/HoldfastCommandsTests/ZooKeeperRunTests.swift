@@ -96,9 +96,25 @@ struct ZooKeeperRunTests {
     }
 
     @Test
+    func `the demo plays to its end, and says when there is no time for that`() async throws {
+        let server = try await ZooKeeperServer()
+        let store = "\(server.url)/demo?session=2s&tick=200ms"
+        let result = try await self.run(["demo", "--store", store, "--workers", "3", "--format", "json"])
+        #expect(result.status == 0, "\(result.errors)")
+        #expect(result.output.contains(#""demo":"ok""#))
+        let short = try await self.run(["demo", "--store", "\(server.url)/demo", "--seconds", "10"])
+        #expect(short.status == 78)
+        #expect(short.errors.contains("--seconds 30"), "\(short.errors)")
+    }
+
+    @Test
     func `a server that is not there, and a wrong address, have their codes and one line`() async throws {
         let gone = "zookeeper://127.0.0.1:1/jobs?timeout=500ms"
-        for (store, status) in [(gone, 69), ("zookeepers://127.0.0.1", 78), ("zookeeper://h?session=canary", 78)]
+        // No name ends with this (RFC 6761).
+        let unnamed = "zookeeper://holdfast.invalid/jobs?timeout=500ms"
+        for (store, status) in [
+            (gone, 69), (unnamed, 69), ("zookeepers://127.0.0.1", 78), ("zookeeper://h?session=canary", 78),
+        ]
             as [(String, Int32)]
         {
             let result = try await self.run(["run", "--store", store, "--wait", "1s", "x", "--", "true"])

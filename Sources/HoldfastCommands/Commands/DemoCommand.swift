@@ -24,8 +24,14 @@ package struct DemoCommand: AsyncParsableCommand {
 
     @Option(name: .long, help: ArgumentHelp("How many workers, 2 to 64.", valueName: "n"))
     var workers = 4
-    @Option(name: .long, help: ArgumentHelp("How long, at least 6.", valueName: "n"))
-    var seconds: Double = 10
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "How long, at least 6. Default: 10, on ZooKeeper three sessions if that is more.",
+            valueName: "n"
+        )
+    )
+    var seconds: Double?
     @Option(
         name: .long,
         help: ArgumentHelp("What to index. Default: ./Sources, else the current directory.", valueName: "path")
@@ -37,9 +43,28 @@ package struct DemoCommand: AsyncParsableCommand {
     /// Makes the command, for the parser.
     package init() {}
 
+    private static let usualSeconds: Double = 10
+    /// What a dead worker, a stopped one, and the rest take.
+    private static let sessions: Double = 3
+
+    /// How long it takes on a store.
+    private func seconds(on url: StoreURL) throws -> Double {
+        guard let session = try StoreFactory.session(of: url) else { return self.seconds ?? Self.usualSeconds }
+        let needed = (Self.sessions * session.inSeconds).rounded(.up)
+        guard let seconds = self.seconds else { return max(Self.usualSeconds, needed) }
+        guard seconds >= needed else {
+            throw CommandFailure(
+                ExitStatus.configuration,
+                "a worker that is killed blocks the others for its session of \(session.brief): use --seconds "
+                    + "\(Int(needed)), or a shorter session, as in ?session=2s&tick=500ms"
+            )
+        }
+        return seconds
+    }
+
     /// Runs the demo.
     package func run() async throws {
-        guard (2...64).contains(self.workers), (6...86_400).contains(self.seconds) else {
+        guard (2...64).contains(self.workers), (6...86_400).contains(self.seconds ?? Self.usualSeconds) else {
             throw CommandFailure(ExitStatus.configuration, "the demo takes 2 to 64 workers and 6 to 86400 seconds")
         }
         let inbox = SignalInbox()
@@ -66,7 +91,7 @@ package struct DemoCommand: AsyncParsableCommand {
         }
         let demo = DemoRun(
             workers: self.workers,
-            seconds: self.seconds,
+            seconds: try self.seconds(on: url),
             directory: directory,
             format: self.output.format
         )

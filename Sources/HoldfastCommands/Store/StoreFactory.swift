@@ -58,6 +58,14 @@ package enum StoreFactory {
         (store as? RedisLockStore)?.executor ?? (store as? SQLiteLockStore)?.executor
     }
 
+    /// How long a dead holder blocks others at most, where that is up to its session and not to its lease.
+    ///
+    /// - Throws: `LockError` when the URL cannot be read.
+    package static func session(of url: StoreURL) throws -> Duration? {
+        guard case .zookeeper(let text) = url else { return nil }
+        return try ZooKeeperConfiguration(url: text).sessionTimeout
+    }
+
     /// The name of a store for output, without secrets and with the default path filled in.
     package static func name(of url: StoreURL) -> String {
         guard url == .sqlite(path: nil), let path = SQLiteLockStore(path: nil).path else { return url.description }
