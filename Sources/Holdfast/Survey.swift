@@ -19,6 +19,8 @@ public struct Survey: AsyncSequence, Sendable {
         private let pattern: ResourcePattern
         private var page: ArraySlice<ResourceStatus> = []
         private var next: Next = .first
+        /// How many places so far could not be read, since the store does not permit it to this user.
+        public private(set) var hidden = 0
 
         private enum Next {
             case first
@@ -46,6 +48,7 @@ public struct Survey: AsyncSequence, Sendable {
                 }
                 let page = try await self.store.survey(self.pattern, after: cursor)
                 self.page = page.resources[...]
+                self.hidden += page.hidden
                 self.next = page.next.map(Next.after) ?? .nothing
             }
             return self.page.popFirst()

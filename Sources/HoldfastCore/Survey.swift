@@ -112,7 +112,7 @@ public struct Waiter: Sendable, Hashable, Codable {
 
     /// The owner for people.
     public var name: String {
-        self.owner?.description ?? self.note.map { "a foreign waiter (\($0))" } ?? "an unknown owner"
+        self.owner?.description ?? self.note.map { "a foreign waiter (\($0))" } ?? "a foreign waiter"
     }
 }
 
@@ -156,11 +156,14 @@ public struct SurveyPage: Sendable, Hashable {
     public var resources: [ResourceStatus]
     /// Where to go on, or `nil` when this was the last page.
     public var next: Cursor?
+    /// How many places on the way could not be read, since the store does not permit it to this user.
+    public var hidden: Int
 
     /// Makes a page.
-    public init(resources: [ResourceStatus], next: Cursor?) {
+    public init(resources: [ResourceStatus], next: Cursor?, hidden: Int = 0) {
         self.resources = resources
         self.next = next
+        self.hidden = hidden
     }
 
     /// A place in a survey.

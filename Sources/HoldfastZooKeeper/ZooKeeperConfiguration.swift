@@ -43,6 +43,9 @@ public struct ZooKeeperConfiguration: Sendable, Hashable {
     /// The user for digest authentication, or `nil`.
     public var user: String?
     /// The password for digest authentication, or `nil`.
+    ///
+    /// It crosses the network in clear, as all that is said to the servers: for the loopback device, a private network, or
+    /// a TLS proxy such as stunnel between.
     public var password: String?
     /// Who may see and change the nodes; ``Access/creator`` needs a user.
     public var access: Access

@@ -33,7 +33,10 @@ package struct DoctorCommand: AsyncParsableCommand {
         do {
             findings += try await withLockService(store: store) { service in
                 let own = if let store = store as? any DiagnosableStore { await store.diagnose() } else { [Finding]() }
-                return own + [await Self.latency(of: service)]
+                let latency = await Self.latency(of: service)
+                // What is known not to work needs no second line that says so.
+                let isKnown = latency.severity == .problem && own.contains { $0.severity == .problem }
+                return own + (isKnown ? [] : [latency])
             }
         } catch let error as LockError {
             let failure = CommandFailure(error)
@@ -58,7 +61,7 @@ package struct DoctorCommand: AsyncParsableCommand {
                     name: "answers",
                     value: "no",
                     severity: .problem,
-                    advice: "the store took the connection but not the question; see the findings above"
+                    advice: "the store took the connection but not the question"
                 )
             }
             times.append(start.duration(to: .now))

@@ -44,9 +44,7 @@ package struct GraphCommand: AsyncParsableCommand {
     /// Draws.
     package func run() async throws {
         let pattern = ResourcePattern(self.pattern)
-        let statuses = try await self.storage.withService { service, _ in
-            try await service.survey(pattern).reduce(into: [ResourceStatus]()) { $0.append($1) }
-        }
+        let statuses = try await self.storage.withService { service, _ in try await service.found(pattern) }
         let view = WaitGraphView(statuses)
         switch self.format {
         case .text:

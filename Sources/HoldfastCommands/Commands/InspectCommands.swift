@@ -25,7 +25,7 @@ package struct ListCommand: AsyncParsableCommand {
     package func run() async throws {
         let pattern = ResourcePattern(self.pattern)
         let statuses = try await self.storage.withService { service, _ in
-            try await service.survey(pattern).reduce(into: [ResourceStatus]()) { $0.append($1) }
+            try await service.found(pattern)
         }.sorted { $0.resource < $1.resource }
         switch self.output.format {
         case .table:
@@ -34,6 +34,20 @@ package struct ListCommand: AsyncParsableCommand {
             for line in StatusView.holders(statuses).lines(style: style) { try Output.line(line) }
         case .json, .jsonl: try self.output.writeJSON(statuses.map(StatusView.json))
         }
+    }
+}
+
+extension LockService {
+    /// All that is not free; says so when there are places that may not be read.
+    func found(_ pattern: ResourcePattern) async throws -> [ResourceStatus] {
+        var statuses: [ResourceStatus] = []
+        var pages = self.survey(pattern).makeAsyncIterator()
+        while let status = try await pages.next() { statuses.append(status) }
+        if pages.hidden > 0 {
+            let places = pages.hidden == 1 ? "one place" : "\(pages.hidden) places"
+            Output.note("\(places) may not be read by this user; what is held there is not shown")
+        }
+        return statuses
     }
 }
 

@@ -48,7 +48,7 @@ package enum StatusView {
             let process = waiter.owner?.process
             table.append([
                 String(position + 1),
-                process?.program ?? (waiter.note == nil ? "(unknown)" : "(foreign)"),
+                process?.program ?? "(foreign)",
                 process?.host ?? "-",
                 process.map { String($0.pid) } ?? "-",
                 waiter.mode.description,

@@ -7,7 +7,7 @@ import Synchronization
 /// What our nodes say about themselves: a JSON object, in UTF-8.
 ///
 /// `{"holdfast":1,"id":"<instance>-<serial>","host":…,"pid":…,"started":…,"program":…,"label":…,"session":…,
-/// "holding":[…],"token":…,"revoke":true}`. All from `label` on may be missing. It is for people and for finding deadlocks; who holds is
+/// "holding":[…],"token":…,"revoke":true,"held":…}`. All from `label` on may be missing. It is for people and for finding deadlocks; who holds is
 /// never decided by it. Other libraries write what they like, and it is tolerated.
 struct NodeData: Sendable, Hashable, Decodable {
     /// Who asks.
@@ -20,6 +20,10 @@ struct NodeData: Sendable, Hashable, Decodable {
     var token: UInt64?
     /// Whether somebody asks the holder to let go.
     var revoke: Bool
+    /// How long the lock had been held when the node was made, in milliseconds; below zero for a wait that was to come.
+    ///
+    /// Written for grants that are held for a while, since others see only how old a node is.
+    var held: Int64?
     /// What data that are not ours say, where that is a text.
     var note: String?
 
@@ -35,6 +39,7 @@ struct NodeData: Sendable, Hashable, Decodable {
         case holding
         case token
         case revoke
+        case held
         case holdfast
     }
 
@@ -48,6 +53,7 @@ struct NodeData: Sendable, Hashable, Decodable {
         self.holding = try container.decodeIfPresent([String].self, forKey: .holding) ?? []
         self.token = try container.decodeIfPresent(UInt64.self, forKey: .token)
         self.revoke = try container.decodeIfPresent(Bool.self, forKey: .revoke) ?? false
+        self.held = try container.decodeIfPresent(Int64.self, forKey: .held)
     }
 
     /// Describes a node.
@@ -56,13 +62,15 @@ struct NodeData: Sendable, Hashable, Decodable {
         session: Duration? = nil,
         holding: [String] = [],
         token: UInt64? = nil,
-        revoke: Bool = false
+        revoke: Bool = false,
+        held: Duration? = nil
     ) {
         self.owner = owner
         self.session = session?.millisecondsRoundedUp
         self.holding = Array(holding.prefix(Limits.maximumHolding))
         self.token = token
         self.revoke = revoke
+        self.held = held?.millisecondsRoundedUp
     }
 
     /// Reads any node's data.
@@ -117,6 +125,7 @@ struct NodeData: Sendable, Hashable, Decodable {
         }
         if let token = self.token { bytes += ",\"token\":\(token)".utf8 }
         if self.revoke { bytes += ",\"revoke\":true".utf8 }
+        if let held = self.held { bytes += ",\"held\":\(held)".utf8 }
         bytes.append(UInt8(ascii: "}"))
         return bytes
     }

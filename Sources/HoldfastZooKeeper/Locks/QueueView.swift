@@ -25,6 +25,8 @@ package struct QueueView: Sendable {
     package let contenders: [LockName]
     /// A node of a lock of another layout, if there is one.
     package let stranger: String?
+    /// How the contenders are named.
+    package let layout: ZooKeeperConfiguration.Layout
 
     /// Reads a list of children, in any order.
     package init(_ children: [String], _ layout: ZooKeeperConfiguration.Layout) {
@@ -41,6 +43,16 @@ package struct QueueView: Sendable {
         if contenders.count > 1 { contenders.sort { $0.isBefore($1) } }
         self.contenders = contenders
         self.stranger = stranger
+        self.layout = layout
+    }
+
+    /// Reads a list of children for an operator: by the layout that its nodes have, where none has the one that is
+    /// expected.
+    package init(of children: [String], expecting layout: ZooKeeperConfiguration.Layout) {
+        self.init(children, layout)
+        guard self.contenders.isEmpty, self.stranger != nil else { return }
+        let others = ZooKeeperConfiguration.Layout.allCases.lazy.filter { $0 != layout }.map { Self(children, $0) }
+        if let found = others.first(where: { !$0.contenders.isEmpty }) { self = found }
     }
 
     /// Where a node is.
@@ -138,18 +150,19 @@ package struct QueueView: Sendable {
     package func admits(_ mode: LockMode) -> Bool {
         let last = self.contenders.last?.sequence ?? -1
         let newcomer = LockName(text: "", guid: "", mode: mode, standing: .queued, sequence: last &+ 1)
-        return QueueView(self.contenders + [newcomer]).verdict(at: self.contenders.count) == .granted
+        return QueueView(self.contenders + [newcomer], as: self.layout).verdict(at: self.contenders.count) == .granted
     }
 
     /// The same queue without some nodes.
     package func without(_ isGone: (String) -> Bool) -> QueueView {
         guard self.contenders.contains(where: { isGone($0.text) }) else { return self }
-        return QueueView(self.contenders.filter { !isGone($0.text) })
+        return QueueView(self.contenders.filter { !isGone($0.text) }, as: self.layout)
     }
 
-    private init(_ contenders: [LockName]) {
+    private init(_ contenders: [LockName], as layout: ZooKeeperConfiguration.Layout) {
         self.contenders = contenders
         self.stranger = nil
+        self.layout = layout
     }
 
     /// The nodes of which one has to go first; as few as are enough, so that a release wakes as few as can be.

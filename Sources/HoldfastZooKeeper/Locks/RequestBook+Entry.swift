@@ -38,6 +38,8 @@ extension RequestBook {
         var upgrade: Upgrade?
         /// A node that takes the place of the known one, or has, or may have.
         var successor: LockName?
+        /// Whether its node says that it waited, or need not.
+        var isDated = false
         /// Whether what became of the successor will not be heard unless somebody asks.
         var isUnsettled = false
     }

@@ -319,7 +319,8 @@ extension ZooKeeperLockStore {
             session: self.configuration.sessionTimeout,
             holding: entry.request.holding,
             token: token.rawValue,
-            revoke: isAsked
+            revoke: isAsked,
+            held: entry.hold.map { $0.since.duration(to: .now) }
         )
         let watches = self.book.withLock { book in
             book.update(entry.request.id, guid: entry.guid) { entry -> [UInt]? in

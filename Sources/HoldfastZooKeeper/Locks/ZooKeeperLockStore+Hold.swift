@@ -127,7 +127,7 @@ extension ZooKeeperLockStore {
             owner: data.owner ?? own?.request.owner,
             mode: hold?.mode ?? mode,
             fencingToken: hold?.token ?? FencingToken(rawValue: data.token ?? UInt64(clamping: created)),
-            heldFor: hold.map { $0.since.duration(to: .now) } ?? reply.stat.map(Self.age),
+            heldFor: hold.map { $0.since.duration(to: .now) } ?? reply.stat.map { Self.age($0, held: data.held ?? 0) },
             // Of others it is known how long their lock outlives them.
             remaining: hold.map { Instant.now.duration(to: $0.expires) } ?? data.session.map { .milliseconds($0) },
             isAccepting: hold.map { !$0.isAccepted } ?? false,
@@ -152,7 +152,7 @@ extension ZooKeeperLockStore {
             owner: data.owner ?? own?.request.owner,
             mode: name.mode,
             waitingFor: moment.map { moment in reply.stat.map { Self.time(from: $0.createdAt, to: moment) } }
-                ?? own.map { $0.since.duration(to: .now) } ?? reply.stat.map(Self.age),
+                ?? own.map { $0.since.duration(to: .now) } ?? reply.stat.map { Self.age($0) },
             holding: own?.request.holding ?? data.holding,
             note: own == nil ? data.note : nil
         )
@@ -164,8 +164,10 @@ extension ZooKeeperLockStore {
     }
 
     /// How old a node is, by the wall clocks of the server and of this machine: for people.
-    private static func age(_ stat: NodeStat) -> Duration {
-        max(.zero, Self.time(from: stat.createdAt, to: WallClock.milliseconds))
+    private static func age(_ stat: NodeStat, held: Int64 = 0) -> Duration {
+        // Others may write what they like.
+        let before = min(max(held, -Self.longestAge), Self.longestAge)
+        return max(.zero, Self.time(from: stat.createdAt, to: WallClock.milliseconds) + .milliseconds(before))
     }
 
     /// The longest time that is told of nodes, in milliseconds: ten years, which no sane clock is wrong by.

@@ -29,6 +29,7 @@ extension ZooKeeperLockStore {
         }
         try await self.vouch(for: renewals.map(\.lease).max() ?? .zero, from: start, wire)
         let now = Instant.now
+        for entry in entries { if let entry { self.date(entry, wire) } }
         return self.book.withLock { book in
             zip(renewals, entries).map { renewal, entry in
                 guard let entry, entry.epoch == wire.link.epoch else { return .lost(.expired) }
@@ -42,6 +43,36 @@ extension ZooKeeperLockStore {
                 } ?? .lost(.expired)
             }
         }
+    }
+
+    /// A shorter wait is not worth a word.
+    private static var shortestDated: Duration { .milliseconds(500) }
+
+    /// Has the node of a grant that is renewed say how long it had waited, once: others see only how old the node is.
+    ///
+    /// For people; nobody waits for it, and it is not tried again.
+    private func date(_ entry: RequestBook.Entry, _ wire: Wire) {
+        guard let hold = entry.hold, !hold.isDated, hold.successor == nil, entry.epoch == wire.link.epoch,
+            let path = entry.path
+        else { return }
+        let isFirst = self.book.withLock { book in
+            book.update(entry.request.id, guid: entry.guid) { entry in
+                defer { entry.hold?.isDated = true }
+                return entry.hold?.isDated == false && entry.path == path
+            } ?? false
+        }
+        let waited = entry.since.duration(to: hold.since)
+        guard isFirst, waited >= Self.shortestDated else { return }
+        let handle = wire.link.handle
+        let terms = wire.terms { [owners = self.owners] reply in
+            guard reply.code == .ok, let stat = reply.stat else { return }
+            var data = NodeData.read(reply.data)
+            // A node that took the place of another says so from the beginning.
+            guard data.owner != nil, data.held == nil else { return }
+            data.held = -waited.millisecondsRoundedUp
+            handle.set(path, data.bytes(owners), version: stat.version, wire.terms { _ in })
+        }
+        handle.get(path, terms)
     }
 
     /// Renews one grant, which may wait to be accepted.

@@ -34,7 +34,7 @@ extension ZooKeeperLockStore {
             guard reply.code == .ok, let stat = reply.stat else { return false }
             var data = NodeData.read(reply.data)
             data.revoke = true
-            guard data.owner != nil || self.configuration.layout != .kazoo else { return false }
+            guard data.owner != nil || queue.view.layout != .kazoo else { return false }
             let bytes = data.owner == nil ? NodeData.curatorsRevocation : data.bytes(self.owners)
             let written = await wire.set(path, bytes, version: stat.version)
             switch written.code {
@@ -74,7 +74,7 @@ extension ZooKeeperLockStore {
     /// See ``LockStore/status(of:)``.
     ///
     /// Two round trips, the first with the leader: the queue, and the data of up to 1,000 nodes. Nodes may go between the
-    /// two.
+    /// two. A queue of another layout is shown as what it is.
     ///
     /// - Parameter resource: The resource.
     /// - Returns: Its holders and waiters.
@@ -109,7 +109,7 @@ extension ZooKeeperLockStore {
         case .noNode: return nil
         default: throw list.code.error("list \(parent)", at: self.place)
         }
-        return try await self.read(self.view(list.children), parent, wire)
+        return try await self.read(QueueView(of: list.children, expecting: self.configuration.layout), parent, wire)
     }
 
     func read(_ view: QueueView, _ parent: String, _ wire: Wire) async throws -> Queue? {
@@ -124,7 +124,7 @@ extension ZooKeeperLockStore {
         case .noNode: return nil
         default: throw list.code.error("list \(parent)", at: self.place)
         }
-        let view = self.view(list.children)
+        let view = QueueView(of: list.children, expecting: self.configuration.layout)
         return try await self.read(view, view.possibleHolders.map { view.contenders[$0].text }, parent, wire)
     }
 

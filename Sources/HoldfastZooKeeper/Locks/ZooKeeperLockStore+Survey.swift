@@ -6,7 +6,8 @@ extension ZooKeeperLockStore {
     /// See ``LockStore/survey(_:after:)``.
     ///
     /// Walks the nodes below the root in the order of their paths, a few hundred at a time: one read for each node, and
-    /// one for each holder and waiter of what matches. A server may be a moment behind the others.
+    /// one for each holder and waiter of what matches. A server may be a moment behind the others. Locks of other layouts
+    /// are shown too. What the user may not read is counted.
     ///
     /// - Parameters:
     ///   - pattern: Which resources.
@@ -17,18 +18,23 @@ extension ZooKeeperLockStore {
         var walk = NodeWalk(root: self.configuration.root, after: cursor?.rawValue)
         var page: [ResourceStatus] = []
         var last: String?
+        var hidden = 0
         while let places = walk.next() {
             // Each step has the time of a call: a large tree is no failure.
             let wire = try await self.wire()
             for (place, reply) in zip(places, await wire.children(of: places.map(\.path))) {
                 switch reply.code {
                 case .ok: break
-                // Gone meanwhile, or not for us.
-                case .noNode, .noPermission: continue
+                // Gone meanwhile.
+                case .noNode: continue
+                case .noPermission
+                where place.path.utf8.count > self.configuration.root.utf8.count && place.path != "/":
+                    hidden += 1
+                    continue
                 default: throw reply.code.error("list \(place.path)", at: self.place)
                 }
                 walk.found(reply.children, at: place, self.configuration.layout)
-                let view = self.view(reply.children)
+                let view = QueueView(of: reply.children, expecting: self.configuration.layout)
                 guard !view.contenders.isEmpty,
                     let resource = LockPath.resource(at: place.path, below: self.configuration.root),
                     pattern.matches(resource)
@@ -37,7 +43,11 @@ extension ZooKeeperLockStore {
             }
             for candidate in walk.takeReady() {
                 guard page.count < Limits.maximumSurveyPage else {
-                    return SurveyPage(resources: page, next: last.map { SurveyPage.Cursor(rawValue: $0) })
+                    return SurveyPage(
+                        resources: page,
+                        next: last.map { SurveyPage.Cursor(rawValue: $0) },
+                        hidden: hidden
+                    )
                 }
                 last = candidate.place.path
                 let wire = try await self.wire()
@@ -46,6 +56,6 @@ extension ZooKeeperLockStore {
                 if !status.isFree { page.append(status) }
             }
         }
-        return SurveyPage(resources: page, next: nil)
+        return SurveyPage(resources: page, next: nil, hidden: hidden)
     }
 }
