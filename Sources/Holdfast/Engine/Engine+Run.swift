@@ -28,7 +28,12 @@ extension Engine {
         do {
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask { try await self.store.run() }
-                group.addTask(executorPreference: self.keeper) { await self.keepTime() }
+                // Given `nil`, optimised builds of Swift 6.3.1 run it on the global pool, whatever the group's task prefers.
+                if let keeper = self.keeper {
+                    group.addTask(executorPreference: keeper) { await self.keepTime() }
+                } else {
+                    group.addTask { await self.keepTime() }
+                }
                 group.addTask { _ = await self.stopRequest.wait() }
                 // Whichever ends first ends the service. Holders and waiters are told before the others are awaited:
                 // nobody watches their deadlines any more.
