@@ -68,7 +68,7 @@ test: partners ## Run all tests, with a real Redis and a real ZooKeeper
 	echo "the program that is installed, which is optimised:"; \
 	$(SWIFT) build -c release $(FLAGS) --static-swift-stdlib --product holdfast && \
 	HOLDFAST_PROGRAM="$$PWD/.build/release/holdfast" \
-	  $(LIMIT) $(SWIFT) test $(FLAGS) --skip-build $(FEW) --filter '^HoldfastCommandsTests\.$(RELEASED)' || failed=1; \
+	  $(LIMIT) $(SWIFT) test $(FLAGS) --skip-build --no-parallel --filter '^HoldfastCommandsTests\.$(RELEASED)' || failed=1; \
 	exit $$failed
 
 count-suites:
