@@ -130,6 +130,19 @@ struct OperatorTests {
         }
     }
 
+    @Test("Whoever may not see who waits is told that deadlocks are not found")
+    func noDeadlocks() async throws {
+        let server = try await ZooKeeperServer()
+        let (anna, other) = (try Fixture.store("anna:a@\(server.hosts)"), try Fixture.store(server.hosts))
+        try await Fixture.running([anna, other]) {
+            _ = try await other.acquire(Fixture.request("open"))
+            #expect(await other.diagnose().contains { $0.name == "deadlocks" && $0.severity == .ok })
+            try await anna.makeParents(of: other.waitsRoom, anna.wire())
+            #expect(await other.diagnose().contains { $0.name == "deadlocks" && $0.severity == .warning })
+            #expect(await anna.diagnose().contains { $0.name == "deadlocks" && $0.severity == .ok })
+        }
+    }
+
     @Test("Names with marks that combine with a slash are locked, and listed")
     func combining() async throws {
         let server = try await ZooKeeperServer()

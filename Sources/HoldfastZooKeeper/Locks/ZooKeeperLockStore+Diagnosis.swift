@@ -10,7 +10,7 @@ extension ZooKeeperLockStore: DiagnosableStore {
 
     /// See ``DiagnosableStore/diagnose()``.
     ///
-    /// About eight round trips.
+    /// About nine round trips.
     ///
     /// - Returns: What was found, the most basic things first.
     public func diagnose() async -> [Finding] {
@@ -19,7 +19,7 @@ extension ZooKeeperLockStore: DiagnosableStore {
             return [
                 Finding(name: "ensemble", value: self.configuration.description), try await self.roundTrip(wire),
                 self.sessionTimeout(wire), try await self.root(wire), self.access(),
-                Finding(name: "layout", value: self.configuration.layout.rawValue),
+                Finding(name: "layout", value: self.configuration.layout.rawValue), await self.deadlocks(wire),
             ]
         } catch {
             let advice = (error as? LockError)?.message ?? "the servers do not answer"
@@ -72,6 +72,19 @@ extension ZooKeeperLockStore: DiagnosableStore {
         case .noNode: return Finding(name: "root", value: "\(root), which is made with the first lock")
         default: throw reply.code.error("list \(root)", at: self.place)
         }
+    }
+
+    /// Whether it can be known who waits for whom.
+    private func deadlocks(_ wire: Wire) async -> Finding {
+        let isHidden = await wire.children(of: self.waitsRoom).code == .noPermission
+        return Finding(
+            name: "deadlocks",
+            value: isHidden ? "not found: no right to read \(self.waitsRoom)" : "found",
+            severity: isHidden ? .warning : .ok,
+            advice: isHidden
+                ? "whoever waits in a circle waits until its limit; permit this user to list that node and to create below "
+                    + "it, or give the URL another path" : nil
+        )
     }
 
     private func access() -> Finding {
