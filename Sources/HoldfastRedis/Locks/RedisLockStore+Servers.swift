@@ -108,11 +108,13 @@ extension RedisLockStore {
         return await withTaskGroup(of: Outcome<Reply>.self) { group in
             for (indices, command) in commands {
                 group.addTask {
+                    let reply: Result<[Reply], LockError>
                     do throws(LockError) {
-                        return (indices, .success(try await client.run(command)))
+                        reply = .success(try await client.run(command))
                     } catch {
-                        return (indices, .failure(error))
+                        reply = .failure(error)
                     }
+                    return (indices, reply)
                 }
             }
             return await group.reduce(into: []) { $0.append($1) }
