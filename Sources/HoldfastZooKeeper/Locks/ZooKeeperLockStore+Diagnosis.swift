@@ -65,7 +65,7 @@ extension ZooKeeperLockStore: DiagnosableStore {
     }
 
     private func root(_ wire: Wire) async throws -> Finding {
-        let root = self.configuration.root.isEmpty ? "/" : self.configuration.root
+        let root = self.rootNode
         let reply = await wire.children(of: root)
         switch reply.code {
         case .ok: return Finding(name: "root", value: root)

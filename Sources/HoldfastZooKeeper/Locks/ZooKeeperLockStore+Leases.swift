@@ -20,7 +20,7 @@ extension ZooKeeperLockStore {
         guard entries.contains(where: { $0 != nil }) else { return renewals.map { _ in .lost(.expired) } }
         let start = Instant.now
         let wire = try await self.wire()
-        async let word = wire.sync(self.configuration.root.isEmpty ? "/" : self.configuration.root)
+        async let word = wire.sync(self.rootNode)
         let unseen = await self.check(entries.compactMap(\.self), wire)
         let answer = await word
         // A root that does not exist yet is an answer too.

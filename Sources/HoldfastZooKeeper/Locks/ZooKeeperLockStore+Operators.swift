@@ -109,7 +109,7 @@ extension ZooKeeperLockStore {
         case .noNode: return nil
         default: throw list.code.error("list \(parent)", at: self.place)
         }
-        return try await self.read(QueueView(of: list.children, expecting: self.configuration.layout), parent, wire)
+        return try await self.read(self.viewAsItIs(list.children), parent, wire)
     }
 
     func read(_ view: QueueView, _ parent: String, _ wire: Wire) async throws -> Queue? {
@@ -124,7 +124,7 @@ extension ZooKeeperLockStore {
         case .noNode: return nil
         default: throw list.code.error("list \(parent)", at: self.place)
         }
-        let view = QueueView(of: list.children, expecting: self.configuration.layout)
+        let view = self.viewAsItIs(list.children)
         return try await self.read(view, view.possibleHolders.map { view.contenders[$0].text }, parent, wire)
     }
 

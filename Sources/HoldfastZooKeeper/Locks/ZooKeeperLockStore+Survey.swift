@@ -27,14 +27,13 @@ extension ZooKeeperLockStore {
                 case .ok: break
                 // Gone meanwhile.
                 case .noNode: continue
-                case .noPermission
-                where place.path.utf8.count > self.configuration.root.utf8.count && place.path != "/":
+                case .noPermission where place.path != self.rootNode:
                     hidden += 1
                     continue
                 default: throw reply.code.error("list \(place.path)", at: self.place)
                 }
                 walk.found(reply.children, at: place, self.configuration.layout)
-                let view = QueueView(of: reply.children, expecting: self.configuration.layout)
+                let view = self.viewAsItIs(reply.children)
                 guard !view.contenders.isEmpty,
                     let resource = LockPath.resource(at: place.path, below: self.configuration.root),
                     pattern.matches(resource)

@@ -186,9 +186,17 @@ public final class ZooKeeperLockStore: LockStore {
     /// The servers, for messages.
     var place: String { self.configuration.servers.joined(separator: ",") }
 
+    /// The node below which the locks are.
+    var rootNode: String { self.configuration.root.isEmpty ? "/" : self.configuration.root }
+
     func path(of resource: Resource) -> String { LockPath.path(of: resource, below: self.configuration.root) }
 
     func view(_ children: [String]) -> QueueView { QueueView(children, self.configuration.layout) }
+
+    /// The queue for an operator, who is shown other layouts too.
+    func viewAsItIs(_ children: [String]) -> QueueView {
+        QueueView(of: children, expecting: self.configuration.layout)
+    }
 
     /// The error when a node's children belong to another layout.
     func stranger(_ child: String, at parent: String) -> LockError {
