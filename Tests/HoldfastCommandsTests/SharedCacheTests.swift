@@ -108,12 +108,14 @@ struct SharedCacheTests {
             let leaders = try keys.map { try self.loader($0, for: .seconds(4)) }
             try await eventually { try keys.allSatisfy { try self.isLocked($0) } }
             for leader in leaders { try await leader.signal(SIGSTOP) }
+            let isLoading = Flag()
             let isAwake = Flag()
             try await withThrowingTaskGroup(of: String.self) { group in
                 for key in keys {
                     group.addTask {
                         try await cache.value(for: key) {
                             // The first one wakes up while the second one holds the lock of this key.
+                            if key == keys[0] { isLoading.raise() }
                             while key == keys[0], !isAwake.isUp {
                                 try await Task.sleep(for: .milliseconds(5))
                             }
@@ -122,6 +124,8 @@ struct SharedCacheTests {
                     }
                 }
                 for _ in keys.dropFirst() { #expect(try await group.next() == "new") }
+                // Its lease may be the last one to end, and before that its first process may store.
+                try await eventually { isLoading.isUp }
                 for leader in leaders { try await leader.signal(SIGCONT) }
                 for leader in leaders { #expect(await leader.end().status == 0) }
                 #expect(try self.isLocked(keys[0]))
