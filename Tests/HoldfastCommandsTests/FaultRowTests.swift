@@ -43,6 +43,54 @@ struct FaultRowTests {
     }
 
     @Test
+    func `a candidate campaigns through an outage that costs it the leadership`() async throws {
+        let server = try await RedisServer()
+        let led = "\(self.directory.path)/led"
+        let leader = try HoldfastProcess(
+            [
+                "elect", "--lease", "1s", "x", "--", "sh", "-c",
+                "echo $$ >> \(led); grep -c . \(led) | grep -q 2 || sleep 60",
+            ],
+            in: self.directory,
+            variables: ["HOLDFAST_STORE": server.url]
+        )
+        try await eventually { Int32(self.directory.text("led")) != nil }
+        server.pause()
+        try await eventually { leader.errors.contains("trying again until it answers") }
+        #expect(leader.errors.contains("campaigning again"))
+        server.resume()
+        let end = await leader.end()
+        #expect(end.status == 0, "\(end.errors)")
+        #expect(self.directory.text("led").split(separator: "\n").count == 2)
+        // Once, however long it lasts.
+        #expect(end.errors.split(separator: "\n").count { $0.contains("trying again") } == 1)
+    }
+
+    @Test
+    func `a candidate whose store was never there ends, and one in an outage when it is interrupted`() async throws {
+        let server = try await RedisServer()
+        let variables = ["HOLDFAST_STORE": server.url]
+        let leader = try HoldfastProcess(
+            ["elect", "--lease", "1s", "x", "--", "sleep", "60"],
+            in: self.directory,
+            variables: variables
+        )
+        try await eventually { try server.execute("EXISTS", "x").contains("1") }
+        server.kill()
+        try await eventually { leader.errors.contains("trying again until it answers") }
+        let never = try await HoldfastProcess.run(
+            ["elect", "--lease", "1s", "x", "--", "true"],
+            in: self.directory,
+            variables: variables
+        )
+        #expect(never.status == 69, "\(never.errors)")
+        #expect(!never.errors.contains("trying again"))
+        try await leader.signal(SIGINT)
+        let end = await leader.end()
+        #expect(end.status == 130, "\(end.errors)")
+    }
+
+    @Test
     func `H1 on Redis the lock of a killed holder passes on with the end of its lease`() async throws {
         let (server, variables) = try await self.store(.redis)
         let holder = try HoldfastProcess(

@@ -78,6 +78,26 @@ struct ZooKeeperRunTests {
     }
 
     @Test
+    func `a candidate campaigns through an outage that ends its session`() async throws {
+        let server = try await ZooKeeperServer()
+        let led = "\(self.directory.path)/led"
+        let leader = try HoldfastProcess(
+            [
+                "elect", "--store", "\(server.url)/jobs?session=2s&tick=200ms", "nightly", "--", "sh", "-c",
+                "echo $$ >> \(led); grep -c . \(led) | grep -q 2 || sleep 60",
+            ],
+            in: self.directory
+        )
+        try await eventually { Int32(self.directory.text("led")) != nil }
+        server.pause()
+        try await eventually { leader.errors.contains("trying again until it answers") }
+        server.resume()
+        let end = await leader.end()
+        #expect(end.status == 0, "\(end.errors)")
+        #expect(self.directory.text("led").split(separator: "\n").count == 2, "\(end.errors)")
+    }
+
+    @Test
     func `a killed holder blocks others for its session at most`() async throws {
         let server = try await ZooKeeperServer()
         let store = "\(server.url)/jobs?session=2s&tick=200ms"

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 package import ArgumentParser
+import Glibc
+import Holdfast
+import HoldfastCore
 
 /// `holdfast run`.
 package struct RunCommand: AsyncParsableCommand {
@@ -62,6 +65,10 @@ package struct ElectCommand: AsyncParsableCommand {
             Of all who run this with one name, one is the leader and runs its command; the others wait their turn. A \
             leader that may lose the lock is stopped before another can lead, as under `holdfast run`, and campaigns \
             again. Ends with the command's exit code when it ends by itself, or when a signal ends it.
+
+            A store that was reached and does not answer for longer than 5 s is tried again every second until it does; \
+            with --wait, or when it cannot be reached at the start, that ends with 69. Other exit codes as for \
+            `holdfast run`.
             """
     )
 
@@ -72,13 +79,46 @@ package struct ElectCommand: AsyncParsableCommand {
 
     /// Campaigns and leads until the command ends by itself.
     package func run() async throws {
+        let waitsForever = self.options.lock.wait == nil
+        let name = self.options.names.first
         let outcome = try await self.options.run { session, service in
+            // Whoever has given a wrong address shall know at once.
+            var isKnown = try await Self.unlessInterrupted { await Self.answers(service, name) }
+            var isOut = false
             while true {
-                let outcome = try await session.run(on: service)
-                guard outcome.isLost, !outcome.isInterrupted else { return outcome }
-                Output.note("not the leader any more; campaigning again")
+                do {
+                    let outcome = try await session.run(on: service)
+                    guard outcome.isLost, !outcome.isInterrupted else { return outcome }
+                    Output.note("not the leader any more; campaigning again")
+                    isKnown = true
+                    isOut = false
+                } catch let error as LockError where error.code == .storeUnavailable && isKnown && waitsForever {
+                    if !isOut { Output.note("\(error.message); trying again until it answers") }
+                    isOut = true
+                    try await Self.unlessInterrupted { try await Task.sleep(for: Self.pause) }
+                }
             }
         }
         throw CommandFailure(outcome.status)
+    }
+
+    /// How long to rest between tries at a store that does not answer; each lasts some seconds by itself.
+    private static let pause: Duration = .seconds(1)
+
+    private static func answers(_ service: LockService, _ name: String?) async -> Bool {
+        guard let name, let resource = try? Resource(name) else { return false }
+        return (try? await service.holders(of: resource)) != nil
+    }
+
+    /// Does what can be broken off, and ends the command when a signal does.
+    private static func unlessInterrupted<Result: Sendable>(
+        _ work: @escaping @Sendable () async throws -> Result
+    ) async throws -> Result {
+        let inbox = SignalInbox()
+        do {
+            return try await inbox.cancelling(work)
+        } catch is CancellationError {
+            throw CommandFailure(ExitStatus.signalled(inbox.received ?? SIGINT))
+        }
     }
 }
