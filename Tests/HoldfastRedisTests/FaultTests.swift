@@ -130,9 +130,15 @@ struct FaultTests {
         let connection = CommandConnection(try Connector(configuration, loop: loop))
         defer { connection.close() }
         let deadline = NIODeadline.now() + .seconds(20)
-        async let slow = connection.send(by: deadline) { $0.command(["DEBUG", "SLEEP", "0.3"]) }
-        async let other = connection.send(by: deadline) { $0.command(["ECHO", "a"]) }
-        try await Task.sleep(for: .milliseconds(100))
+        // Neither is answered before there was no room.
+        server.pause()
+        defer { server.resume() }
+        let (answers, answered) = AsyncStream<Bool>.makeStream()
+        for _ in 0..<2 {
+            connection.submit(by: deadline, .texts(["ECHO", "a"])) { outcome in
+                answered.yield((try? outcome.get()) != nil)
+            }
+        }
         let outcomes = await connection.send(
             by: deadline,
             all: [.texts(["INCR", "n"]), .texts(["INCR", "n"])]
@@ -145,7 +151,8 @@ struct FaultTests {
             }
             #expect(error.code == .limitReached)
         }
-        _ = await (slow, other)
+        server.resume()
+        for await isAnswered in answers.prefix(2) { #expect(isAnswered) }
         #expect(try server.execute("EXISTS", "n") == "0")
     }
 

@@ -159,7 +159,11 @@ package final class CommandConnection: RedisLinkDelegate {
     ///   - deadline: When to give up; see ``send(by:_:)``.
     ///   - request: The command.
     ///   - done: Gets the reply, error lines included, or why there is none.
-    func submit(by deadline: NIODeadline, _ request: CommandRequest, _ done: @escaping @Sendable (Outcome) -> Void) {
+    package func submit(
+        by deadline: NIODeadline,
+        _ request: CommandRequest,
+        _ done: @escaping @Sendable (Outcome) -> Void
+    ) {
         if let outage = self.outage { return done(.failure(outage)) }
         self.submit(CommandTicket(done), by: deadline, request)
     }
