@@ -59,7 +59,9 @@ static void *relay(void *argument) {
     for (;;) {
         wait_for_guard(child);
         ssize_t count = recv(child->control, &message, sizeof message, 0);
-        if (count < 0 && errno == EINTR) continue;
+        // A guard that ends before it has read all that it was sent resets the connection. That is told once, and before
+        // what the guard had said, which is still there: its last word is how the command ended.
+        if (count < 0 && (errno == EINTR || errno == ECONNRESET)) continue;
         if (count != sizeof message) break;
         if (message.kind == HF_CHILD_STARTED) atomic_store(&child->group, message.value);
         if (is_last(message.kind)) {

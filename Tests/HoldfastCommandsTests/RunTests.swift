@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Foundation
 import Glibc
 import HoldfastCommands
 import Testing
@@ -143,8 +144,10 @@ struct RunTests {
             let time = try #require(Double(self.directory.text(started)))
             times.append(time * 1000 - Double(killed) / 1e6)
         }
-        // The command's start is part of it, and /proc/uptime counts hundredths; a busy machine may be late once.
-        #expect(times.sorted()[1] < 250, "it took \(times) ms")
+        // The command's start is part of it, and /proc/uptime counts hundredths; a busy machine may be late once. Beside
+        // other tests, which keep it busy, it is only shown that nobody waits for the lease of 30 s.
+        let limit: Double = getenv("HOLDFAST_PROGRAM") == nil ? 3000 : 250
+        #expect(times.sorted()[1] < limit, "it took \(times) ms")
     }
 
     @Test
@@ -184,6 +187,19 @@ struct RunTests {
         let result = await holder.end()
         #expect(result.status == 5)
         #expect(result.output == "asked\n")
+    }
+
+    @Test
+    func `what is sent to a command at its end does not hide how it ended`() async throws {
+        for _ in 0..<100 {
+            let child = try GuardedChild(["/bin/sh", "-c", "exit 5"].map { CText($0) }, environment: [])
+            // The guard ends with some of it unread, often before its last word was read.
+            let isOver = Flag()
+            let senders = (0..<4).map { _ in Thread { while !isOver.isUp { child.signal(SIGCONT) } } }
+            for sender in senders { sender.start() }
+            #expect(await child.end() == .exited(5))
+            isOver.raise()
+        }
     }
 
     @Test(arguments: [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2])

@@ -68,7 +68,7 @@ struct SharedCacheTests {
             for waiter in waiters { #expect(try await waiter.value == "new") }
             let time = start.duration(to: .now)
             // The lease, 100 ms, and what a busy machine needs.
-            #expect(time < Self.fillLease + .milliseconds(100) + .milliseconds(500), "\(time)")
+            #expect(time < Self.fillLease + .milliseconds(100) + .seconds(3), "\(time)")
             #expect(cache.statistics().loads == 1)
         }
     }
@@ -183,7 +183,7 @@ struct SharedCacheTests {
 }
 
 /// Says once that something has happened.
-private final class Flag: Sendable {
+final class Flag: Sendable {
     private let state = Atomic(false)
 
     var isUp: Bool { self.state.load(ordering: .acquiring) }
