@@ -49,14 +49,16 @@ struct CommandTests {
     @Test
     func `a watch reports changes as lines of JSON`() async throws {
         let watch = try HoldfastProcess(["watch", "--interval", "10ms", "--format", "jsonl"], in: self.directory)
-        // Until the watch has looked once, it would report the first holder's end or nothing at all.
-        try await eventually {
-            access("\(self.directory.path)/locks.db", F_OK) == 0
-        }
-        let job = try HoldfastProcess(["run", "job", "--", "sleep", "0.5"], in: self.directory)
+        let seen = "\(self.directory.path)/seen"
+        let job = try HoldfastProcess(
+            ["run", "job", "--", "sh", "-c", "until [ -e \(seen) ]; do sleep 0.02; done"],
+            in: self.directory
+        )
+        try await eventually { watch.output.contains(#""event":"acquired","resource":"job""#) }
+        #expect(!watch.output.contains(#""event":"ended""#))
+        try self.directory.write("", to: "seen")
         #expect(await job.end().status == 0)
         try await eventually { watch.output.contains(#""event":"ended","resource":"job""#) }
-        #expect(watch.output.contains(#""event":"acquired","resource":"job""#))
         try await watch.signal(SIGTERM)
         #expect(await watch.end().status == 143)
     }

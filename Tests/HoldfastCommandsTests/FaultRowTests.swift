@@ -48,7 +48,7 @@ struct FaultRowTests {
         let led = "\(self.directory.path)/led"
         let leader = try HoldfastProcess(
             [
-                "elect", "--lease", "1s", "x", "--", "sh", "-c",
+                "elect", "--lease", "3s", "x", "--", "sh", "-c",
                 "echo $$ >> \(led); grep -c . \(led) | grep -q 2 || sleep 60",
             ],
             in: self.directory,
@@ -71,7 +71,7 @@ struct FaultRowTests {
         let server = try await RedisServer()
         let variables = ["HOLDFAST_STORE": server.url]
         let leader = try HoldfastProcess(
-            ["elect", "--lease", "1s", "x", "--", "sleep", "60"],
+            ["elect", "--lease", "3s", "x", "--", "sleep", "60"],
             in: self.directory,
             variables: variables
         )

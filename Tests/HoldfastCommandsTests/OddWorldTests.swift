@@ -110,9 +110,9 @@ struct OddWorldTests {
     func `a command that is stopped and continued alone keeps its lock`() async throws {
         let end = try await self.shell(
             """
-            "$HOLDFAST" run --lease 1s x -- sh -c 'echo $$ > $D/pid; sleep 4; exit 9' &
+            "$HOLDFAST" run --lease 3s x -- sh -c 'echo $$ > $D/pid; sleep 6; exit 9' &
             while [ ! -s $D/pid ]; do sleep 0.01; done
-            kill -STOP $(cat $D/pid); sleep 1.5; kill -CONT $(cat $D/pid)
+            kill -STOP $(cat $D/pid); sleep 4; kill -CONT $(cat $D/pid)
             wait $!
             """
         )
@@ -139,7 +139,9 @@ struct OddWorldTests {
     func `a member of the group whose parent left it does not outlive the lock`() async throws {
         let end = try await self.shell(
             """
-            "$HOLDFAST" run x -- sh -c '(sh -c "echo \\$\\$ > $D/pid; exec sleep 30" & exec setsid sleep 0.3) & sleep 0.1'
+            "$HOLDFAST" run x -- sh -c '
+              (sh -c "echo \\$\\$ > $D/pid; exec sleep 30" & exec setsid sh -c "echo > $D/left; exec sleep 0.3") &
+              while [ ! -s $D/pid ] || [ ! -e $D/left ]; do sleep 0.01; done'
             [ -s $D/pid ] && ! kill -0 $(cat $D/pid) 2> /dev/null
             """
         )

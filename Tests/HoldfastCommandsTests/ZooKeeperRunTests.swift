@@ -83,7 +83,7 @@ struct ZooKeeperRunTests {
         let led = "\(self.directory.path)/led"
         let leader = try HoldfastProcess(
             [
-                "elect", "--store", "\(server.url)/jobs?session=2s&tick=200ms", "nightly", "--", "sh", "-c",
+                "elect", "--store", "\(server.url)/jobs?session=4s&tick=200ms", "nightly", "--", "sh", "-c",
                 "echo $$ >> \(led); grep -c . \(led) | grep -q 2 || sleep 60",
             ],
             in: self.directory

@@ -123,7 +123,7 @@ struct ProcessSuite {
             for _ in 0..<5 {
                 let sleeper = try Sleeper()
                 let held = request("a")
-                let waiter = request("a")
+                let waiter = request("a", acceptance: .seconds(20))
                 _ = try await self.store.acquire(held)
                 try self.give(held, to: sleeper)
                 #expect(try await self.store.acquire(waiter).place != nil)
