@@ -182,6 +182,33 @@ struct AcquireTests {
         }
     }
 
+    @Test("An acquire that is not to wait asks once, also when run() is just being started")
+    func startsAtOnce() throws {
+        let simulation = Simulation(seed: 1)
+        try simulation.run(for: .seconds(60)) { simulation in
+            let bench = try Bench(
+                simulation: simulation,
+                store: ScriptedStore(clock: simulation.clock),
+                settings: LockServiceConfiguration()
+            )
+            let limits: [(Resource, Duration)] = [("a", .zero), ("b", .milliseconds(50))]
+            let early = limits.map { resource, limit in
+                bench.start { try await bench.locks.acquire(resource, waitingAtMost: limit) }
+            }
+            try await bench.sleep(.milliseconds(300))
+            try await bench.whileRunning {
+                for task in early {
+                    let lease = try await task.value
+                    let error = await #expect(throws: LockError.self) {
+                        try await bench.locks.acquire(lease.resource, waitingAtMost: .zero)
+                    }
+                    #expect(error?.code == .timeout)
+                    await lease.release()
+                }
+            }
+        }
+    }
+
     @Test("An acquire that comes before run() waits for it")
     func startsLate() throws {
         let simulation = Simulation(seed: 1)

@@ -78,6 +78,7 @@ extension Engine {
         if case .early = turn {
             try await self.ensureRunning(request.id, until: deadline)
             now = self.now
+            if let deadline { request.waitLimit = max(.zero, now.duration(to: deadline)) }
             turn = try self.enterGate(request, from: now, until: deadline)
         }
         switch turn {
@@ -165,8 +166,14 @@ extension Engine {
 
     var isRunning: Bool { self.state.withLock { $0.phase == .running } }
 
+    /// How long even a request that is not to wait waits for `run()`: it comes while the task that calls it is being
+    /// started, and should ask once.
+    private static let startupGrace: Duration = .seconds(1)
+
     func ensureRunning(_ id: RequestID, until deadline: Instant?) async throws {
-        let limit = self.now.advanced(by: self.configuration.startupLimit)
+        let started = self.now
+        let limit = started.advanced(by: self.configuration.startupLimit)
+        let end = deadline.map { min(max($0, started.advanced(by: Self.startupGrace)), limit) } ?? limit
         while true {
             let slot = WakeSlot()
             let phase = self.state.withLock { state in
@@ -179,7 +186,6 @@ extension Engine {
             case .idle: break
             }
             // Nobody keeps time yet, so this wait keeps its own.
-            let end = deadline.map { min($0, limit) } ?? limit
             let clock = self.clock
             let reasons = await withTaskGroup(of: Void.self) { group in
                 group.addTask {
