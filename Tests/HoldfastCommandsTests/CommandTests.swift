@@ -104,11 +104,12 @@ struct CommandTests {
     @Test
     func `the demo ends well`() async throws {
         try self.directory.write("text\n", to: "indexed")
-        let result = try await self.run(["demo", "--seconds", "8", "--directory", self.directory.path])
+        let result = try await self.run(["demo", "--seconds", "15", "--directory", self.directory.path])
         #expect(result.status == 0, "\(result.output)\(result.errors)")
         let last = result.output.split(separator: "\n").last ?? ""
         #expect(last.hasPrefix(#"{"demo":"ok","store":"sqlite","workers":4,"#))
-        #expect(last.contains(#""overlaps":0,"refused_stale_writes":1,"#))
+        // One late write is played; a worker that a busy machine holds up may have another refused.
+        #expect(last.contains(/"overlaps":0,"refused_stale_writes":[1-9]/))
     }
 
     @Test

@@ -10,8 +10,8 @@ import Testing
 struct FaultRowTests {
     enum Kind: CaseIterable { case sqlite, redis }
 
-    /// The time of a process' start on a busy machine.
-    private static let start = 0.5
+    /// The time of a process' start on a machine that stands still for a moment.
+    private static let start = 2.0
 
     private let directory: TestDirectory
 
@@ -94,14 +94,14 @@ struct FaultRowTests {
     func `H1 on Redis the lock of a killed holder passes on with the end of its lease`() async throws {
         let (server, variables) = try await self.store(.redis)
         let holder = try HoldfastProcess(
-            ["run", "--lease", "1s", "x", "--", "sh", "-c", "echo $$ > \(self.directory.path)/pid; exec sleep 60"],
+            ["run", "--lease", "4s", "x", "--", "sh", "-c", "echo $$ > \(self.directory.path)/pid; exec sleep 60"],
             in: self.directory,
             variables: variables
         )
         try await eventually { Int32(self.directory.text("pid")) != nil }
         let child = try #require(Int32(self.directory.text("pid")))
         let next = try HoldfastProcess(
-            ["run", "--lease", "1s", "x", "--"] + self.stamp("next"),
+            ["run", "--lease", "4s", "x", "--"] + self.stamp("next"),
             in: self.directory,
             variables: variables
         )
@@ -110,9 +110,9 @@ struct FaultRowTests {
         try await holder.signal(SIGKILL)
         #expect(await next.end().status == 0)
         let took = try self.time("next") - killed
-        print("H1 redis: \(took) s after the kill, lease 1 s")
+        print("H1 redis: \(took) s after the kill, lease 4 s")
         // It was renewed at most a third of the lease before.
-        #expect(took > 0.5 && took < 1.5 + Self.start)
+        #expect(took > 0.5 && took < 4.5 + Self.start)
         #expect(!isAlive(child))
         withExtendedLifetime(server) {}
     }
@@ -141,9 +141,11 @@ struct FaultRowTests {
         let times = try [0, 2, 5, 7, 9].map { try self.time("turn\($0)") }
         #expect(times == times.sorted())
         print("H8 \(kind): third after \(times[1] - released) s, last after \(times[4] - released) s")
-        // Far from the second that each dead one might have taken to accept.
-        #expect(times[1] - times[0] < 0.5 + Self.start)
-        #expect(times[4] - released < 2 + Self.start)
+        // Far from the second that each of the five dead ones might have taken to accept. At least one of them is between
+        // any two turns; a machine that stands still for a moment delays one or two.
+        let gaps = zip(times, times.dropFirst()).map { $1 - $0 }
+        #expect(gaps.sorted()[1] < 1, "\(gaps)")
+        #expect(times[4] - released < 4)
         for place in [1, 3, 4, 6, 8] { #expect(self.directory.text("turn\(place)").isEmpty) }
         withExtendedLifetime(server) {}
     }
@@ -158,8 +160,8 @@ struct FaultRowTests {
         let released = try await run(["acquire", "x"]).output
         #expect(try await run(["release"], grant: released).status == 0)
         let expired = try await run(["acquire", "x", "--lease", "300ms"]).output
-        // Its lease ends while this one waits.
-        let successor = try await run(["acquire", "x", "--wait", "10s"]).output
+        // Its lease ends while this one waits, whose own does not end here.
+        let successor = try await run(["acquire", "x", "--wait", "10s", "--lease", "10m"]).output
         let id = try #require(successor.firstMatch(of: /"id":"([0-9a-f]{32})"/)).output.1
         let foreign = successor.replacing(id, with: String(id.reversed()))
         for _ in 0..<5 {

@@ -32,7 +32,7 @@ struct FaultRowTestsStopped {
             let note = "\(self.directory.path)/holder\(round)"
             let script = "echo $$ $HOLDFAST_FENCING_TOKEN > \(note).new; mv \(note).new \(note); exec sleep 60"
             let holder = try HoldfastProcess(
-                ["run", "--lease", "1500ms", "x", "--", "sh", "-c", script],
+                ["run", "--lease", "4s", "x", "--", "sh", "-c", script],
                 in: self.directory,
                 variables: variables
             )

@@ -218,7 +218,7 @@ struct OddWorldTests {
     func `the demo works where there is nothing to index`() async throws {
         let end = try await self.shell(
             """
-            mkdir $D/empty; "$HOLDFAST" demo --seconds 6 --directory $D/empty > $D/said 2>&1 || exit 1
+            mkdir $D/empty; "$HOLDFAST" demo --seconds 15 --directory $D/empty > $D/said 2>&1 || exit 1
             "$HOLDFAST" demo --directory $D/none 2> /dev/null; [ $? = 78 ] || exit 2
             """
         )

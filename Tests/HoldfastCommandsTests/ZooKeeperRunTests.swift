@@ -62,7 +62,7 @@ struct ZooKeeperRunTests {
         async throws
     {
         let server = try await ZooKeeperServer()
-        let store = "\(server.url)/jobs?session=4s&tick=200ms"
+        let store = "\(server.url)/jobs?session=10s&tick=200ms"
         let holder = try HoldfastProcess(
             ["run", "--store", store, "nightly", "--"] + self.sleeper("pid"),
             in: self.directory
@@ -71,7 +71,7 @@ struct ZooKeeperRunTests {
         server.pause()
         let silent = ContinuousClock.now
         try await eventually { !isAlive(command) }
-        #expect(silent.duration(to: .now) < .seconds(4))
+        #expect(silent.duration(to: .now) < .seconds(10))
         let end = await holder.end()
         #expect(end.status == 76, "\(end.errors)")
         server.resume()
@@ -100,18 +100,18 @@ struct ZooKeeperRunTests {
     @Test
     func `a killed holder blocks others for its session at most`() async throws {
         let server = try await ZooKeeperServer()
-        let store = "\(server.url)/jobs?session=2s&tick=200ms"
+        let store = "\(server.url)/jobs?tick=200ms&session="
         let holder = try HoldfastProcess(
-            ["run", "--store", store, "nightly", "--"] + self.sleeper("pid"),
+            ["run", "--store", "\(store)4s", "nightly", "--"] + self.sleeper("pid"),
             in: self.directory
         )
         let command = try await self.pid(in: "pid")
         try await holder.signal(SIGKILL)
         let killed = ContinuousClock.now
-        let next = try await self.run(["run", "--store", store, "--wait", "30s", "nightly", "--", "true"])
+        let next = try await self.run(["run", "--store", "\(store)20s", "--wait", "30s", "nightly", "--", "true"])
         #expect(next.status == 0, "\(next.errors)")
-        // And a tick, and what two programs take to start.
-        #expect(killed.duration(to: .now) < .seconds(6))
+        // And a tick, and what two programs take to start; the usual session is 10 s.
+        #expect(killed.duration(to: .now) < .seconds(9))
         #expect(!isAlive(command))
     }
 
@@ -119,7 +119,9 @@ struct ZooKeeperRunTests {
     func `the demo plays to its end, and says when there is no time for that`() async throws {
         let server = try await ZooKeeperServer()
         let store = "\(server.url)/demo?session=2s&tick=200ms"
-        let result = try await self.run(["demo", "--store", store, "--workers", "3", "--format", "json"])
+        let result = try await self.run([
+            "demo", "--seconds", "15", "--store", store, "--workers", "3", "--format", "json",
+        ])
         #expect(result.status == 0, "\(result.errors)")
         #expect(result.output.contains(#""demo":"ok""#))
         let short = try await self.run(["demo", "--store", "\(server.url)/demo", "--seconds", "10"])

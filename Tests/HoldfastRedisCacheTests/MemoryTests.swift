@@ -45,7 +45,7 @@ struct MemoryCacheFaultTests {
         tier.fault = .hang
         let waiting = Task { try await tier.put(Make.write("k", "1")) }
         let cancelled = Task { try await tier.get("k") }
-        try await Task.sleep(for: .milliseconds(50))
+        try await eventually("they do not come") { tier.counts.writes == 1 && tier.counts.reads == 1 }
         cancelled.cancel()
         await #expect(throws: CancellationError.self) { try await cancelled.value }
         #expect(tier.counts.writes == 1)

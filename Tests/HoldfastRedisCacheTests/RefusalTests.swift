@@ -31,7 +31,7 @@ struct RefusalTests {
         let url = self.url(server)
         for promise in TierContract.cases {
             try await promise.check(
-                TierContract.Subject(shortLife: .milliseconds(600)) { try Make.tier(url, prefix: prefix) }
+                TierContract.Subject(shortLife: .seconds(2)) { try Make.tier(url, prefix: prefix) }
             )
         }
         for promise in TierContract.busCases {

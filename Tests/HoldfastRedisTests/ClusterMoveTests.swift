@@ -38,28 +38,28 @@ struct ClusterMoveTests {
         let names = try self.names(7)
         let (from, to) = try self.target(servers)
         try await withLockService(store: try self.store(servers)) { locks in
-            let held = try await locks.acquire(names[0], lease: .seconds(1))
-            let shared = try await locks.acquire(names[1], mode: .shared, lease: .seconds(1))
+            let held = try await locks.acquire(names[0], lease: .seconds(3))
+            let shared = try await locks.acquire(names[1], mode: .shared, lease: .seconds(3))
             let before = try await locks.withLock(names[2]) { $0.fencingToken }
             let (given, shown) = (
-                try await locks.acquire(names[3], lease: .seconds(1)),
-                try await locks.acquire(names[4], mode: .shared, lease: .seconds(1))
+                try await locks.acquire(names[3], lease: .seconds(3)),
+                try await locks.acquire(names[4], mode: .shared, lease: .seconds(3))
             )
             try await servers.move(slotOf: "x", to: to) {
                 // What is there stays, what was there is taken again, what was never there is taken too.
-                let again = try await locks.acquire(names[2], lease: .seconds(1))
+                let again = try await locks.acquire(names[2], lease: .seconds(3))
                 #expect(again.fencingToken > before)
-                let new = try await locks.acquire(names[5], lease: .seconds(1))
-                try await Task.sleep(for: .seconds(4))
+                let new = try await locks.acquire(names[5], lease: .seconds(3))
+                try await Task.sleep(for: .seconds(9))
                 for lease in [held, shared, given, shown, again, new] { try lease.checkValid() }
                 #expect(await given.release() == .released)
                 #expect(await shown.release() == .released)
                 #expect(await again.release() == .released)
-                #expect(try await locks.withLock(names[3], lease: .seconds(1)) { $0.fencingToken } > given.fencingToken)
+                #expect(try await locks.withLock(names[3], lease: .seconds(3)) { $0.fencingToken } > given.fencingToken)
                 #expect(try await locks.tryAcquire(names[0]) == nil, "two hold the lock")
                 #expect(await new.release() == .released)
-                #expect(try await locks.withLock(names[6], lease: .seconds(1)) { _ in true })
-                #expect(try await locks.withLock(names[6], lease: .seconds(1)) { _ in true })
+                #expect(try await locks.withLock(names[6], lease: .seconds(3)) { _ in true })
+                #expect(try await locks.withLock(names[6], lease: .seconds(3)) { _ in true })
             }
             #expect(try servers.owner(of: "x") === to)
             #expect(try from.execute("GET", names[0].name).hasPrefix("MOVED"))
@@ -126,7 +126,7 @@ struct ClusterMoveTests {
             }
             #expect(try await b.acquire(Make.request(names[0], contention: .fail)).isBusy)
             #expect(try await a.release(held[2].key) == .released)
-            #expect(await signals.first(within: .seconds(2)) { $0 == .granted(waiter.id) } != nil)
+            #expect(await signals.first(within: .seconds(10)) { $0 == .granted(waiter.id) } != nil)
             #expect(try await b.acquire(waiter).token != nil)
             #expect(try await a.release(held[0].key) == .released)
         }
@@ -210,7 +210,7 @@ struct ClusterMoveTests {
         try await servers.move(slotOf: "x", to: to) {
             #expect(try await a.release(holder.key) == .released)
             // It cannot be made a holder there: it is told to ask, and gets the lock where the slot goes.
-            let told = await toReader.first(within: .seconds(2)) {
+            let told = await toReader.first(within: .seconds(10)) {
                 $0 == .check(reader.id, after: .zero) || $0 == .granted(reader.id)
             }
             #expect(told != nil, "nobody told it")

@@ -41,11 +41,11 @@ struct ExecutorTests {
         let server = try await RedisServer()
         let store = try RedisLockStore(url: server.url + "/0?executor=loop")
         try await withLockService(store: store) { locks in
-            let lease = try await locks.acquire("x", lease: .milliseconds(500))
+            let lease = try await locks.acquire("x", lease: .seconds(3))
             await withTaskExecutorPreference(store.executor) {
                 await withTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        let end = ContinuousClock.now + .seconds(2)
+                        let end = ContinuousClock.now + .seconds(7)
                         while ContinuousClock.now < end {}
                     }
                 }
@@ -64,12 +64,12 @@ struct ExecutorTests {
             // Several slots, so that renewals are several commands.
             var leases: [Lease] = []
             for name in ["a", "b", "c", "d"] {
-                leases.append(try await locks.acquire(try Resource(name), lease: .milliseconds(1500)))
+                leases.append(try await locks.acquire(try Resource(name), lease: .seconds(4)))
             }
             await withTaskExecutorPreference(store.executor) {
                 await withTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        let end = ContinuousClock.now + .seconds(3)
+                        let end = ContinuousClock.now + .seconds(9)
                         while ContinuousClock.now < end {}
                     }
                 }

@@ -43,6 +43,11 @@ enum Make {
     }
 }
 
+extension RedisServer {
+    /// The address for tests in which no call may be given up because the machine is busy.
+    var calm: String { self.url + "?timeout=10s" }
+}
+
 /// Signals of a store that a test can wait for.
 final class Signals: Sendable {
     let stream: AsyncStream<StoreSignal>

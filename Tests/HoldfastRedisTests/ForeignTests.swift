@@ -39,7 +39,7 @@ struct ForeignTests {
         #expect(try self.calls(server) == before, "nobody asks meanwhile")
         try server.execute("DEL", "x")
         let woken = try #require(await signals.first { $0 == .check(request.id, after: .zero) })
-        #expect(woken < .seconds(1))
+        #expect(woken < .seconds(4))
         #expect(try await store.acquire(request).token != nil)
         #expect(try await store.release(request.key) == .released)
     }
@@ -64,7 +64,7 @@ struct ForeignTests {
         #expect(try servers.map(self.calls) == before, "somebody asks meanwhile")
         for server in servers { try server.execute("DEL", "x") }
         let woken = try #require(await signals.first { $0 == .check(request.id, after: .zero) })
-        #expect(woken < .seconds(1))
+        #expect(woken < .seconds(4))
         try await eventually("it never gets the lock") { try await store.acquire(request).token != nil }
         #expect(try await store.release(request.key) == .released)
     }
@@ -74,11 +74,11 @@ struct ForeignTests {
         let server = try await RedisServer()
         let store = try RedisLockStore(url: server.url)
         try await self.listening(store)
+        let start = ContinuousClock.now
         try server.execute("SET", "x", "theirs", "NX", "PX", "300")
         try await withLockService(store: store) { locks in
-            let start = ContinuousClock.now
             try await locks.withLock("x", waitingAtMost: .seconds(5)) { _ in
-                #expect(start.duration(to: .now) > .milliseconds(200))
+                #expect(start.duration(to: .now) >= .milliseconds(290))
             }
             try server.execute("SET", "y", "first", "NX")
             try await withThrowingTaskGroup(of: Void.self) { group in

@@ -40,7 +40,7 @@ struct JoinedCallTests {
         let tokens = try Self.acquire(["x": a, "y": b], on: server).compactMap { Int($0) }
         #expect(tokens.count == 2 && tokens.allSatisfy { $0 > 1_000_000_000_000_000 })
         #expect(try server.execute("MGET", "x", "y").split(whereSeparator: \.isNewline) == [a[...], b[...]])
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         #expect(try await store.status(of: "y").holders.first?.fencingToken?.rawValue == UInt64(tokens[1]))
         #expect(try Self.release(["x": a, "y": a], on: server) == ["1", "0"])
         #expect(try server.execute("EXISTS", "x", "y") == "1")
@@ -65,7 +65,7 @@ struct JoinedCallTests {
         let server = try await RedisServer()
         try server.execute("LPUSH", "hf:{y}:h", "1")
         try server.execute("LPUSH", "z", "1")
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         // Those that come before the connection is there are one command.
         let names: [Resource] = ["w", "x", "y", "z", "after"]
         let requests = names.map { Make.request($0, contention: .fail) }
@@ -83,7 +83,7 @@ struct JoinedCallTests {
     @Test
     func `many locks at once take few commands`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let requests = try (0..<64).map { Make.request(try Resource("lock\($0)")) }
         // The scripts are known, and messages on their way.
         let first = Make.request("first")

@@ -10,7 +10,7 @@ struct LockTests {
     @Test
     func `a lock is the plain Redlock key, held once, and its token grows`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let first = Make.request("x")
         let token = try #require(try await store.acquire(first).token)
         #expect(try server.execute("GET", "x") == first.id.secret)
@@ -27,7 +27,7 @@ struct LockTests {
     @Test
     func `one lock that became something else does not stop the renewal of others`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let requests = ["a", "b", "c"].map { Make.request($0) }
         for request in requests { #expect(try await store.acquire(request).token != nil) }
         try server.execute("DEL", "b")
@@ -40,7 +40,7 @@ struct LockTests {
     @Test
     func `a record that became something else stops neither the renewal nor the listing of others`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let requests = [Make.request("a"), Make.request("b", mode: .shared), Make.request("c"), Make.request("d")]
         for request in requests { #expect(try await store.acquire(request).token != nil) }
         let waiter = Make.request("d", holding: ["00000000"])
@@ -66,7 +66,7 @@ struct LockTests {
     @Test
     func `what an owner waited for is not remembered for long`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         #expect(try await store.acquire(Make.request("x")).token != nil)
         let waiter = Make.request("x", holding: ["00000000"])
         #expect(try await store.acquire(waiter).place != nil)
@@ -78,7 +78,7 @@ struct LockTests {
     @Test
     func `a server without memory lets holders keep locks and give them back`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let requests = [Make.request("a", mode: .shared), Make.request("b"), Make.request("c")]
         for request in requests { #expect(try await store.acquire(request).token != nil) }
         try server.execute("CONFIG", "SET", "maxmemory", "1")
@@ -92,7 +92,7 @@ struct LockTests {
     @Test
     func `a record is kept until its token's time has come, however far ahead a clock was`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let day: Int64 = 86_400_000
         let ahead =
             Int64(try #require(try server.execute("TIME").split(separator: "\n").first))! * 1_000_000
@@ -112,7 +112,7 @@ struct LockTests {
     @Test
     func `the same request sent again renews its grant, and after its end it is finished`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let request = Make.request("x")
         let token = try await store.acquire(request).token
         #expect(token != nil)
@@ -129,11 +129,11 @@ struct LockTests {
     @Test
     func `a release hands the lock to the next waiter in order of arrival and priority`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let signals = Signals(of: store)
         let holder = Make.request("x", label: "the holder")
         let second = Make.request("x")
-        let third = Make.request("x", priority: 1)
+        let third = Make.request("x", acceptance: .seconds(9), priority: 1)
         #expect(try await store.acquire(holder).token != nil)
         let place = try #require(try await store.acquire(second).place)
         #expect(place.position == 0)
@@ -145,7 +145,7 @@ struct LockTests {
 
         #expect(try await store.release(holder.key) == .released)
         #expect(await signals.first { $0 == .granted(third.id) } != nil)
-        #expect(await signals.first { $0 == .check(second.id, after: .milliseconds(300)) } != nil)
+        #expect(await signals.first { $0 == .check(second.id, after: .seconds(9)) } != nil)
         #expect(try server.execute("GET", "x") == third.id.secret)
         #expect(try await store.status(of: "x").holders.first?.isAccepting == true)
         #expect(try await store.acquire(third).token != nil)
@@ -157,12 +157,12 @@ struct LockTests {
     @Test
     func `a dead waiter costs nothing when its channel is gone`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let signals = Signals(of: store)
         let holder = Make.request("x")
         #expect(try await store.acquire(holder).token != nil)
         do {
-            let doomed = try RedisLockStore(url: server.url)
+            let doomed = try RedisLockStore(url: server.calm)
             #expect(try await doomed.acquire(Make.request("x")).place?.position == 0)
         }
         let alive = Make.request("x")
@@ -177,7 +177,7 @@ struct LockTests {
     @Test
     func `a waiter that does not accept loses the lock to the next, without a rest`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let signals = Signals(of: store)
         let holder = Make.request("x")
         let silent = Make.request("x", lockDelay: .seconds(30))
@@ -194,7 +194,7 @@ struct LockTests {
     @Test
     func `a hold that ends without a release lets the resource rest for its lock delay`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let holder = Make.request("x", lease: .milliseconds(100), lockDelay: .seconds(2))
         #expect(try await store.acquire(holder).token != nil)
         try await Task.sleep(for: .milliseconds(150))
@@ -210,7 +210,7 @@ struct LockTests {
     @Test
     func `renewals of many locks are one command, and say what is lost and what was asked back`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let signals = Signals(of: store)
         let requests = try (0..<1000).map { Make.request(try Resource("r\($0)"), lease: .seconds(30)) }
         for request in requests { #expect(try await store.acquire(request).token != nil) }
@@ -237,10 +237,10 @@ struct LockTests {
     @Test
     func `force takes the lock from its holder, tells it, and hands it on`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let signals = Signals(of: store)
         let holder = Make.request("x")
-        let next = Make.request("x")
+        let next = Make.request("x", acceptance: .seconds(30))
         let token = try #require(try await store.acquire(holder).token)
         #expect(try await store.acquire(next).place != nil)
         #expect(try await store.forceRelease("x").first?.fencingToken == token)

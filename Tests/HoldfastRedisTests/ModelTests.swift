@@ -148,7 +148,7 @@ struct ModelTests {
     @Test
     func `two hundred random sequences get the replies of the lock table, and tokens only grow`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         // Somebody must wait once, so that the store listens: only then are waiters reached.
         let holder = Make.request("warm")
         _ = try await store.acquire(holder)

@@ -13,9 +13,9 @@ struct QuorumTokenTests {
         let servers = [try await RedisServer(), try await RedisServer(), try await RedisServer(hasOwnClock: true)]
         try servers[2].setClock(ahead: .seconds(600))
         let hosts = servers.map { "127.0.0.1:\($0.port)" }.joined(separator: ",")
-        let url = "redis://\(hosts)?guard=1s&timeout=500ms"
+        let url = "redis://\(hosts)?guard=5s&timeout=2s"
         func counts() async throws {
-            try await eventually("the servers never count", within: .seconds(20)) {
+            try await eventually("the servers never count", within: .seconds(40)) {
                 let probe = Make.request("probe", lease: .milliseconds(500), contention: .fail)
                 let store = try RedisQuorumLockStore(url: url)
                 defer { withExtendedLifetime(store) {} }
@@ -25,7 +25,7 @@ struct QuorumTokenTests {
         }
         try await counts()
         let first = try RedisQuorumLockStore(url: url)
-        let one = Make.request("x", lease: .milliseconds(900), contention: .fail)
+        let one = Make.request("x", lease: .seconds(4), contention: .fail)
         servers[0].pause()
         var refusal: LockError?
         var before = FencingToken.zero
@@ -45,7 +45,7 @@ struct QuorumTokenTests {
             }
             servers[2].pause()
         }
-        let next = Make.request("x", lease: .milliseconds(900), contention: .fail)
+        let next = Make.request("x", lease: .seconds(4), contention: .fail)
         let store = try RedisQuorumLockStore(url: url)
         let token = try #require(try await store.acquire(next).token)
         #expect(token > before, "the token went back")

@@ -16,11 +16,11 @@ struct RefusalTests {
 
     @Test
     func `a server that loads its data is waited for, within the call's time`() async throws {
-        // 3,000 keys of half a millisecond each.
+        // 12,000 keys of half a millisecond each.
         let server = try await RedisServer(arguments: [
             "--dbfilename", "locks.rdb", "--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024",
         ])
-        try server.execute("DEBUG", "POPULATE", "3000")
+        try server.execute("DEBUG", "POPULATE", "12000")
         #expect(try server.execute("SAVE") == "OK")
         try await server.restart()
         #expect(try server.execute("GET", "x").hasPrefix("LOADING"))
@@ -37,7 +37,7 @@ struct RefusalTests {
         #expect(try await store.acquire(Make.request("before")).token != nil)
         // Who sent it gives up after five seconds; the script goes on.
         let script = Task.detached { try? server.execute("EVAL", "while true do end", "0") }
-        try await Task.sleep(for: .milliseconds(200))
+        try await eventually("it is not busy") { try server.execute("PING").hasPrefix("BUSY") }
         let busy = try await self.refusal(server)
         #expect(busy?.code == .storeUnavailable, "\(busy as Any)")
         let reply = Task { try await store.acquire(Make.request("x")) }

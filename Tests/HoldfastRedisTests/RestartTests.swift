@@ -163,7 +163,7 @@ struct RestartTests {
         }
         let all = waits.all.sorted()
         #expect(all.count == 1000)
-        #expect(try #require(all.last) < .seconds(1), "the longest wait; a lease is 30 s")
+        #expect(try #require(all.last) < .seconds(5), "the longest wait; a lease is 30 s")
     }
 }
 

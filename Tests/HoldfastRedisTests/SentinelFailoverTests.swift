@@ -50,7 +50,7 @@ struct SentinelFailoverTests {
         let old = try #require(try servers.master())
         for name in ["x", "y", "up"] { try self.setAhead(name, on: old) }
         let held = Make.request("x", lease: .seconds(60))
-        let waiter = Make.request("x", lease: .seconds(60))
+        let waiter = Make.request("x", lease: .seconds(60), acceptance: .seconds(30))
         let token = try #require(try await a.acquire(held).token)
         // This one only ever saw the token of who was in its way.
         #expect(try await b.acquire(waiter).place?.blockers.first?.fencingToken == token)
@@ -60,7 +60,7 @@ struct SentinelFailoverTests {
         let first = Make.request("x", lease: .seconds(60))
         #expect(try #require(try await stranger.acquire(first).token) < token, "the counter went back")
         try await eventually("it does not wait") { (try? await b.acquire(waiter).place) != nil }
-        let again = Make.request("x", lease: .seconds(60))
+        let again = Make.request("x", lease: .seconds(60), acceptance: .seconds(30))
         try await eventually("it does not wait") { (try? await a.acquire(again).place) != nil }
         #expect(try await stranger.release(first.key) == .released)
         #expect(try new.execute("GET", "x") == waiter.id.secret, "it was handed over")
@@ -74,7 +74,7 @@ struct SentinelFailoverTests {
         let last = Make.request("y", lease: .seconds(60))
         let floor = try #require(try await a.acquire(last).token)
         #expect(floor > second)
-        let newcomer = Make.request("y", lease: .seconds(60))
+        let newcomer = Make.request("y", lease: .seconds(60), acceptance: .seconds(30))
         #expect(try await stranger.acquire(newcomer).place != nil)
         try new.execute("DEL", "hf:{y}:h")
         #expect(try await a.release(last.key) == .released)
@@ -127,7 +127,7 @@ struct SentinelFailoverTests {
         old.pause()
         let new = try await self.successor(of: old, servers)
         var second: FencingToken?
-        try await eventually("the client stays with the old master", within: .seconds(1)) {
+        try await eventually("the client stays with the old master", within: .seconds(3)) {
             second = try? await client.acquire(Make.request("x", lease: .seconds(60))).token
             return second != nil
         }
@@ -183,8 +183,8 @@ struct SentinelFailoverTests {
             _ = try await self.successor(of: old, servers)
             let switched = ContinuousClock.now
             try await group.waitForAll()
-            let times = back.all.map { switched.duration(to: $0.at) }
-            #expect(times.count == 8 && times.allSatisfy { $0 < .seconds(1) }, "\(times)")
+            let times = back.all.map { switched.duration(to: $0.at) }.sorted()
+            #expect(times.count == 8 && times[4] < .seconds(1) && times[7] < .seconds(4), "\(times)")
         }
     }
 
@@ -212,8 +212,8 @@ struct SentinelFailoverTests {
             let new = try await self.failOver(servers)
             let promoted = ContinuousClock.now
             try await group.waitForAll()
-            let times = served.all.map { promoted.duration(to: $0.at) }
-            #expect(times.allSatisfy { $0 < .seconds(2) }, "\(times)")
+            let times = served.all.map { promoted.duration(to: $0.at) }.sorted()
+            #expect(times.count == 5 && times[2] < .seconds(2) && times[4] < .seconds(5), "\(times)")
             #expect(Set(served.all.map(\.number)).count == 5)
             #expect(try new.execute("EXISTS", "x", "hf:{x}:q") == "0")
         }

@@ -11,7 +11,7 @@ struct SharedHolderTests {
     @Test
     func `a plain Redlock locker is kept out while readers hold, until the last lease ends`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let short = Make.request("x", mode: .shared, lease: .seconds(2))
         let long = Make.request("x", mode: .shared, lease: .seconds(20))
         #expect(try await store.acquire(long).token != nil)
@@ -37,17 +37,17 @@ struct SharedHolderTests {
     @Test
     func `a dead reader's share ends with its own lease, though others renew theirs`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let signals = Signals(of: store)
-        let dead = Make.request("x", mode: .permit(of: 2), lease: .seconds(2))
-        let alive = Make.request("x", mode: .permit(of: 2), lease: .seconds(2))
-        let next = Make.request("x", mode: .permit(of: 2))
+        let dead = Make.request("x", mode: .permit(of: 2), lease: .seconds(5))
+        let alive = Make.request("x", mode: .permit(of: 2), lease: .seconds(5))
+        let next = Make.request("x", mode: .permit(of: 2), acceptance: .seconds(30))
         #expect(try await store.acquire(dead).token != nil)
         #expect(try await store.acquire(alive).token != nil)
         #expect(try await store.renew([Renewal(key: alive.key, lease: .seconds(30))]) != [.lost(.expired)])
         let place = try #require(try await store.acquire(next).place)
         #expect(place.blockers.count == 2)
-        #expect(place.checkAfter < .milliseconds(2100))
+        #expect(place.checkAfter < .milliseconds(5100))
         try await Task.sleep(for: place.checkAfter)
         // Whoever comes next sees that it ended, and hands its permit on.
         #expect(try await store.renew([Renewal(key: dead.key, lease: .seconds(30))]) == [.lost(.expired)])
@@ -60,7 +60,7 @@ struct SharedHolderTests {
     @Test
     func `one release wakes fifty readers in one command`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let holder = Make.request("x")
         let readers = (0..<50).map { _ in Make.request("x", mode: .shared, acceptance: .seconds(9)) }
         let writer = Make.request("x")
@@ -91,7 +91,7 @@ struct SharedHolderTests {
     @Test
     func `who deletes the key has taken the lock from all readers, and nothing of them is left`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let readers = (0..<3).map { _ in Make.request("x", mode: .shared) }
         for reader in readers { #expect(try await store.acquire(reader).token != nil) }
         let updater = Make.request("x", mode: .update)
@@ -126,7 +126,7 @@ struct SharedHolderTests {
     @Test
     func `no key lives for ever, whatever was held, waited for and asked about`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         for name in ["a", "b", "c"] as [Resource] {
             let reader = Make.request(name, mode: .shared)
             #expect(try await store.acquire(reader).token != nil)
@@ -146,7 +146,7 @@ struct SharedHolderTests {
     @Test
     func `a thousand readers hold, renew and leave`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let readers = (0..<1000).map { _ in Make.request("x", mode: .shared, lease: .seconds(50)) }
         for reader in readers { #expect(try await store.acquire(reader).token != nil) }
         let reply = try await store.acquire(Make.request("x", contention: .fail))

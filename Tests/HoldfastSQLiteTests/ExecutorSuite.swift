@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import Glibc
 import Holdfast
 import HoldfastCore
 import HoldfastSQLite
@@ -55,12 +56,13 @@ struct ExecutorSuite {
         let store = self.store()
         let others = self.sandbox.store()
         try await withLockService(store: store) { locks in
-            let lease = try await locks.acquire("x", lease: .milliseconds(1500))
+            let lease = try await locks.acquire("x", lease: .seconds(4))
             await withTaskExecutorPreference(store.executor) {
                 await withTaskGroup(of: Void.self) { group in
                     group.addTask {
-                        let end = ContinuousClock.now + .seconds(4)
-                        while ContinuousClock.now < end {}
+                        // Past the lease. It blocks, as busy work would, and leaves the processor to others.
+                        let end = ContinuousClock.now + .seconds(8)
+                        while ContinuousClock.now < end { usleep(10_000) }
                     }
                 }
             }

@@ -9,8 +9,9 @@ import Testing
 /// Three servers, of which some fail.
 @Suite("A ZooKeeper ensemble", .timeLimit(.minutes(3)), .serialized)
 struct EnsembleTests {
-    private static func url(_ ensemble: ZooKeeperEnsemble) -> String {
-        "zookeeper://\(ensemble.hosts)/locks?sharing=no&session=6s&tick=200ms&timeout=2s"
+    /// With a session that outlives an election on a busy machine, unless a test waits for its end.
+    private static func url(_ ensemble: ZooKeeperEnsemble, session: String = "20s") -> String {
+        "zookeeper://\(ensemble.hosts)/locks?sharing=no&session=\(session)&tick=200ms&timeout=2s"
     }
 
     @Test("A leader that is killed costs no lock, 20 times (Z4)")
@@ -49,12 +50,12 @@ struct EnsembleTests {
             let asked = ContinuousClock.now
             let error = await #expect(throws: LockError.self) { _ = try await store.acquire(request) }
             #expect(error?.code == .storeUnavailable)
-            #expect(asked.duration(to: .now) < .seconds(4))
+            #expect(asked.duration(to: .now) < .seconds(6))
             #expect(ensemble.servers[2].mode == "read-only")
             try ensemble.servers[0].launchAgain()
             try ensemble.servers[1].launchAgain()
             try await Fixture.eventually(within: .seconds(30), "no leader") { ensemble.leader != nil }
-            try await Fixture.eventually(within: .seconds(5), "nothing is granted") {
+            try await Fixture.eventually("nothing is granted") {
                 if case .granted? = try? await store.acquire(request) { true } else { false }
             }
         }
@@ -73,7 +74,7 @@ struct EnsembleTests {
             let request = Fixture.request("second")
             let error = await #expect(throws: LockError.self) { _ = try await store.acquire(request) }
             #expect(error?.code == .storeUnavailable)
-            #expect(asked.duration(to: .now) < .seconds(4))
+            #expect(asked.duration(to: .now) < .seconds(6))
             // Nor does any other call wait for a majority, and none says what it cannot know.
             let again = ContinuousClock.now
             async let renewed = store.renew([Renewal(key: first.key, lease: .seconds(2))])
@@ -82,12 +83,12 @@ struct EnsembleTests {
             if let replies = try? await renewed { #expect(replies == [.unknown]) }
             _ = await withdrawn
             #expect(await status == nil)
-            #expect(again.duration(to: .now) < .seconds(4))
+            #expect(again.duration(to: .now) < .seconds(6))
             try ensemble.servers[0].launchAgain()
             try ensemble.servers[1].launchAgain()
             // Two Java programs start, and elect one of the three.
             try await Fixture.eventually(within: .seconds(30), "no leader") { ensemble.leader != nil }
-            try await Fixture.eventually(within: .seconds(3), "nothing is granted") {
+            try await Fixture.eventually("nothing is granted") {
                 if case .granted? = try? await store.acquire(request) { true } else { false }
             }
             #expect(try await store.status(of: "second").holders.count == 1)
@@ -206,7 +207,8 @@ struct EnsembleTests {
         try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<2 {
                 group.addTask {
-                    try await withLockService(store: try ZooKeeperLockStore(url: Self.url(ensemble))) { locks in
+                    let store = try ZooKeeperLockStore(url: Self.url(ensemble, session: "6s"))
+                    try await withLockService(store: store) { locks in
                         while !stop.value {
                             do {
                                 try await locks.withLock("frozen", waitingAtMost: .seconds(5)) { lease in

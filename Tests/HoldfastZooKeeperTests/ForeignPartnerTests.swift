@@ -59,35 +59,42 @@ struct ForeignPartnerTests {
     func mixed(_ mixture: Mixture) async throws {
         let server = try await ZooKeeperServer()
         let log = try OverlapLog()
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            for (number, mode) in mixture.modes.enumerated() {
-                let partner = try await Partner(
-                    mixture.library,
-                    server.hosts,
-                    "/locks/turns",
-                    log: log,
-                    name: "partner\(number)",
-                    rounds: Self.rounds,
-                    mode: mode
-                )
-                group.addTask { try await partner.end() }
-            }
-            // Ours begin with theirs, which take a moment to start.
-            try await Fixture.eventually("nobody comes") { !log.lines.isEmpty }
-            for (number, mode) in mixture.own.enumerated() {
-                group.addTask {
-                    try await Fixture.withService(server.hosts, "&layout=\(mixture.layout)") { locks in
-                        for _ in 0..<Self.rounds {
-                            try await locks.withLock("turns", mode: mode) { _ in
-                                log.enter("own\(number)", reads: mode == .shared)
-                                try await Task.sleep(for: .milliseconds(1))
-                                log.leave("own\(number)", reads: mode == .shared)
+        // Theirs take a moment to start: nobody has a turn before all wait for one.
+        try await Fixture.withService(server.hosts, "&session=20s&layout=\(mixture.layout)") { gate in
+            let lease = try await gate.acquire("turns")
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for (number, mode) in mixture.modes.enumerated() {
+                    let partner = try await Partner(
+                        mixture.library,
+                        server.hosts,
+                        "/locks/turns",
+                        log: log,
+                        name: "partner\(number)",
+                        rounds: Self.rounds,
+                        mode: mode
+                    )
+                    group.addTask { try await partner.end() }
+                }
+                for (number, mode) in mixture.own.enumerated() {
+                    group.addTask {
+                        try await Fixture.withService(server.hosts, "&layout=\(mixture.layout)") { locks in
+                            for _ in 0..<Self.rounds {
+                                try await locks.withLock("turns", mode: mode) { _ in
+                                    log.enter("own\(number)", reads: mode == .shared)
+                                    try await Task.sleep(for: .milliseconds(1))
+                                    log.leave("own\(number)", reads: mode == .shared)
+                                }
                             }
                         }
                     }
                 }
+                try await Fixture.eventually(within: .seconds(30), "not all wait") {
+                    try await gate.status(of: "turns").waiters.count == 4
+                }
+                #expect(log.lines.isEmpty)
+                await lease.release()
+                try await group.waitForAll()
             }
-            try await group.waitForAll()
         }
         let turns = try log.verify()
         #expect(turns.values.reduce(0, +) == 4 * Self.rounds)

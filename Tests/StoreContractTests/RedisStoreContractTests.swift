@@ -27,7 +27,7 @@ struct RedisStoreContractTests {
     @Test("Random commands get the replies of LockTable while leases run out", arguments: 0..<8 as Range<UInt64>)
     func modelInTime(seed: UInt64) async throws {
         let url = try await SharedRedis.shared.url + "?timeout=10s"
-        let subject = StoreContract.Subject(namePrefix: "timed/", shortLease: .seconds(2)) {
+        let subject = StoreContract.Subject(namePrefix: "timed/", shortLease: .seconds(4)) {
             try RedisLockStore(url: url)
         }
         try await ModelRun(commands: 30, passesTime: true).check(subject, seeds: seed..<seed + 1)
