@@ -93,7 +93,7 @@ struct RefusalTests {
         #expect(rmdir(place) == 0)
         try server.execute("BGSAVE")
         try await eventually("it takes no locks again") {
-            (try? await store.acquire(Make.request("x")).token) != nil
+            (try? await store.acquire(Make.request("x", contention: .fail)).token) != nil
         }
         #expect(try await store.renew([renewal]) == [.renewed(revokeRequested: false)])
     }

@@ -128,7 +128,7 @@ struct SentinelFailoverTests {
         let new = try await self.successor(of: old, servers)
         var second: FencingToken?
         try await eventually("the client stays with the old master", within: .seconds(3)) {
-            second = try? await client.acquire(Make.request("x", lease: .seconds(60))).token
+            second = try? await client.acquire(Make.request("x", lease: .seconds(60), contention: .fail)).token
             return second != nil
         }
         old.resume()

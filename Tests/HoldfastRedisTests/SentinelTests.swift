@@ -239,7 +239,7 @@ struct SentinelTests {
         #expect(try master.execute("EXISTS", "x") == "0")
         replica.resume()
         try await self.eventually("it does not go on", within: .seconds(5)) {
-            (try? await store.acquire(Make.request("x")).token) != nil
+            (try? await store.acquire(Make.request("x", contention: .fail)).token) != nil
         }
     }
 
