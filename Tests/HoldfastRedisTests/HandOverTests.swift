@@ -346,11 +346,15 @@ struct HandOverTests {
         }
         let way = try await ProxiedServers(3)
         let stores: [any LockStore] = [
-            try RedisLockStore(url: master.url + "?replicas=1"), try way.direct(),
+            try RedisLockStore(url: master.url + "?replicas=1&timeout=10s"), try way.direct(),
         ]
         for store in stores {
-            let (holder, waiter) = (Make.request("x"), self.unasked())
-            try await eventually("no lock") { (try? await store.acquire(holder).token) ?? nil != nil }
+            let waiter = self.unasked()
+            var holder = Make.request("x", contention: .fail)
+            try await eventually("no lock") {
+                holder = Make.request("x", contention: .fail)
+                return (try? await store.acquire(holder).token) != nil
+            }
             #expect(try await store.acquire(waiter).place != nil)
             let (log, signals) = (Log(of: store), Signals(of: store))
             #expect(try await store.release(holder.key) == .released)

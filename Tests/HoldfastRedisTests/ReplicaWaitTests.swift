@@ -24,8 +24,8 @@ struct ReplicaWaitTests {
         try await eventually("no replica") {
             try replica.execute("INFO", "replication").contains("master_link_status:up")
         }
-        let lease: Duration = .seconds(2)
-        let store = try RedisLockStore(url: master.url + "?replicas=1&timeout=1s")
+        let lease: Duration = .seconds(6)
+        let store = try RedisLockStore(url: master.url + "?replicas=1&timeout=3s")
         let complaints = try await withLockService(store: store) { locks in
             let held = try await locks.acquire("held", lease: lease)
             replica.kill()

@@ -51,6 +51,19 @@ final class PatientConnection: Sendable {
         self.reserve = min(self.longest, .nanoseconds(configuration.timeout.nanoseconds / 2))
     }
 
+    /// What a request gets whose time was up before its turn came.
+    var crowded: LockError {
+        // Without a connection it is not the replicas that are waited for.
+        guard self.connection.isReady else { return self.connection.unsent }
+        return LockError(
+            .storeUnavailable,
+            """
+            so many requests wait for the replicas of \(self.configuration) that the time of this one was up; look at \
+            the replicas, or lower replicas=
+            """
+        )
+    }
+
     /// Sends commands, and behind them `WAIT`, with nothing in between, and waits for all replies.
     ///
     /// - Parameters:
@@ -63,16 +76,7 @@ final class PatientConnection: Sendable {
         all commands: [CommandRequest]
     ) async -> [CommandConnection.Outcome] {
         guard await self.turn(by: deadline) else {
-            let crowded = LockError(
-                .storeUnavailable,
-                """
-                so many requests wait for the replicas of \(self.configuration) that the time of this one was up; look at \
-                the replicas, or lower replicas=
-                """
-            )
-            // Without a connection it is not the replicas that are waited for.
-            let error = self.connection.isReady ? crowded : self.connection.unsent
-            return Array(repeating: .failure(error), count: commands.count + 1)
+            return Array(repeating: .failure(self.crowded), count: commands.count + 1)
         }
         defer { self.end() }
         let milliseconds = self.configuration.replicaTimeout.millisecondsRoundedUp

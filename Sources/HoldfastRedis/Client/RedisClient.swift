@@ -164,6 +164,8 @@ package final class RedisClient: Sendable {
                 continue
             }
             guard .now() < deadline else {
+                // The server has forgotten its scripts, say, and the turn before took the time.
+                if let patient { throw patient.crowded }
                 throw LockError(
                     .storeUnavailable,
                     "\(self.configuration) did not say where to ask within \(self.configuration.timeout); nothing was sent"
