@@ -11,7 +11,7 @@ import Testing
 @Suite("Cluster slots on their way", .timeLimit(.minutes(4)), .serialized)
 struct ClusterMoveTests {
     private func store(_ servers: RedisClusterServers, _ settings: String = "") throws -> RedisLockStore {
-        try RedisLockStore(url: "\(servers.url)?timeout=1s&\(settings)")
+        try RedisLockStore(url: "\(servers.url)?timeout=10s&\(settings)")
     }
 
     /// Names of one slot.

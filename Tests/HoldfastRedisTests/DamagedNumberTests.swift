@@ -48,7 +48,7 @@ struct DamagedNumberTests {
     @Test
     func `a number of a change of mode that another program wrote is an error, and does not trap`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let request = Make.request("x", mode: .update)
         #expect(try await store.acquire(request).token != nil)
         let id = try server.execute("HKEYS", "hf:{x}:s")

@@ -25,7 +25,7 @@ struct FaultTests {
     @Test
     func `plain Redlock clients and ours exclude each other, with or without a lease`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         #expect(try server.execute("SET", "x", "theirs", "NX", "PX", "60000") == "OK")
         let place = try #require(try await store.acquire(Make.request("x")).place)
         #expect(place.blockers.first?.owner == nil && place.blockers.first?.reference == nil)
@@ -53,7 +53,7 @@ struct FaultTests {
     @Test
     func `a key of another type is a clear error`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         try server.execute("HSET", "x", "a", "1")
         #expect(await self.code { _ = try await store.acquire(Make.request("x")) } == .storeCorrupted)
         try server.execute("SET", "hf:{y}:h", "G what|is this|")
@@ -63,7 +63,7 @@ struct FaultTests {
     @Test
     func `after the server was killed and came back, the same name is locked and renewed again`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let first = Make.request("x")
         let token = try #require(try await store.acquire(first).token)
         server.kill()
@@ -93,7 +93,7 @@ struct FaultTests {
     @Test
     func `R19 lost scripts and lost data are noticed at once`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let request = Make.request("x")
         #expect(try await store.acquire(request).token != nil)
         try server.execute("SCRIPT", "FLUSH")
@@ -107,7 +107,7 @@ struct FaultTests {
     @Test
     func `a waiter hears of a cut message connection within a second and takes the free lock`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         let signals = Signals(of: store)
         let holder = Make.request("x")
         let waiter = Make.request("x")
@@ -213,7 +213,7 @@ struct FaultTests {
     @Test
     func `R15 a server that evicts keys is refused unless the URL allows it`() async throws {
         let server = try await RedisServer(arguments: ["--maxmemory", "8mb", "--maxmemory-policy", "allkeys-lru"])
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         #expect(await self.code { _ = try await store.acquire(Make.request("x")) } == .storeRefused)
         #expect(await self.code { try await store.run() } == .storeRefused)
         let bold = try RedisLockStore(url: server.url + "?eviction=allow")
@@ -226,7 +226,7 @@ struct FaultTests {
         let server = try await RedisServer()
         try server.execute("ACL", "SETUSER", "locks", "on", ">right", "~*", "&*", "+@all")
         let address = "127.0.0.1:\(server.port)"
-        let wrong = try RedisLockStore(url: "redis://locks:canary@\(address)")
+        let wrong = try RedisLockStore(url: "redis://locks:canary@\(address)?timeout=10s")
         let start = ContinuousClock.now
         for _ in 0..<50 {
             let error = await #expect(throws: LockError.self) { try await wrong.acquire(Make.request("x")) }
@@ -238,7 +238,7 @@ struct FaultTests {
         let log = try server.execute("ACL", "LOG").split(separator: "\n")
         let tries = zip(log, log.dropFirst()).filter { $0.0 == "count" }.compactMap { Int($0.1) }
         #expect(tries.count == 1 && tries.allSatisfy { $0 <= 50 }, "\(log)")
-        let right = try RedisLockStore(url: "redis://locks:right@\(address)")
+        let right = try RedisLockStore(url: "redis://locks:right@\(address)?timeout=10s")
         #expect(try await right.acquire(Make.request("x")).token != nil)
         try server.execute("CONFIG", "SET", "requirepass", "right")
         let none = try RedisLockStore(url: "redis://\(address)")
@@ -343,7 +343,7 @@ struct FaultTests {
     @Test
     func `a silent connection is asked for long before its server is given up`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         #expect(try await store.acquire(Make.request("x")).token != nil)
         // Of each socket: number, local and remote address, state (01 connected), queues, kind of timer (02 keep-alive)
         // and how long it still runs, in hundredths of a second.

@@ -27,7 +27,7 @@ struct ForeignTests {
     @Test
     func `a foreign release wakes who waits, without polling`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         try await self.listening(store)
         try server.execute("SET", "x", "theirs", "NX", "PX", "60000")
         let signals = Signals(of: store)
@@ -72,7 +72,7 @@ struct ForeignTests {
     @Test
     func `a foreign lease that ends, and a foreign holder after another, are noticed`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         try await self.listening(store)
         let start = ContinuousClock.now
         try server.execute("SET", "x", "theirs", "NX", "PX", "300")
@@ -101,7 +101,7 @@ struct ForeignTests {
     @Test
     func `a foreign holder that lets go between the look and the watch is noticed at once`() async throws {
         let server = try await RedisServer()
-        let store = try RedisLockStore(url: server.url)
+        let store = try RedisLockStore(url: server.calm)
         try await self.listening(store)
         for round in 0..<100 {
             try server.execute("SET", "x", "theirs", "NX", "PX", "60000")

@@ -26,7 +26,7 @@ struct PartnerTests {
         }
         let mixed = try await withThrowingTaskGroup(of: Int.self) { group in
             for _ in 0..<2 {
-                let store = try RedisLockStore(url: server.url)
+                let store = try RedisLockStore(url: server.calm)
                 group.addTask {
                     try await withLockService(store: store) { locks in
                         var (mixed, last) = (0, 0)

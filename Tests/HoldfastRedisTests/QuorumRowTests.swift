@@ -82,7 +82,7 @@ struct QuorumRowTests {
         try await eventually("it does not go on") {
             (try? await store.acquire(Make.request("y", contention: .fail)).token) != nil
         }
-        #expect(back.duration(to: .now) < .seconds(2), "a second, and one for a busy machine")
+        #expect(back.duration(to: .now) < .seconds(4), "a second, and three for a busy machine")
     }
 
     @Test
@@ -102,7 +102,7 @@ struct QuorumRowTests {
         #expect(try await store.acquire(held).token != nil)
         #expect(try servers[0].execute("GET", "x").hasPrefix("LOADING"), "it was too quick for this test")
         try await eventually("it never counts again", within: .seconds(30)) {
-            _ = try await store.renew([Renewal(key: held.key, lease: .seconds(30))])
+            _ = try? await store.renew([Renewal(key: held.key, lease: .seconds(30))])
             return try servers[0].execute("GET", "x") == held.id.secret
         }
         #expect(try await store.release(held.key) == .released)

@@ -26,7 +26,7 @@ struct RefusalTests {
         #expect(try server.execute("GET", "x").hasPrefix("LOADING"))
         let hasty = try await self.refusal(server)
         #expect(hasty?.code == .storeUnavailable, "\(hasty as Any)")
-        let store = try RedisLockStore(url: server.url + "?timeout=20s")
+        let store = try RedisLockStore(url: server.url + "?timeout=45s")
         #expect(try await store.acquire(Make.request("x")).token != nil)
     }
 

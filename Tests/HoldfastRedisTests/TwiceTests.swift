@@ -20,7 +20,7 @@ struct TwiceTests {
     func `N4 whoever holds holds once, keeps its token, and is gone when it lets go`(mode: LockMode) async throws {
         let server = try await RedisServer()
         let way = try await MirrorProxy(to: server.port)
-        let (store, direct) = (try RedisLockStore(url: way.url + "?timeout=5s"), try RedisLockStore(url: server.url))
+        let (store, direct) = (try RedisLockStore(url: way.url + "?timeout=5s"), try RedisLockStore(url: server.calm))
         var last = FencingToken.zero
         for round in 0..<Self.rounds {
             let request = Make.request("x", mode: mode, lease: .seconds(30))
@@ -52,7 +52,7 @@ struct TwiceTests {
     func `permits are counted once, and a queue hands on once`() async throws {
         let server = try await RedisServer()
         let way = try await MirrorProxy(to: server.port)
-        let (store, direct) = (try RedisLockStore(url: way.url + "?timeout=5s"), try RedisLockStore(url: server.url))
+        let (store, direct) = (try RedisLockStore(url: way.url + "?timeout=5s"), try RedisLockStore(url: server.calm))
         for round in 0..<50 {
             let held = (0..<3).map { _ in Make.request("p", mode: .permit(of: 3), lease: .seconds(30)) }
             for request in held { #expect(try await store.acquire(request).token != nil, "round \(round)") }

@@ -182,6 +182,23 @@ struct AcquireTests {
         }
     }
 
+    @Test("An acquire that is not to wait waits a second for run()")
+    func neverStarts() throws {
+        let simulation = Simulation(seed: 1)
+        try simulation.run(for: .seconds(60)) { simulation in
+            let bench = try Bench(
+                simulation: simulation,
+                store: ScriptedStore(clock: simulation.clock),
+                settings: LockServiceConfiguration()
+            )
+            let error = await #expect(throws: LockError.self) {
+                try await bench.locks.acquire("a", waitingAtMost: .zero)
+            }
+            #expect(error?.code == .notRunning)
+            #expect(bench.clock.elapsed == .seconds(1))
+        }
+    }
+
     @Test("An acquire that is not to wait asks once, also when run() is just being started")
     func startsAtOnce() throws {
         let simulation = Simulation(seed: 1)

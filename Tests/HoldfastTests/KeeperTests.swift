@@ -27,8 +27,8 @@ struct KeeperTests {
     {
         let store = MemoryStore()
         try await withLockService(store: store) { locks in
-            let lease = try await locks.acquire("x", lease: .seconds(2))
-            await self.occupyThePool(until: .now + .seconds(5))
+            let lease = try await locks.acquire("x", lease: .seconds(4))
+            await self.occupyThePool(until: .now + .seconds(6))
             // Nobody looked at the lease meanwhile but the keeper.
             try lease.checkValid()
             let holders = try await locks.holders(of: "x")

@@ -199,6 +199,8 @@ extension Engine {
             _ = self.state.withLock { $0.starting.removeValue(forKey: id) }
             if reasons.contains(.admitted) { continue }
             if reasons.contains(.cancelled) { throw CancellationError() }
+            // It may have begun without having said so yet.
+            guard self.state.withLock({ $0.phase == .idle }) else { continue }
             throw LockError(.notRunning, "the lock service is not running: run its run() in a task or a service group")
         }
     }
