@@ -106,6 +106,13 @@ func eventually(_ what: Comment, within limit: Duration = .seconds(10), _ holds:
     Issue.record(what)
 }
 
+/// Connects a majority, by requests of which none that was given up stays in the way of the next.
+func warm(_ store: RedisQuorumLockStore) async throws {
+    try await eventually("no connections") {
+        (try? await store.acquire(Make.request("warm", contention: .fail)).token) != nil
+    }
+}
+
 /// A counter that is read, and written later: only mutual exclusion keeps it right. Refuses tokens that do not rise.
 final class Tally: Sendable {
     private struct State {

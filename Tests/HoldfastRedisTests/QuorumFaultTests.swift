@@ -122,9 +122,7 @@ struct QuorumFaultTests {
     func `with two of five gone, locks are granted all the same`(how: String) async throws {
         let servers = try await self.servers(5)
         let store = try self.store(servers)
-        try await self.eventually("no connections") {
-            (try? await store.acquire(Make.request("warm", contention: .fail)).token) != nil
-        }
+        try await warm(store)
         for server in servers.prefix(2) { how == "killed" ? server.kill() : server.pause() }
         defer { for server in servers.prefix(2) { server.resume() } }
         var granted = 0
@@ -194,9 +192,7 @@ struct QuorumFaultTests {
     func `a request that was tried while servers were away is granted when they are back`() async throws {
         let servers = try await self.servers(5)
         let store = try self.store(servers)
-        try await self.eventually("no connections") {
-            (try? await store.acquire(Make.request("warm", contention: .fail)).token) != nil
-        }
+        try await warm(store)
         for round in 0..<3 {
             // Those asked first fail at once, and decide before the others are asked.
             for server in servers.prefix(3) { server.kill() }

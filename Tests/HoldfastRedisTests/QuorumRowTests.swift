@@ -28,19 +28,12 @@ struct QuorumRowTests {
         return servers
     }
 
-    /// Connects to all, by requests of which none that was given up stays in the way of the next.
-    private func warm(_ store: RedisQuorumLockStore) async throws {
-        try await eventually("no connections") {
-            (try? await store.acquire(Make.request("warm", contention: .fail)).token) != nil
-        }
-    }
-
     @Test(arguments: ["killed", "paused"])
     func `R4 with two of five gone 99 of 100 grants come within twice a server's time`(how: String) async throws {
         let servers = try await self.servers(5)
         let timeout = Duration.milliseconds(250)
         let store = try self.store(servers, timeout: timeout)
-        try await self.warm(store)
+        try await warm(store)
         for server in servers.prefix(2) { how == "killed" ? server.kill() : server.pause() }
         defer { for server in servers.prefix(2) { server.resume() } }
         var times: [Duration] = []
@@ -61,7 +54,7 @@ struct QuorumRowTests {
         let servers = try await self.servers(5)
         let timeout = Duration.milliseconds(500)
         let store = try self.store(servers, timeout: timeout)
-        try await self.warm(store)
+        try await warm(store)
         for server in servers.prefix(3) { how == "killed" ? server.kill() : server.pause() }
         var times: [Duration] = []
         for number in 0..<5 {
@@ -92,7 +85,7 @@ struct QuorumRowTests {
             arguments: ["--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"]
         )
         let store = try self.store(servers, timeout: .milliseconds(500))
-        try await self.warm(store)
+        try await warm(store)
         try servers[0].execute("DEBUG", "POPULATE", "12000")
         #expect(try servers[0].execute("SAVE") == "OK")
         servers[0].kill()

@@ -169,13 +169,7 @@ struct AcquireTests {
 
     @Test("Using a service that nobody runs is an error after the start-up limit")
     func notRunning() throws {
-        let simulation = Simulation(seed: 1)
-        try simulation.run(for: .seconds(60)) { simulation in
-            let bench = try Bench(
-                simulation: simulation,
-                store: ScriptedStore(clock: simulation.clock),
-                settings: LockServiceConfiguration()
-            )
+        try Bench.idle(for: .seconds(60)) { bench in
             let error = await #expect(throws: LockError.self) { try await bench.locks.acquire("a") }
             #expect(error?.code == .notRunning)
             #expect(bench.clock.elapsed == .seconds(10))
@@ -184,13 +178,7 @@ struct AcquireTests {
 
     @Test("An acquire that is not to wait waits a second for run()")
     func neverStarts() throws {
-        let simulation = Simulation(seed: 1)
-        try simulation.run(for: .seconds(60)) { simulation in
-            let bench = try Bench(
-                simulation: simulation,
-                store: ScriptedStore(clock: simulation.clock),
-                settings: LockServiceConfiguration()
-            )
+        try Bench.idle(for: .seconds(60)) { bench in
             let error = await #expect(throws: LockError.self) {
                 try await bench.locks.acquire("a", waitingAtMost: .zero)
             }
@@ -201,13 +189,7 @@ struct AcquireTests {
 
     @Test("An acquire that is not to wait asks once, also when run() is just being started")
     func startsAtOnce() throws {
-        let simulation = Simulation(seed: 1)
-        try simulation.run(for: .seconds(60)) { simulation in
-            let bench = try Bench(
-                simulation: simulation,
-                store: ScriptedStore(clock: simulation.clock),
-                settings: LockServiceConfiguration()
-            )
+        try Bench.idle(for: .seconds(60)) { bench in
             let limits: [(Resource, Duration)] = [("a", .zero), ("b", .milliseconds(50))]
             let early = limits.map { resource, limit in
                 bench.start { try await bench.locks.acquire(resource, waitingAtMost: limit) }
@@ -228,13 +210,7 @@ struct AcquireTests {
 
     @Test("An acquire that comes before run() waits for it")
     func startsLate() throws {
-        let simulation = Simulation(seed: 1)
-        try simulation.run(for: .seconds(60)) { simulation in
-            let bench = try Bench(
-                simulation: simulation,
-                store: ScriptedStore(clock: simulation.clock),
-                settings: LockServiceConfiguration()
-            )
+        try Bench.idle(for: .seconds(60)) { bench in
             let task = bench.start { try await bench.locks.acquire("a") }
             try await bench.sleep(.seconds(5))
             try await bench.whileRunning {
@@ -246,13 +222,7 @@ struct AcquireTests {
 
     @Test("When the service stops, waiters and holders are told")
     func stopping() throws {
-        let simulation = Simulation(seed: 1)
-        try simulation.run(for: .seconds(60)) { simulation in
-            let bench = try Bench(
-                simulation: simulation,
-                store: ScriptedStore(clock: simulation.clock),
-                settings: LockServiceConfiguration()
-            )
+        try Bench.idle(for: .seconds(60)) { bench in
             let outcomes = Collector<String>()
             try await withThrowingTaskGroup(of: Void.self) { group in
                 let run = bench.start { try await bench.locks.run() }

@@ -11,23 +11,9 @@ import Testing
 struct RegressionTests {
     private struct Outage: Error {}
 
-    private func standalone(
-        _ body: @escaping @Sendable (Bench) async throws -> Void
-    ) throws {
-        try Simulation(seed: 1).run(for: .seconds(600)) { simulation in
-            try await body(
-                try Bench(
-                    simulation: simulation,
-                    store: ScriptedStore(clock: simulation.clock),
-                    settings: LockServiceConfiguration()
-                )
-            )
-        }
-    }
-
     @Test("When run() ends while a renewal hangs, work stops at once and not when the renewal ends")
     func stopDuringRenewal() throws {
-        try self.standalone { bench in
+        try Bench.idle { bench in
             bench.store.script.withLock { $0.beforeRenew = { _ in try? await bench.sleep(.seconds(4)) } }
             let run = bench.start { try await bench.locks.run() }
             let stopped = Collector<Duration>()
@@ -47,7 +33,7 @@ struct RegressionTests {
 
     @Test("A request that is told to wait after the service stopped ends, and does not wait")
     func waitAfterStop() throws {
-        try self.standalone { bench in
+        try Bench.idle { bench in
             let other = try bench.neighbour()
             try await other.whileRunning {
                 let held = try await other.locks.acquire("a")

@@ -34,6 +34,22 @@ struct Bench: Sendable {
         }
     }
 
+    /// Runs a test with a service that nobody runs yet; real time does not pass.
+    static func idle(
+        for limit: Duration = .seconds(600),
+        _ body: @escaping @Sendable (Bench) async throws -> Void
+    ) throws {
+        try Simulation(seed: 1).run(for: limit) { simulation in
+            try await body(
+                try Bench(
+                    simulation: simulation,
+                    store: ScriptedStore(clock: simulation.clock),
+                    settings: LockServiceConfiguration()
+                )
+            )
+        }
+    }
+
     init(simulation: Simulation, store: ScriptedStore, settings: LockServiceConfiguration) throws {
         self.simulation = simulation
         self.store = store
