@@ -7,7 +7,8 @@ PREFIX ?= /usr/local
 # One set of flags for demo and test, so that they share .build.
 FLAGS := --enable-all-traits
 # Tests run in groups: simulations keep every core busy, and suites that talk to real servers in real time suffer from it.
-# So do they from tests that keep a core busy on purpose, such as those of eviction. Those of ZooKeeper's sessions run one
+# So do they from tests that keep a core busy on purpose, such as those of eviction and the random ones of the core, or
+# every thread of the pool, such as those of the keeper. Those of ZooKeeper's sessions run one
 # by one: a session of a few seconds ends where a machine is busy. So do those that measure a killed or stopped program
 # in seconds. LIMIT='timeout 600' ends a group that hangs.
 LIMIT ?=
@@ -15,7 +16,8 @@ LIMIT ?=
 FEW := --experimental-maximum-parallelization-width 16
 # Suites that keep every core busy.
 BUSY := Adaptivity|ExactMissCount|FrequencySketch|HitRatio|PolicyProperty|SlotList|TagChurn|TinyLFU|TraceReader|WriteQueueModel
-SUITES := '(HoldfastCoreTests\.|HoldfastTests\.(?!Simul))' 'HoldfastTests\.Simul' 'HoldfastCacheTests\.(?!$(BUSY))' \
+SUITES := 'HoldfastCoreTests\.' 'HoldfastTests\.(?!Simul|Keeper|GuardedWork)' 'HoldfastTests\.(Keeper|GuardedWork)' \
+	'HoldfastTests\.Simul' 'HoldfastCacheTests\.(?!$(BUSY))' \
 	'HoldfastCacheTests\.($(BUSY))' 'HoldfastSQLiteTests\.' \
 	'HoldfastRedisTests\.(?!Quorum|Sentinel|Late|Network|Restart|Cluster|ReplyFuzz|Executor|Refusal|Twice|PlainRedlock)' \
 	'HoldfastRedisTests\.ReplyFuzz' 'HoldfastRedisTests\.(Executor|Refusal|Twice|PlainRedlock)' \
@@ -62,7 +64,7 @@ test: partners ## Run all tests, with a real Redis and a real ZooKeeper
 	  { echo "make test: $$module is missing: apt-get install python3-$$module" >&2; exit 1; }; done
 	@$(SWIFT) build $(FLAGS) --build-tests
 	@failed=0; for suites in $(SUITES); do \
-	  case "$$suites" in HoldfastZooKeeper*|*'(FaultRow'*) order=--no-parallel;; *StoreContract*|*Redis*|*Commands*) order='$(FEW)';; *) order=;; esac; \
+	  case "$$suites" in HoldfastZooKeeper*|*'(FaultRow'*|*'(Keeper'*) order=--no-parallel;; *StoreContract*|*Redis*|*Commands*) order='$(FEW)';; *) order=;; esac; \
 	  $(LIMIT) $(SWIFT) test $(FLAGS) --skip-build $$order --filter "^$$suites" || failed=1; \
 	done; \
 	echo "the optimised program:"; \

@@ -6,7 +6,7 @@ import Testing
 
 @testable import HoldfastCache
 
-@Suite("Many keys at once: room, lateness and what is stale", .timeLimit(.minutes(1)))
+@Suite("Many keys at once: room, lateness and what is stale", .timeLimit(.minutes(5)))
 struct BulkLimitTests {
     @Test("any number of missing keys is one load for the limits")
     func anyNumber() async throws {

@@ -5,7 +5,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Loads of many keys", .timeLimit(.minutes(1)))
+@Suite("Loads of many keys", .timeLimit(.minutes(5)))
 struct BulkTests {
     @Test("one loader call gets only the missing keys, each once")
     func onlyMissing() async throws {

@@ -4,7 +4,7 @@ import HoldfastCache
 import HoldfastTesting
 import Testing
 
-@Suite("Loads", .timeLimit(.minutes(1)))
+@Suite("Loads", .timeLimit(.minutes(5)))
 struct FlightTests {
     @Test("a thousand callers of a cold key share one load (laravel 60920)")
     func share() async throws {

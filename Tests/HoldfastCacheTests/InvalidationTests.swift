@@ -21,7 +21,7 @@ enum Change: String, Sendable, CaseIterable {
     }
 }
 
-@Suite("Invalidations", .timeLimit(.minutes(1)))
+@Suite("Invalidations", .timeLimit(.minutes(5)))
 struct InvalidationTests {
     @Test(
         "nothing loaded before an invalidation is stored after it, in the foreground (FusionCache 625)",

@@ -4,7 +4,7 @@ import HoldfastCache
 import HoldfastTesting
 import Testing
 
-@Suite("Lifetimes", .timeLimit(.minutes(1)))
+@Suite("Lifetimes", .timeLimit(.minutes(5)))
 struct LifetimeTests {
     @Test("a value is fresh until its time is over, and then loaded anew")
     func expiry() async throws {

@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Values that are still right", .timeLimit(.minutes(1)))
+@Suite("Values that are still right", .timeLimit(.minutes(5)))
 struct NotModifiedTests {
     /// Options of calls: what the first loader says is something else.
     private static let options = CacheOptions().with {

@@ -5,7 +5,7 @@ import HoldfastTesting
 import Testing
 
 /// What a value that takes the place of another inherits from it: nothing.
-@Suite("Replacements", .timeLimit(.minutes(1)))
+@Suite("Replacements", .timeLimit(.minutes(5)))
 struct ReplacementTests {
     private static let short = CacheOptions().with {
         $0.timeToLive = .seconds(10)

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Memory and disk that are really scarce, each in a process of its own.
-@Suite("Scarce memory and a full disk", .timeLimit(.minutes(2)))
+@Suite("Scarce memory and a full disk", .timeLimit(.minutes(5)))
 struct ScarceResourceTests {
     /// How many bytes of memory this process had at most since ``forgetHighWater()``.
     private static var highWater: Int {

@@ -4,7 +4,7 @@ import HoldfastCache
 import HoldfastTesting
 import Testing
 
-@Suite("Tags", .timeLimit(.minutes(1)))
+@Suite("Tags", .timeLimit(.minutes(5)))
 struct TagTests {
     private static func tags(_ number: Int) -> CacheOptions {
         CacheOptions().with { $0.tags = ["\(number)/a", "\(number)/b", "\(number)/c"] }

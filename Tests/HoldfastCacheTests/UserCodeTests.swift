@@ -39,7 +39,7 @@ private final class Visitor: CacheObserver {
     func observe(_ event: CacheEvent) { self.visit("observer") }
 }
 
-@Suite("Code of users runs outside of a cache's locks", .timeLimit(.minutes(1)))
+@Suite("Code of users runs outside of a cache's locks", .timeLimit(.minutes(5)))
 struct UserCodeTests {
     @Test("weighers, listeners, groups, changes, loaders and observers may use the cache itself (caffeine 712)")
     func everywhere() async throws {

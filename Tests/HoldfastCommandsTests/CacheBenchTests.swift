@@ -5,7 +5,7 @@ import HoldfastCommands
 import HoldfastTesting
 import Testing
 
-@Suite("Bench of the cache", .timeLimit(.minutes(1)))
+@Suite("Bench of the cache", .timeLimit(.minutes(5)))
 struct CacheBenchTests {
     /// A file, packed by the program of that name if there is one.
     private func file(_ name: String, _ bytes: [UInt8], in directory: TestDirectory, packedBy program: String?) throws

@@ -6,7 +6,7 @@ import HoldfastCommands
 import HoldfastTesting
 import Testing
 
-@Suite("Many entries of a cache on the command line", .timeLimit(.minutes(1)))
+@Suite("Many entries of a cache on the command line", .timeLimit(.minutes(5)))
 struct CacheBulkCommandTests {
     @Test("a cache is warmed, and its services hear of it")
     func warm() async throws {

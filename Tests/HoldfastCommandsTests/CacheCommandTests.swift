@@ -63,7 +63,7 @@ struct CacheStage: Sendable {
     }
 }
 
-@Suite("Entries of a cache on the command line", .timeLimit(.minutes(2)))
+@Suite("Entries of a cache on the command line", .timeLimit(.minutes(5)))
 struct CacheCommandTests {
     @Test("a value that was set is got as it was written, with what is known of it")
     func setAndGet() async throws {

@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// What is given to `holdfast cache`: by bytes, to the letter, and within the limits.
-@Suite("What is put into a cache on the command line", .timeLimit(.minutes(2)))
+@Suite("What is put into a cache on the command line", .timeLimit(.minutes(5)))
 struct CacheInputTests {
     /// Two texts that Swift holds for equal, and a server does not.
     private static let (one, two) = ("caf\u{E9}", "cafe\u{301}")

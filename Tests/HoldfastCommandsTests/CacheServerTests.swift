@@ -9,7 +9,7 @@ import HoldfastTesting
 import Testing
 
 /// `holdfast cache` on servers of all kinds, with few permissions, and what it says of them.
-@Suite("Servers of a cache on the command line", .timeLimit(.minutes(3)))
+@Suite("Servers of a cache on the command line", .timeLimit(.minutes(5)))
 struct CacheServerTests {
     /// What every kind of server can do.
     private static func works(_ stage: CacheStage, _ url: String) async throws {

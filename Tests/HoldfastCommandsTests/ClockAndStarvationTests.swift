@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Rows H3 and H5 of the fault matrix: processes without enough CPU time, and with a wall clock that jumps.
-@Suite(.timeLimit(.minutes(2)), .serialized)
+@Suite(.timeLimit(.minutes(5)), .serialized)
 struct ClockAndStarvationTests {
     private let directory: TestDirectory
 

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// The other commands in real processes.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct CommandTests {
     private let directory: TestDirectory
 

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Processes that wait for each other, on the embedded store and on Redis.
-@Suite(.timeLimit(.minutes(2)), .serialized)
+@Suite(.timeLimit(.minutes(5)), .serialized)
 struct DeadlockCommandTests {
     private let directory: TestDirectory
 

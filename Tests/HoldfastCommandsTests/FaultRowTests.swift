@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Rows H1, H8, H9 and H14 of the fault matrix: real processes on the embedded store and on Redis.
-@Suite(.timeLimit(.minutes(2)), .serialized)
+@Suite(.timeLimit(.minutes(5)), .serialized)
 struct FaultRowTests {
     enum Kind: CaseIterable { case sqlite, redis }
 

@@ -8,7 +8,7 @@ import HoldfastTesting
 import Testing
 
 /// Row H2 of the fault matrix: the holder, its guard and its command all stand still past the lease.
-@Suite(.timeLimit(.minutes(2)), .serialized)
+@Suite(.timeLimit(.minutes(5)), .serialized)
 struct FaultRowTestsStopped {
     private let directory: TestDirectory
 

@@ -6,7 +6,7 @@ import HoldfastCommands
 import Testing
 
 /// Terminals that stop, readers that are gone, texts that are not UTF-8, files that are none.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct OddWorldTests {
     let directory: TestDirectory
 

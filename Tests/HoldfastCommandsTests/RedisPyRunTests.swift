@@ -5,7 +5,7 @@ import HoldfastTesting
 import Testing
 
 /// `holdfast run` beside a script that uses redis-py's `Lock` on the same name.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct RedisPyRunTests {
     /// Debian's own interpreter, which has Debian's redis-py.
     private static let python = "/usr/bin/python3"

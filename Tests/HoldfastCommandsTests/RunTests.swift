@@ -6,7 +6,7 @@ import HoldfastCommands
 import Testing
 
 /// `holdfast run` in real processes, on the embedded store.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct RunTests {
     private let directory: TestDirectory
 

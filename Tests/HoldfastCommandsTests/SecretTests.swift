@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Row S2 of the fault matrix: no secret in any output.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct SecretTests {
     private static let canary = "canary-7f3a"
 

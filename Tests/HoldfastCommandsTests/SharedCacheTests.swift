@@ -12,7 +12,7 @@ import Synchronization
 import Testing
 
 /// Real processes that share a cache on a real Redis.
-@Suite("Processes that share a cache", .timeLimit(.minutes(2)))
+@Suite("Processes that share a cache", .timeLimit(.minutes(5)))
 struct SharedCacheTests {
     private let directory: TestDirectory
     private let server: RedisServer

@@ -5,7 +5,7 @@ import HoldfastTesting
 import Testing
 
 /// What an operator sees of kazoo's locks, and of credentials: real processes on a real server.
-@Suite(.timeLimit(.minutes(2)), .serialized)
+@Suite(.timeLimit(.minutes(5)), .serialized)
 struct ZooKeeperForeignTests {
     /// Debian's own interpreter, which has Debian's kazoo.
     private static let python = "/usr/bin/python3"

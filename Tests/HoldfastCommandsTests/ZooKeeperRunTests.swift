@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// `holdfast run --store zookeeper://…` in real processes on a real server.
-@Suite(.timeLimit(.minutes(2)), .serialized)
+@Suite(.timeLimit(.minutes(5)), .serialized)
 struct ZooKeeperRunTests {
     private let directory: TestDirectory
 

@@ -5,7 +5,7 @@ import HoldfastRedisCache
 import Testing
 
 /// Keeps the machine busy for a while.
-@Suite("Entries of a cache on Redis without end", .timeLimit(.minutes(3)))
+@Suite("Entries of a cache on Redis without end", .timeLimit(.minutes(5)))
 struct ChurnTests {
     @Test
     func `a hundred thousand expiring entries with tags leave nothing behind (laravel 43850)`() async throws {

@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// On a cluster: real nodes, real failovers, slots that move.
-@Suite("A cache on a cluster", .timeLimit(.minutes(4)), .serialized)
+@Suite("A cache on a cluster", .timeLimit(.minutes(5)), .serialized)
 struct ClusterCacheTests {
     @Test
     func `what is not ours reads as absent, also in a batch, and is overwritten only where that is said`() async throws

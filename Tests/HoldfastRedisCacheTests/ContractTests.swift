@@ -6,7 +6,7 @@ import HoldfastRedisCache
 import HoldfastTesting
 import Testing
 
-@Suite("MemoryCacheTier keeps the contract", .timeLimit(.minutes(1)))
+@Suite("MemoryCacheTier keeps the contract", .timeLimit(.minutes(5)))
 struct MemoryCacheTierContractTests {
     @Test(arguments: TierContract.cases)
     func keeps(_ promise: TierContract.Case) async throws {
@@ -22,7 +22,7 @@ struct MemoryCacheTierContractTests {
     }
 }
 
-@Suite("RedisCacheTier keeps the contract", .timeLimit(.minutes(2)))
+@Suite("RedisCacheTier keeps the contract", .timeLimit(.minutes(5)))
 struct RedisCacheTierContractTests {
     @Test(arguments: TierContract.cases)
     func keeps(_ promise: TierContract.Case) async throws {
@@ -37,7 +37,7 @@ struct RedisCacheTierContractTests {
     }
 }
 
-@Suite("RedisCacheTier keeps the contract behind Sentinel", .timeLimit(.minutes(2)))
+@Suite("RedisCacheTier keeps the contract behind Sentinel", .timeLimit(.minutes(5)))
 struct SentinelCacheTierContractTests {
     @Test(arguments: TierContract.cases)
     func keeps(_ promise: TierContract.Case) async throws {
@@ -52,7 +52,7 @@ struct SentinelCacheTierContractTests {
     }
 }
 
-@Suite("RedisCacheTier keeps the contract on a cluster", .timeLimit(.minutes(4)))
+@Suite("RedisCacheTier keeps the contract on a cluster", .timeLimit(.minutes(5)))
 struct ClusterCacheTierContractTests {
     @Test(arguments: TierContract.cases)
     func keeps(_ promise: TierContract.Case) async throws {

@@ -8,7 +8,7 @@ import HoldfastTesting
 import Testing
 
 /// Servers that go away, replies that do not come.
-@Suite("Faults of a cache's server", .timeLimit(.minutes(2)))
+@Suite("Faults of a cache's server", .timeLimit(.minutes(5)))
 struct FaultTests {
     /// A server, and a way to it on which replies can be lost.
     private struct LossyWay {

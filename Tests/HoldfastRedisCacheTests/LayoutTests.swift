@@ -8,7 +8,7 @@ import HoldfastTesting
 import Testing
 
 /// What lies on the server, and what others have put there.
-@Suite("Layout of a cache on Redis", .timeLimit(.minutes(2)))
+@Suite("Layout of a cache on Redis", .timeLimit(.minutes(5)))
 struct LayoutTests {
     /// A tier, and a way to ask the server that has a key.
     struct Bench: Sendable {

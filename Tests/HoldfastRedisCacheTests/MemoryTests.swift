@@ -5,7 +5,7 @@ import HoldfastTesting
 import Testing
 
 /// The switches of the doubles.
-@Suite("Memory tier and bus on demand fail", .timeLimit(.minutes(1)))
+@Suite("Memory tier and bus on demand fail", .timeLimit(.minutes(5)))
 struct MemoryCacheFaultTests {
     private func code(_ call: () async throws -> Void) async -> CacheError.Code? {
         do {

@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// What servers permit, what configurations may say, and what callers are told.
-@Suite("Permissions and refusals of a cache", .timeLimit(.minutes(2)))
+@Suite("Permissions and refusals of a cache", .timeLimit(.minutes(5)))
 struct RefusalTests {
     private static let password = "canary-password"
 

@@ -6,7 +6,7 @@ import HoldfastRedisCache
 import HoldfastTesting
 import Testing
 
-@Suite("A cache behind Sentinel", .timeLimit(.minutes(2)))
+@Suite("A cache behind Sentinel", .timeLimit(.minutes(5)))
 struct SentinelCacheTests {
     @Test
     func `after a failover tier and bus go on with the new master, and versions with it`() async throws {

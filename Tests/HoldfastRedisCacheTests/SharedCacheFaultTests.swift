@@ -11,7 +11,7 @@ import Synchronization
 import Testing
 
 /// Caches, locks and bus on one real server that fails.
-@Suite("Faults of a shared cache", .timeLimit(.minutes(2)))
+@Suite("Faults of a shared cache", .timeLimit(.minutes(5)))
 struct SharedCacheFaultTests {
     private typealias Texts = SharedCache<String, String>
 

@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// Slots that are on their way for long: operators stop half-way, and a slot of many keys takes its time.
-@Suite("Cluster slots on their way", .timeLimit(.minutes(4)), .serialized)
+@Suite("Cluster slots on their way", .timeLimit(.minutes(5)), .serialized)
 struct ClusterMoveTests {
     private func store(_ servers: RedisClusterServers, _ settings: String = "") throws -> RedisLockStore {
         try RedisLockStore(url: "\(servers.url)?timeout=10s&\(settings)")

@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// On a cluster: real nodes, real failovers, slots that move.
-@Suite("Cluster", .timeLimit(.minutes(4)), .serialized)
+@Suite("Cluster", .timeLimit(.minutes(5)), .serialized)
 struct ClusterTests {
     private func eventually(_ what: Comment, within limit: Duration, _ holds: () async throws -> Bool) async throws {
         let end = ContinuousClock.now.advanced(by: limit)

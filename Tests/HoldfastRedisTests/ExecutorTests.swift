@@ -8,7 +8,7 @@ import HoldfastTesting
 import Testing
 
 /// Callers on the thread of the store's connections.
-@Suite("Executor", .timeLimit(.minutes(1)))
+@Suite("Executor", .timeLimit(.minutes(5)))
 struct ExecutorTests {
     @Test
     func `there is none unless it is asked for`() throws {

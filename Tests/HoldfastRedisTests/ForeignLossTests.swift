@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// Foreign holders, while those who wait for them go, or lose connections.
-@Suite("Foreign holders, and losses meanwhile", .timeLimit(.minutes(1)))
+@Suite("Foreign holders, and losses meanwhile", .timeLimit(.minutes(5)))
 struct ForeignLossTests {
     /// The connections by which the server was asked to tell of keys.
     private func tracked(_ server: RedisServer) throws -> [String] {

@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// Waiting for holders that tell nobody when they let go: other programs on the same names.
-@Suite("Foreign holders", .timeLimit(.minutes(1)))
+@Suite("Foreign holders", .timeLimit(.minutes(5)))
 struct ForeignTests {
     private func listening(_ store: RedisLockStore) async throws {
         // Messages are on their way once somebody has waited.

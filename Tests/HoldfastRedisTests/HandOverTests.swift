@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// Handing over within one store: the answer to the release says who has the lock.
-@Suite("Handing over within one store", .timeLimit(.minutes(1)))
+@Suite("Handing over within one store", .timeLimit(.minutes(5)))
 struct HandOverTests {
     /// What a store says, with when it is said known to be over once the call that caused it is.
     private final class Log: Sendable {

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Calls of one script for several locks in one command: each is answered as if it had come alone.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct JoinedCallTests {
     private static let description = "|10000|0|hf:c:test|somebody"
 

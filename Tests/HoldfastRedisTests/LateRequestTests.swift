@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// Requests that arrive after their sender gave up: on one server, and on a majority of three.
-@Suite("Requests that arrive late", .timeLimit(.minutes(1)))
+@Suite("Requests that arrive late", .timeLimit(.minutes(5)))
 struct LateRequestTests {
     /// A store whose connections are made and whose scripts are known, so that the next request is one script on each.
     private func warm(_ way: ProxiedServers) async throws -> any LockStore {

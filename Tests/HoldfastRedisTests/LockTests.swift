@@ -5,7 +5,7 @@ import HoldfastRedis
 import HoldfastTesting
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct LockTests {
     @Test
     func `a lock is the plain Redlock key, held once, and its token grows`() async throws {

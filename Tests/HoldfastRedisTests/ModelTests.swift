@@ -7,7 +7,7 @@ import Synchronization
 import Testing
 
 /// The scripts against the reference: the same random commands to both, and the same replies.
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(5)))
 struct ModelTests {
     private struct SplitMix: RandomNumberGenerator {
         var state: UInt64

@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// A majority of three behind a network that is cut, slow, or loses what it carries.
-@Suite("A majority behind a bad network", .timeLimit(.minutes(3)), .serialized)
+@Suite("A majority behind a bad network", .timeLimit(.minutes(5)), .serialized)
 struct NetworkTests {
     /// One way of being slow, and a lease.
     struct Slowness: Sendable, CustomTestStringConvertible {

@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// Real users of redis-py's lock on the same names as ours.
-@Suite("Locks shared with redis-py", .timeLimit(.minutes(2)))
+@Suite("Locks shared with redis-py", .timeLimit(.minutes(5)))
 struct PartnerTests {
     private static let rounds = 150
 

@@ -44,7 +44,7 @@ private enum Redlock: String, CaseIterable, Sendable {
 @Suite(
     "Locks shared with plain Redlock libraries",
     .enabled(if: Redlock.areInstalled, "not all are in .build/partners; run `make partners` with a way to PyPI"),
-    .timeLimit(.minutes(3))
+    .timeLimit(.minutes(5))
 )
 struct PlainRedlockTests {
     private static let rounds = 60

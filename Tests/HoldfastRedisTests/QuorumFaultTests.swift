@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// What becomes of locks on a majority when servers go, forget, hang or have odd clocks: real servers, real faults.
-@Suite("A majority of Redis servers", .timeLimit(.minutes(3)), .serialized)
+@Suite("A majority of Redis servers", .timeLimit(.minutes(5)), .serialized)
 struct QuorumFaultTests {
     private func servers(_ count: Int, hasOwnClock: Bool = false) async throws -> [RedisServer] {
         var servers: [RedisServer] = []

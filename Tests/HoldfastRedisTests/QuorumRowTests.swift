@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// What a majority stands, in numbers: how fast it decides and comes back, and what clocks can do to it.
-@Suite("A majority, in numbers", .timeLimit(.minutes(2)), .serialized)
+@Suite("A majority, in numbers", .timeLimit(.minutes(5)), .serialized)
 struct QuorumRowTests {
     private func store(_ servers: [RedisServer], timeout: Duration = .seconds(1)) throws -> RedisQuorumLockStore {
         var configuration = RedisQuorumConfiguration(

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Tokens of a majority of which one server's clock is far ahead.
-@Suite("Tokens of a majority", .timeLimit(.minutes(2)), .serialized)
+@Suite("Tokens of a majority", .timeLimit(.minutes(5)), .serialized)
 struct QuorumTokenTests {
     @Test
     func `a clock that is far ahead gives no tokens that restarts of the others take back`() async throws {

@@ -3,7 +3,7 @@
 import HoldfastTesting
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct RedisServerTests {
     @Test
     func `a server starts, answers, restarts empty on its port, and stops`() async throws {

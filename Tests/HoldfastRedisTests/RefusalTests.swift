@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// What real servers answer when they cannot or will not, and what callers get of it.
-@Suite("Refusals", .timeLimit(.minutes(1)))
+@Suite("Refusals", .timeLimit(.minutes(5)))
 struct RefusalTests {
     private func refusal(_ server: RedisServer, _ settings: String = "") async throws -> LockError? {
         let store = try RedisLockStore(url: "\(server.url)?timeout=500ms&\(settings)")

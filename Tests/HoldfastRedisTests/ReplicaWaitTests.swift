@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// Grants that wait for replicas (`replicas=`), and what else a store does meanwhile.
-@Suite("Waiting for replicas", .timeLimit(.minutes(2)))
+@Suite("Waiting for replicas", .timeLimit(.minutes(5)))
 struct ReplicaWaitTests {
     private func connections(_ server: RedisServer) throws -> Int {
         let lines = try server.execute("INFO", "stats").split(whereSeparator: \.isNewline)

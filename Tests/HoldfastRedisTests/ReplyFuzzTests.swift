@@ -7,7 +7,7 @@ import Testing
 
 /// A million damaged streams of real replies, through everything that reads them: an error, or an answer, and never a
 /// crash.
-@Suite("Damaged replies", .timeLimit(.minutes(3)))
+@Suite("Damaged replies", .timeLimit(.minutes(5)))
 struct ReplyFuzzTests {
     private static let blocks = 8
     private static let streamsPerBlock = 130_000

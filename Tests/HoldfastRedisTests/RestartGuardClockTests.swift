@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Servers that restart under a holder and whose wall clocks jump ahead: what they say of their age is wrong.
-@Suite("Clocks of servers that restart", .timeLimit(.minutes(2)), .serialized)
+@Suite("Clocks of servers that restart", .timeLimit(.minutes(5)), .serialized)
 struct RestartGuardClockTests {
     private static let lease: Duration = .seconds(3)
 

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// A holder's bare majority, of which one server restarts empty: what keeps the next majority from forming meanwhile.
-@Suite("Servers that restart under a majority", .timeLimit(.minutes(3)), .serialized)
+@Suite("Servers that restart under a majority", .timeLimit(.minutes(5)), .serialized)
 struct RestartGuardTests {
     private static let lease: Duration = .seconds(2)
 

@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// One server that is killed and keeps what its persistence keeps, blocks, or cuts messages off.
-@Suite("Faults of one server, in numbers", .timeLimit(.minutes(3)), .serialized)
+@Suite("Faults of one server, in numbers", .timeLimit(.minutes(5)), .serialized)
 struct RestartTests {
     /// How a server keeps its data.
     enum Persistence: String, Sendable, CaseIterable {

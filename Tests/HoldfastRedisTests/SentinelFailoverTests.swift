@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// Failovers to a replica that had not got what the master knew: real servers.
-@Suite("Failovers that forget", .timeLimit(.minutes(3)), .serialized)
+@Suite("Failovers that forget", .timeLimit(.minutes(5)), .serialized)
 struct SentinelFailoverTests {
     /// Has the replicas forget everything, the master die, and another take over.
     private func failOver(_ servers: RedisSentinelServers) async throws -> RedisServer {

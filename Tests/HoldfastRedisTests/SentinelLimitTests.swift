@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// Behind Sentinel: what is confirmed, what is tried again, and who the master has to be.
-@Suite("Sentinel, its limits", .timeLimit(.minutes(3)), .serialized)
+@Suite("Sentinel, its limits", .timeLimit(.minutes(5)), .serialized)
 struct SentinelLimitTests {
     @Test
     func `a master that became a replica for a moment is found again, and no waiter fails`() async throws {

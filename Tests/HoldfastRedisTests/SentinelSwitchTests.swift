@@ -7,7 +7,7 @@ import Synchronization
 import Testing
 
 /// A store has two connections to its master, and each asks Sentinel by itself where that is.
-@Suite("Sentinel, switches", .timeLimit(.minutes(2)))
+@Suite("Sentinel, switches", .timeLimit(.minutes(5)))
 struct SentinelSwitchTests {
     /// Says which server is the master, and tells nobody of a switch.
     private static func report(_ port: UInt16) -> String {

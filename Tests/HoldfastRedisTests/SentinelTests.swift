@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// Behind Sentinel: real servers, real failovers.
-@Suite("Sentinel", .timeLimit(.minutes(3)), .serialized)
+@Suite("Sentinel", .timeLimit(.minutes(5)), .serialized)
 struct SentinelTests {
     private func eventually(_ what: Comment, within limit: Duration, _ holds: () async throws -> Bool) async throws {
         let end = ContinuousClock.now.advanced(by: limit)

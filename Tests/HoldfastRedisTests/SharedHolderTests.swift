@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Holders beside each other, as the server and plain Redlock libraries see them.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct SharedHolderTests {
     @Test
     func `a plain Redlock locker is kept out while readers hold, until the last lease ends`() async throws {

@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// Ways to a server: encrypted, through a Unix socket, as a user who may do little.
-@Suite("Transports", .timeLimit(.minutes(1)))
+@Suite("Transports", .timeLimit(.minutes(5)))
 struct TransportTests {
     private func refusal(_ url: String) async throws -> LockError? {
         let store = try RedisLockStore(url: url)

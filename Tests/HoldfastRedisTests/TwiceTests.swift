@@ -8,7 +8,7 @@ import NIOPosix
 import Testing
 
 /// All that is asked arrives twice, the copies in any order: counts of holders, permits and places stay what they are.
-@Suite("Requests that arrive twice", .timeLimit(.minutes(2)))
+@Suite("Requests that arrive twice", .timeLimit(.minutes(5)))
 struct TwiceTests {
     private static let rounds = 250
 

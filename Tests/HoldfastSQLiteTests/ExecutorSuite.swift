@@ -7,7 +7,7 @@ import HoldfastSQLite
 import Testing
 
 /// Callers on the store's own thread.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ExecutorSuite {
     let sandbox: Sandbox
 

@@ -6,7 +6,7 @@ import HoldfastCore
 import HoldfastSQLite
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct FileSuite {
     let sandbox: Sandbox
 

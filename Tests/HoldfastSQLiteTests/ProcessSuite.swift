@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastSQLite
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct ProcessSuite {
     let sandbox: Sandbox
     let store: SQLiteLockStore

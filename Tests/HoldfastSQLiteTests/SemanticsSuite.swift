@@ -4,7 +4,7 @@ import HoldfastCore
 import HoldfastSQLite
 import Testing
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct SemanticsSuite {
     let sandbox: Sandbox
     let store: SQLiteLockStore

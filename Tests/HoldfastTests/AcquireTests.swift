@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Acquiring and releasing", .timeLimit(.minutes(1)))
+@Suite("Acquiring and releasing", .timeLimit(.minutes(5)))
 struct AcquireTests {
     @Test("A free lock is granted at once with a token that rises, and is free after its release")
     func freeLock() throws {

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Cancellation at every step", .timeLimit(.minutes(2)))
+@Suite("Cancellation at every step", .timeLimit(.minutes(5)))
 struct CancellationTests {
     /// More yields than any of the calls below has suspension points.
     private static let steps = 60

@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Upgrades and downgrades", .timeLimit(.minutes(1)))
+@Suite("Upgrades and downgrades", .timeLimit(.minutes(5)))
 struct ConversionTests {
     @Test("An upgrade waits for the readers, keeps newcomers out and brings a new token")
     func upgrades() throws {

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Deadlocks", .timeLimit(.minutes(1)))
+@Suite("Deadlocks", .timeLimit(.minutes(5)))
 struct DeadlockTests {
     /// Holds one lock and then wants another; says what became of it.
     private func nested(

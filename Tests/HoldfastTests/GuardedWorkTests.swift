@@ -7,7 +7,7 @@ import Testing
 @testable import Holdfast
 
 /// Work that is cancelled from another thread than its own.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(5)))
 struct GuardedWorkTests {
     /// A thread that tells of losses.
     private final class Keeper: Sendable {

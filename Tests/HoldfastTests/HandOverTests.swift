@@ -7,7 +7,7 @@ import Synchronization
 import Testing
 
 /// Locks that a store hands over to who waits, with nothing left to ask.
-@Suite("Locks handed over unasked", .timeLimit(.minutes(1)))
+@Suite("Locks handed over unasked", .timeLimit(.minutes(5)))
 struct UnaskedHandOverTests {
     private static let token = FencingToken(rawValue: 1 << 40)
 

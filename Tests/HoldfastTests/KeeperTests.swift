@@ -8,7 +8,7 @@ import Synchronization
 import Testing
 
 /// Leases are kept by threads that nobody else uses.
-@Suite("Keeper", .timeLimit(.minutes(1)))
+@Suite("Keeper", .timeLimit(.minutes(5)))
 struct KeeperTests {
     /// Occupies every thread that Swift runs tasks on, until an instant.
     private func occupyThePool(until end: ContinuousClock.Instant) async {

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Leases: renewal, doubt and loss", .timeLimit(.minutes(1)))
+@Suite("Leases: renewal, doubt and loss", .timeLimit(.minutes(5)))
 struct LeaseTests {
     private struct Outage: Error {}
 

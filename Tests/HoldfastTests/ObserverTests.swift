@@ -12,7 +12,7 @@ import MetricsTestKit
 import Testing
 import Tracing
 
-@Suite("Logs, metrics and traces", .timeLimit(.minutes(1)))
+@Suite("Logs, metrics and traces", .timeLimit(.minutes(5)))
 struct ObserverTests {
     private func play(_ observer: any LockObserver) throws {
         try Simulation(seed: 1).run(for: .seconds(600)) { simulation in

@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Owners: re-entry, handing on, taking up", .timeLimit(.minutes(1)))
+@Suite("Owners: re-entry, handing on, taking up", .timeLimit(.minutes(5)))
 struct OwnershipTests {
     @Test("A nested scoped lock of the same owner re-enters: same token, no call, released once")
     func reenters() throws {

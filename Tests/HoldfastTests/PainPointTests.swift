@@ -7,7 +7,7 @@ import Synchronization
 import Testing
 
 /// What went wrong in other lock libraries, one test each; the stores' own cases are in their suites.
-@Suite("Bugs of others that must not be ours", .timeLimit(.minutes(1)))
+@Suite("Bugs of others that must not be ours", .timeLimit(.minutes(5)))
 struct PainPointTests {
     private struct Lost: Error {}
 

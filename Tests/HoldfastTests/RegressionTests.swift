@@ -7,7 +7,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Interleavings that once went wrong", .timeLimit(.minutes(1)))
+@Suite("Interleavings that once went wrong", .timeLimit(.minutes(5)))
 struct RegressionTests {
     private struct Outage: Error {}
 

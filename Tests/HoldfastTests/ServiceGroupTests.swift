@@ -8,7 +8,7 @@ import Logging
 import ServiceLifecycle
 import Testing
 
-@Suite("In a service group", .timeLimit(.minutes(1)))
+@Suite("In a service group", .timeLimit(.minutes(5)))
 struct ServiceGroupTests {
     /// A worker that holds a lock until it is told to end.
     private struct Worker: Service {

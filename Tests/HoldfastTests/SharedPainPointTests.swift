@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Bugs of others with several holders that must not be ours", .timeLimit(.minutes(1)))
+@Suite("Bugs of others with several holders that must not be ours", .timeLimit(.minutes(5)))
 struct SharedPainPointTests {
     @Test(
         "8: a dead reader of three blocks a writer for its own lease, not as long as the others renew (redisson PR#7098)"

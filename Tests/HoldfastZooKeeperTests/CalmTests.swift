@@ -9,7 +9,7 @@ import Testing
 @testable import HoldfastZooKeeper
 
 /// What a store must not do to its servers, its process and its users.
-@Suite("ZooKeeper calm", .timeLimit(.minutes(2)), .serialized)
+@Suite("ZooKeeper calm", .timeLimit(.minutes(5)), .serialized)
 struct CalmTests {
     @Test("A release wakes one waiter, however many there are (Z8)")
     func herd() async throws {

@@ -5,7 +5,7 @@ import HoldfastTesting
 import HoldfastZooKeeper
 import Testing
 
-@Suite("Closing ZooKeeper sessions", .timeLimit(.minutes(2)), .serialized)
+@Suite("Closing ZooKeeper sessions", .timeLimit(.minutes(5)), .serialized)
 struct CloseTests {
     @Test("Every call of 200 ends when the session is closed under it, a hundred times")
     func inFlight() async throws {

@@ -8,7 +8,7 @@ import Testing
 @testable import HoldfastZooKeeper
 
 /// Many locks, many holders, many calls.
-@Suite("ZooKeeper crowds", .timeLimit(.minutes(2)), .serialized)
+@Suite("ZooKeeper crowds", .timeLimit(.minutes(5)), .serialized)
 struct CrowdTests {
     @Test("With more watches than a server takes back in one packet, a lost connection costs no lock")
     func watches() async throws {

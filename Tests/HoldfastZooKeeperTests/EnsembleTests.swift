@@ -7,7 +7,7 @@ import HoldfastZooKeeper
 import Testing
 
 /// Three servers, of which some fail.
-@Suite("A ZooKeeper ensemble", .timeLimit(.minutes(3)), .serialized)
+@Suite("A ZooKeeper ensemble", .timeLimit(.minutes(5)), .serialized)
 struct EnsembleTests {
     /// With a session that outlives an election on a busy machine, unless a test waits for its end.
     private static func url(_ ensemble: ZooKeeperEnsemble, session: String = "20s") -> String {

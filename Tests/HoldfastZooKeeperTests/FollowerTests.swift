@@ -6,7 +6,7 @@ import HoldfastZooKeeper
 import Testing
 
 /// A client that talks to a follower: the leader, which ends sessions, hears of it only now and then.
-@Suite("A ZooKeeper follower that stops", .timeLimit(.minutes(3)), .serialized)
+@Suite("A ZooKeeper follower that stops", .timeLimit(.minutes(5)), .serialized)
 struct FollowerTests {
     @Test("Nobody else is granted a lock while a renewal that the follower passed on may be believed in")
     func afterRenewal() async throws {

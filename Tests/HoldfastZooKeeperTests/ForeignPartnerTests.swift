@@ -7,7 +7,7 @@ import HoldfastZooKeeper
 import Testing
 
 /// Real Curator and real kazoo on the same locks as ours.
-@Suite("Locks shared with Curator and kazoo", .timeLimit(.minutes(3)), .serialized)
+@Suite("Locks shared with Curator and kazoo", .timeLimit(.minutes(5)), .serialized)
 struct ForeignPartnerTests {
     /// Who takes part, and how.
     struct Mixture: Sendable, CustomStringConvertible {

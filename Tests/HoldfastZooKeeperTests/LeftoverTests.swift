@@ -8,7 +8,7 @@ import Testing
 @testable import HoldfastZooKeeper
 
 /// What must not be left behind, and what must not be stumbled over.
-@Suite("Leftovers in ZooKeeper", .timeLimit(.minutes(2)), .serialized)
+@Suite("Leftovers in ZooKeeper", .timeLimit(.minutes(5)), .serialized)
 struct LeftoverTests {
     @Test("A store that goes away takes its nodes along, though others keep its session")
     func storeEnds() async throws {

@@ -9,7 +9,7 @@ import Testing
 @testable import HoldfastZooKeeper
 
 /// Requests whose answers are lost: what was done stays unknown until it is looked up.
-@Suite("Lost answers of ZooKeeper", .timeLimit(.minutes(3)), .serialized)
+@Suite("Lost answers of ZooKeeper", .timeLimit(.minutes(5)), .serialized)
 struct LostAnswerTests {
     /// How an answer gets lost.
     enum Loss: String, Sendable, CaseIterable, CustomTestStringConvertible {

@@ -8,7 +8,7 @@ import Testing
 @testable import HoldfastZooKeeper
 
 /// Changes of a lock's mode of which the store hears nothing more.
-@Suite("Changes of ZooKeeper locks whose answers are lost", .timeLimit(.minutes(2)), .serialized)
+@Suite("Changes of ZooKeeper locks whose answers are lost", .timeLimit(.minutes(5)), .serialized)
 struct LostConversionTests {
     /// A store whose session outlives every fault here.
     private static func store(_ proxy: FaultProxy) throws -> ZooKeeperLockStore {

@@ -8,7 +8,7 @@ import Testing
 @testable import HoldfastZooKeeper
 
 /// What operators are told, whoever holds.
-@Suite("What operators see in ZooKeeper", .timeLimit(.minutes(2)), .serialized)
+@Suite("What operators see in ZooKeeper", .timeLimit(.minutes(5)), .serialized)
 struct OperatorTests {
     @Test("A lock is held since it was granted, and not since it was asked for")
     func since() async throws {

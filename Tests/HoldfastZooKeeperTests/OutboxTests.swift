@@ -8,7 +8,7 @@ import Testing
 @testable import HoldfastZooKeeper
 
 /// Sending changes together.
-@Suite("Changes that go to ZooKeeper together", .timeLimit(.minutes(2)))
+@Suite("Changes that go to ZooKeeper together", .timeLimit(.minutes(5)))
 struct OutboxTests {
     private static func delete(_ number: UInt) -> Outbox.Change {
         Outbox.Change(number: number, path: "/locks/\(number)/node", kind: .delete)

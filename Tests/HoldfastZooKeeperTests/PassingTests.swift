@@ -9,7 +9,7 @@ import Testing
 @testable import HoldfastZooKeeper
 
 /// How requests of one store move up behind each other without reading the queue.
-@Suite("Handing over within one store of ZooKeeper", .timeLimit(.minutes(2)))
+@Suite("Handing over within one store of ZooKeeper", .timeLimit(.minutes(5)))
 struct PassingTests {
     /// A book with a queue of modes, `s` and `x`, all of one store; each has a node, and a watch on it.
     private struct Queue {

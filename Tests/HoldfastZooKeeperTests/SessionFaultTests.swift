@@ -8,7 +8,7 @@ import Testing
 @testable import HoldfastZooKeeper
 
 /// What becomes of locks when sessions end, or may have: real servers, real faults.
-@Suite("ZooKeeper sessions", .timeLimit(.minutes(3)), .serialized)
+@Suite("ZooKeeper sessions", .timeLimit(.minutes(5)), .serialized)
 struct SessionFaultTests {
     @Test("A session that expires loses its locks: all holders are told at once, and none is taken again (Z1)")
     func expiry() async throws {

@@ -7,7 +7,7 @@ import Testing
 @testable import HoldfastZooKeeper
 
 /// Nodes and rights that others have set, and answers that nobody expects.
-@Suite("What others do in ZooKeeper", .timeLimit(.minutes(2)), .serialized)
+@Suite("What others do in ZooKeeper", .timeLimit(.minutes(5)), .serialized)
 struct StrangeServerTests {
     @Test("A waiter that finds a lock of another layout is told, and its store stays calm")
     func stranger() async throws {

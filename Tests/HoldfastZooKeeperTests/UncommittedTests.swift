@@ -6,7 +6,7 @@ import HoldfastZooKeeper
 import Testing
 
 /// A create that the leader has proposed, and that is committed only after its client has looked for it elsewhere.
-@Suite("ZooKeeper creates that are late", .timeLimit(.minutes(3)), .serialized)
+@Suite("ZooKeeper creates that are late", .timeLimit(.minutes(5)), .serialized)
 struct UncommittedTests {
     /// What a client does after the answer is lost.
     enum Sequel: Sendable, CaseIterable {

@@ -6,7 +6,7 @@ import HoldfastZooKeeper
 import Testing
 
 /// Waiters whose watch comes too late, or is lost with a connection.
-@Suite("Watches of ZooKeeper", .timeLimit(.minutes(3)), .serialized)
+@Suite("Watches of ZooKeeper", .timeLimit(.minutes(5)), .serialized)
 struct WatchTests {
     @Test("Of 1,000 waiters none is forgotten, whenever the lock is released and the connection cut (Z7)")
     func thousand() async throws {

@@ -9,7 +9,7 @@ import HoldfastZooKeeper
 import Testing
 
 /// Tasks of two services that lock at random, on real stores: every circle is ended, and nobody is told without one.
-@Suite("Deadlocks on real stores", .timeLimit(.minutes(2)), .serialized)
+@Suite("Deadlocks on real stores", .timeLimit(.minutes(5)), .serialized)
 struct DeadlocksOnStoresTests {
     /// Side by side, and one after the other: 512 histories for each store.
     private static let worlds = 8

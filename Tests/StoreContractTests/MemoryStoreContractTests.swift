@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("MemoryStore keeps the contract", .timeLimit(.minutes(1)))
+@Suite("MemoryStore keeps the contract", .timeLimit(.minutes(5)))
 struct MemoryStoreContractTests {
     @Test(arguments: StoreContract.cases)
     func keeps(_ promise: StoreContract.Case) async throws {

@@ -10,7 +10,7 @@ import Synchronization
 import Testing
 
 /// The primitives go by what all stores promise; here they meet each of them, between two services.
-@Suite("Primitives on every store", .timeLimit(.minutes(1)))
+@Suite("Primitives on every store", .timeLimit(.minutes(5)))
 struct PrimitivesOnStoresTests {
     /// Counts who is inside at once.
     private final class Room: Sendable {

@@ -5,7 +5,7 @@ import HoldfastRedis
 import HoldfastTesting
 import Testing
 
-@Suite("RedisLockStore keeps the contract", .timeLimit(.minutes(2)))
+@Suite("RedisLockStore keeps the contract", .timeLimit(.minutes(5)))
 struct RedisStoreContractTests {
     @Test(arguments: StoreContract.cases)
     func keeps(_ promise: StoreContract.Case) async throws {
@@ -34,7 +34,7 @@ struct RedisStoreContractTests {
     }
 }
 
-@Suite("RedisQuorumLockStore keeps the contract", .timeLimit(.minutes(3)))
+@Suite("RedisQuorumLockStore keeps the contract", .timeLimit(.minutes(5)))
 struct RedisQuorumStoreContractTests {
     @Test("On three servers", arguments: StoreContract.cases)
     func keeps(_ promise: StoreContract.Case) async throws {
@@ -97,7 +97,7 @@ struct RedisQuorumStoreContractTests {
     }
 }
 
-@Suite("RedisLockStore keeps the contract behind Sentinel", .timeLimit(.minutes(2)))
+@Suite("RedisLockStore keeps the contract behind Sentinel", .timeLimit(.minutes(5)))
 struct RedisSentinelStoreContractTests {
     @Test(arguments: StoreContract.cases)
     func keeps(_ promise: StoreContract.Case) async throws {
@@ -117,7 +117,7 @@ struct RedisSentinelStoreContractTests {
     }
 }
 
-@Suite("RedisLockStore keeps the contract encrypted, as the user with the least permissions", .timeLimit(.minutes(2)))
+@Suite("RedisLockStore keeps the contract encrypted, as the user with the least permissions", .timeLimit(.minutes(5)))
 struct RedisTLSStoreContractTests {
     @Test(arguments: StoreContract.cases)
     func keeps(_ promise: StoreContract.Case) async throws {
@@ -137,7 +137,7 @@ struct RedisTLSStoreContractTests {
     }
 }
 
-@Suite("RedisLockStore keeps the contract on a cluster", .timeLimit(.minutes(3)))
+@Suite("RedisLockStore keeps the contract on a cluster", .timeLimit(.minutes(5)))
 struct RedisClusterStoreContractTests {
     @Test(arguments: StoreContract.cases)
     func keeps(_ promise: StoreContract.Case) async throws {

@@ -5,7 +5,7 @@ import HoldfastSQLite
 import HoldfastTesting
 import Testing
 
-@Suite("SQLiteLockStore keeps the contract", .timeLimit(.minutes(2)))
+@Suite("SQLiteLockStore keeps the contract", .timeLimit(.minutes(5)))
 struct SQLiteStoreContractTests {
     @Test(arguments: StoreContract.cases)
     func keeps(_ promise: StoreContract.Case) async throws {

@@ -4,7 +4,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("SimulatedStore keeps the contract", .timeLimit(.minutes(1)))
+@Suite("SimulatedStore keeps the contract", .timeLimit(.minutes(5)))
 struct SimulatedStoreContractTests {
     @Test(arguments: StoreContract.cases)
     func keeps(_ promise: StoreContract.Case) async throws {

@@ -9,7 +9,7 @@ import MetricsTestKit
 import Synchronization
 import Testing
 
-@Suite("Metrics of caches", .timeLimit(.minutes(1)))
+@Suite("Metrics of caches", .timeLimit(.minutes(5)))
 struct CacheMetricsTests {
     private let clock = ManualClock()
 

@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Explaining a key", .timeLimit(.minutes(1)))
+@Suite("Explaining a key", .timeLimit(.minutes(5)))
 struct ExplainTests {
     private let clock = ManualClock()
 

@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("What is written down of an outage", .timeLimit(.minutes(1)))
+@Suite("What is written down of an outage", .timeLimit(.minutes(5)))
 struct FallbackReturnTests {
     private let pair = TierPair()
 

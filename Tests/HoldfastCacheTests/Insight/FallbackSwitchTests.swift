@@ -6,7 +6,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("A tier that switches in the middle of something", .timeLimit(.minutes(1)))
+@Suite("A tier that switches in the middle of something", .timeLimit(.minutes(5)))
 struct FallbackSwitchTests {
     private let pair = TierPair()
     private let primary: PickyTier

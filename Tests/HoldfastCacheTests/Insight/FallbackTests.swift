@@ -7,7 +7,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("FallbackTier keeps the contract", .timeLimit(.minutes(1)))
+@Suite("FallbackTier keeps the contract", .timeLimit(.minutes(5)))
 struct FallbackContractTests {
     private func subject(
         _ pair: TierPair,
@@ -49,7 +49,7 @@ struct FallbackContractTests {
     }
 }
 
-@Suite("An outage of a tier with a fallback", .timeLimit(.minutes(1)))
+@Suite("An outage of a tier with a fallback", .timeLimit(.minutes(5)))
 struct FallbackTests {
     private let pair = TierPair()
 
@@ -345,7 +345,7 @@ struct FallbackTests {
     }
 }
 
-@Suite("Shared caches on a tier with a fallback", .timeLimit(.minutes(1)))
+@Suite("Shared caches on a tier with a fallback", .timeLimit(.minutes(5)))
 struct FallbackCacheTests {
     private final class Log: CacheObserver {
         private let events = Mutex<[String]>([])

@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Statistics by groups and layers", .timeLimit(.minutes(1)))
+@Suite("Statistics by groups and layers", .timeLimit(.minutes(5)))
 struct GroupTests {
     private let clock = ManualClock()
 

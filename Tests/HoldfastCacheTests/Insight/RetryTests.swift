@@ -7,7 +7,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Repeating calls of a tier", .timeLimit(.minutes(1)))
+@Suite("Repeating calls of a tier", .timeLimit(.minutes(5)))
 struct RetryTests {
     /// Fails the first calls of each kind.
     private final class Flaky: CacheTier {

@@ -6,7 +6,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Scheduled invalidation", .timeLimit(.minutes(1)))
+@Suite("Scheduled invalidation", .timeLimit(.minutes(5)))
 struct ScheduledTests {
     private let clock = ManualClock()
 

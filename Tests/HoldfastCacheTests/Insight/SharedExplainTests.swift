@@ -6,7 +6,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Explaining a key of a shared cache", .timeLimit(.minutes(1)))
+@Suite("Explaining a key of a shared cache", .timeLimit(.minutes(5)))
 struct SharedExplainTests {
     @Test("Shows the entry of the tier, and where the value in memory came from")
     func tier() async throws {

@@ -7,7 +7,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Loads of several processes", .timeLimit(.minutes(1)))
+@Suite("Loads of several processes", .timeLimit(.minutes(5)))
 struct SharedFillTests {
     @Test(
         "five processes load a cold key once, and those who wait are woken and do not poll",

@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// Callers who leave at any moment of a load, and callers who meet at its end, on a network that takes its time.
-@Suite("No lock and no load is left behind", .timeLimit(.minutes(2)))
+@Suite("No lock and no load is left behind", .timeLimit(.minutes(5)))
 struct SharedLeakTests {
     /// Each message takes some milliseconds of the test's clock, so that each step of a load can be caught under way.
     private static func slowNetwork(_ shared: Shared, _ nodes: [Node], seed: UInt64) {

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("What other processes change", .timeLimit(.minutes(1)))
+@Suite("What other processes change", .timeLimit(.minutes(5)))
 struct SharedNewsTests {
     /// What somebody else can do to an entry that carries the tag `t` while it is being loaded.
     enum Change: CaseIterable, Sendable {

@@ -7,7 +7,7 @@ import HoldfastTesting
 import Testing
 
 /// Options that one may think have nothing to do with each other, all with all.
-@Suite("Options of a shared cache, in every combination", .timeLimit(.minutes(1)))
+@Suite("Options of a shared cache, in every combination", .timeLimit(.minutes(5)))
 struct SharedOptionsTests {
     /// Why the lock cannot be had.
     enum Trouble: CaseIterable {

@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Caches without their tier or locks", .timeLimit(.minutes(1)))
+@Suite("Caches without their tier or locks", .timeLimit(.minutes(5)))
 struct SharedOutageTests {
     @Test("without its tier, a process goes on by itself, and asks it again only now and then")
     func tierDown() async throws {

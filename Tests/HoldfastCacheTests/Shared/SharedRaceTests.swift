@@ -55,7 +55,7 @@ private final class LateTier: CacheTier {
     }
 }
 
-@Suite("What a process changes while it reads or writes the same key", .timeLimit(.minutes(1)))
+@Suite("What a process changes while it reads or writes the same key", .timeLimit(.minutes(5)))
 struct SharedRaceTests {
     /// Two processes; the answers of the tier to the first come when the test says so.
     private func withLate(

@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Loads ahead of the end and stale values in a shared cache", .timeLimit(.minutes(1)))
+@Suite("Loads ahead of the end and stale values in a shared cache", .timeLimit(.minutes(5)))
 struct SharedRefreshTests {
     private static let halfway = tenSeconds.with { $0.refreshAhead = .after(fraction: 0.5) }
 

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Testing
 
 /// Programs of different age that share a tier, as during each roll-out.
-@Suite("Old and new programs that share a cache", .timeLimit(.minutes(1)))
+@Suite("Old and new programs that share a cache", .timeLimit(.minutes(5)))
 struct SharedVersionsTests {
     private struct OldProduct: Codable, Sendable, Hashable {
         var name: String

@@ -102,7 +102,7 @@ private func mode(_ path: String) -> mode_t {
     return info.st_mode & 0o777
 }
 
-@Suite("A journal on disk", .timeLimit(.minutes(1)))
+@Suite("A journal on disk", .timeLimit(.minutes(5)))
 struct FileWriteJournalTests {
     @Test("what is not settled is there after a restart, and the numbers go on")
     func replay() async throws {

@@ -7,7 +7,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Writing behind", .timeLimit(.minutes(1)))
+@Suite("Writing behind", .timeLimit(.minutes(5)))
 struct WriteBehindTests {
     @Test("the cache has a value at once, the source a little later, together with others")
     func batch() async throws {

@@ -9,7 +9,7 @@ import Testing
 
 @testable import HoldfastCache
 
-@Suite("Writing behind, and the end of the process", .timeLimit(.minutes(1)))
+@Suite("Writing behind, and the end of the process", .timeLimit(.minutes(5)))
 struct WriteJournalTests {
     @Test("what waited when the process was killed is written by the next, and read before that")
     func kill() async throws {

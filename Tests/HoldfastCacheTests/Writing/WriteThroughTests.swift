@@ -8,7 +8,7 @@ import Testing
 
 @testable import HoldfastCache
 
-@Suite("Writing through", .timeLimit(.minutes(1)))
+@Suite("Writing through", .timeLimit(.minutes(5)))
 struct WriteThroughTests {
     @Test("when a write returns, source and cache have the value; when an erase returns, neither has one")
     func through() async throws {

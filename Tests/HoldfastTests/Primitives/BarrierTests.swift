@@ -6,7 +6,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Barriers", .timeLimit(.minutes(1)))
+@Suite("Barriers", .timeLimit(.minutes(5)))
 struct BarrierTests {
     /// In which round each of three parties is.
     private final class Rounds: Sendable {

@@ -6,7 +6,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Latches that are counted down", .timeLimit(.minutes(1)))
+@Suite("Latches that are counted down", .timeLimit(.minutes(5)))
 struct CountDownLatchTests {
     @Test("It opens with the last count-down, for all who wait in any process, and stays open")
     func opens() throws {

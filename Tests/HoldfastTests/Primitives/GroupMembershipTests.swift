@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Groups of those who are alive", .timeLimit(.minutes(1)))
+@Suite("Groups of those who are alive", .timeLimit(.minutes(5)))
 struct GroupMembershipTests {
     @Test("Members are seen with their data, several of a process too, even one inside another")
     func members() throws {

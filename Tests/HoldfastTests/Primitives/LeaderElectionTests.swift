@@ -6,7 +6,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Elections of a leader", .timeLimit(.minutes(1)))
+@Suite("Elections of a leader", .timeLimit(.minutes(5)))
 struct LeaderElectionTests {
     @Test("Candidates lead one at a time, each with a greater token than all before")
     func terms() throws {

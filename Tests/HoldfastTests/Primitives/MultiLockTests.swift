@@ -6,7 +6,7 @@ import HoldfastTesting
 import Synchronization
 import Testing
 
-@Suite("Several locks together", .timeLimit(.minutes(1)))
+@Suite("Several locks together", .timeLimit(.minutes(5)))
 struct MultiLockTests {
     @Test("Free locks come in one round trip, each once, in the order given, for one owner")
     func oneRoundTrip() throws {

@@ -5,7 +5,7 @@ import HoldfastCore
 import HoldfastTesting
 import Testing
 
-@Suite("Semaphores", .timeLimit(.minutes(1)))
+@Suite("Semaphores", .timeLimit(.minutes(5)))
 struct SemaphoreTests {
     @Test("So many work at once over two processes, never more, and all get their turn")
     func limitsWork() throws {
