@@ -54,4 +54,26 @@ struct QuorumTokenTests {
         servers[2].resume()
         _ = try await store.release(next.key)
     }
+
+    @Test
+    func `a clock that is far ahead does not count either where its server is the first to answer`() async throws {
+        let servers = [try await RedisServer(), try await RedisServer(), try await RedisServer(hasOwnClock: true)]
+        try servers[2].setClock(ahead: .seconds(600))
+        let way = try FaultProxy(to: servers[1].port, isFramed: false)
+        let hosts = [servers[0].port, way.port, servers[2].port].map { "127.0.0.1:\($0)" }.joined(separator: ",")
+        let url = "redis://\(hosts)?guard=2s&timeout=10s"
+        try await eventually("the servers never count", within: .seconds(40)) {
+            let probe = Make.request("probe", lease: .milliseconds(500), contention: .fail)
+            let store = try RedisQuorumLockStore(url: url)
+            return (try? await store.acquire(probe).token) != nil
+        }
+        // What the others' clocks say comes after its word, and they are needed for a majority.
+        way.slow(by: .milliseconds(100) ... .milliseconds(100))
+        servers[0].kill()
+        let store = try RedisQuorumLockStore(url: url)
+        let request = Make.request("x", lease: .seconds(1), contention: .fail)
+        let refusal = await #expect(throws: LockError.self) { try await store.acquire(request) }
+        #expect(refusal?.message.contains("clock") == true, "\(refusal?.message ?? "it was granted")")
+        try await eventually("it is kept") { try servers[1].execute("EXISTS", "x") == "0" }
+    }
 }

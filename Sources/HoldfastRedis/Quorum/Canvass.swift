@@ -36,7 +36,8 @@ final class Canvass<Answer: Sendable, Outcome: Sendable>: Sendable {
     /// - Parameters:
     ///   - count: How many servers, at least one.
     ///   - ask: Asks one of them, which answers once, on any thread.
-    ///   - decide: Says what the answers so far lead to, `nil` for "not known yet"; with all answers it must know. Pure.
+    ///   - decide: Says what the answers so far lead to, `nil` for "not known yet"; with all answers it must know. Changes
+    ///     nothing, and is called again with each answer.
     ///   - onDecision: Called once with the answers that led to it, before anybody learns of the outcome.
     ///   - afterwards: Called once for each server's answer when the outcome is known, in no order, on any thread.
     /// - Returns: The outcome.

@@ -94,7 +94,7 @@ extension RedisQuorumLockStore {
             self.vote(request, attempt, on: number, floor: floor, done)
         } decide: { votes -> AcquireTally.Outcome? in
             if waitsForAll, votes.contains(where: { $0 == nil }) { return nil }
-            return AcquireTally.outcome(of: votes)
+            return AcquireTally.outcome(of: self.weighed(votes))
         } onDecision: { votes, outcome in
             // What is held goes on being held when a majority is out of reach for a moment.
             guard known == nil, !outcome.isGranted else { return }
@@ -106,7 +106,7 @@ extension RedisQuorumLockStore {
             if case .silent = vote { self.book.withLock { $0.doubt(request.id, on: number) } }
             if outcome.isGranted {
                 // Late, but another server that stands for the grant.
-                guard case .granted = vote else { return }
+                guard case .granted = self.weighed(vote, of: number) else { return }
                 self.book.withLock { $0.update(request.id) { $0.nodes.insert(number) } }
             } else if known == nil {
                 switch vote {
@@ -131,7 +131,8 @@ extension RedisQuorumLockStore {
         node.acquire(request, try: attempt, floor: floor) { outcome in
             switch outcome {
             case .success(.granted(let token)):
-                done(self.strayed(number).map { .strayed($0) } ?? .granted(token, counts: self.counts(number)))
+                // Weighed when it may decide.
+                done(.granted(token, counts: false))
             case .success(.waiting(let place)): done(.blocked(place))
             case .success(.busy(let blockers)):
                 done(.blocked(AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)))
@@ -139,6 +140,18 @@ extension RedisQuorumLockStore {
             case .failure(let error): done(.silent(error))
             }
         }
+    }
+
+    /// Votes with what is known by now of their servers' clocks and ages.
+    ///
+    /// Both are measured by the others': the first to answer may be the only one that is connected yet.
+    private func weighed(_ votes: [Vote?]) -> [Vote?] {
+        votes.enumerated().map { number, vote in vote.map { self.weighed($0, of: number) } }
+    }
+
+    private func weighed(_ vote: Vote, of number: Int) -> Vote {
+        guard case .granted(let token, _) = vote else { return vote }
+        return self.strayed(number).map { .strayed($0) } ?? .granted(token, counts: self.counts(number))
     }
 
     /// Gives up what a try may have won on one server; a place in its queue stays unless the request is over.

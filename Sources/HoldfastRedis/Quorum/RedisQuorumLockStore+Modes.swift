@@ -82,7 +82,7 @@ extension RedisQuorumLockStore {
             self.vote(conversion, change, on: number, done)
         } decide: { votes -> Outcome? in
             if waitsForAll, votes.contains(where: { $0 == nil }) { return nil }
-            return Self.outcome(of: votes, needed: needed)
+            return Self.outcome(of: self.weighed(votes), needed: needed)
         } afterwards: { number, vote, outcome in
             switch (outcome, vote) {
             case (.converted, .lost): self.heal(conversion.key.id, on: number)
@@ -107,7 +107,8 @@ extension RedisQuorumLockStore {
                 self.conversions.raise(to: last)
                 done(.outdated)
             case .success(.reply(.converted(let token))):
-                done(self.strayed(number).map { .silent($0) } ?? .converted(token, counts: self.counts(number)))
+                // Weighed when it may decide.
+                done(.converted(token, counts: false))
             case .success(.reply(.busy(let blockers))):
                 let place = AcquireReply.Waiting(position: 0, checkAfter: .zero, blockers: blockers)
                 done(.blocked(place, waits: false))
@@ -115,6 +116,14 @@ extension RedisQuorumLockStore {
             case .success(.reply(.lost)): done(.lost)
             case .failure(let error): done(.silent(error))
             }
+        }
+    }
+
+    /// Votes with what is known by now of their servers' clocks and ages, as for an acquire.
+    private func weighed(_ votes: [Vote?]) -> [Vote?] {
+        votes.enumerated().map { number, vote in
+            guard case .converted(let token, _) = vote else { return vote }
+            return self.strayed(number).map { .silent($0) } ?? .converted(token, counts: self.counts(number))
         }
     }
 
