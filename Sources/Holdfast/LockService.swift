@@ -96,7 +96,8 @@ public final class LockService: Sendable {
     ///   - resource: What to lock.
     ///   - mode: How to lock it.
     ///   - lease: How long a dead holder blocks others; `nil` for the configured one.
-    ///   - waitingAtMost: How long to wait in all, or `nil` to wait as long as it takes. Zero asks once.
+    ///   - waitingAtMost: How long to wait in all, or `nil` to wait as long as it takes. Zero asks once. A service that
+    ///     does not run yet is given a second at least: ``LockServiceConfiguration/startupLimit``.
     ///   - priority: How many seconds earlier than it came the request stands in the queue, -100 to 100.
     ///   - fairness: Whether this request may pass others, and they it.
     ///   - lockDelay: How long the resource rests if this holder vanishes without releasing, 0 to 60 s.

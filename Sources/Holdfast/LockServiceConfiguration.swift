@@ -19,7 +19,8 @@ public struct LockServiceConfiguration: Sendable {
     /// How long an acquire waits for `run()` to start.
     ///
     /// It then throws ``LockError/Code/notRunning``. 10 s by default: services of a group start in any order. One whose
-    /// wait limit is shorter waits as long as that, but for 1 s at least, or this limit if that is less.
+    /// wait limit is shorter waits as long as that, but for 1 s at least, or this limit if that is less. Tries that
+    /// have no wait limit wait as long as this.
     public var startupLimit: Duration = .seconds(10)
     /// How long a waiting acquire lives with a store that does not answer.
     ///

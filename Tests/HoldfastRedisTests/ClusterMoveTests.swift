@@ -38,28 +38,28 @@ struct ClusterMoveTests {
         let names = try self.names(7)
         let (from, to) = try self.target(servers)
         try await withLockService(store: try self.store(servers)) { locks in
-            let held = try await locks.acquire(names[0], lease: .seconds(3))
-            let shared = try await locks.acquire(names[1], mode: .shared, lease: .seconds(3))
+            let held = try await locks.acquire(names[0], lease: .seconds(5))
+            let shared = try await locks.acquire(names[1], mode: .shared, lease: .seconds(5))
             let before = try await locks.withLock(names[2]) { $0.fencingToken }
             let (given, shown) = (
-                try await locks.acquire(names[3], lease: .seconds(3)),
-                try await locks.acquire(names[4], mode: .shared, lease: .seconds(3))
+                try await locks.acquire(names[3], lease: .seconds(5)),
+                try await locks.acquire(names[4], mode: .shared, lease: .seconds(5))
             )
             try await servers.move(slotOf: "x", to: to) {
                 // What is there stays, what was there is taken again, what was never there is taken too.
-                let again = try await locks.acquire(names[2], lease: .seconds(3))
+                let again = try await locks.acquire(names[2], lease: .seconds(5))
                 #expect(again.fencingToken > before)
-                let new = try await locks.acquire(names[5], lease: .seconds(3))
+                let new = try await locks.acquire(names[5], lease: .seconds(5))
                 try await Task.sleep(for: .seconds(9))
                 for lease in [held, shared, given, shown, again, new] { try lease.checkValid() }
                 #expect(await given.release() == .released)
                 #expect(await shown.release() == .released)
                 #expect(await again.release() == .released)
-                #expect(try await locks.withLock(names[3], lease: .seconds(3)) { $0.fencingToken } > given.fencingToken)
+                #expect(try await locks.withLock(names[3], lease: .seconds(5)) { $0.fencingToken } > given.fencingToken)
                 #expect(try await locks.tryAcquire(names[0]) == nil, "two hold the lock")
                 #expect(await new.release() == .released)
-                #expect(try await locks.withLock(names[6], lease: .seconds(3)) { _ in true })
-                #expect(try await locks.withLock(names[6], lease: .seconds(3)) { _ in true })
+                #expect(try await locks.withLock(names[6], lease: .seconds(5)) { _ in true })
+                #expect(try await locks.withLock(names[6], lease: .seconds(5)) { _ in true })
             }
             #expect(try servers.owner(of: "x") === to)
             #expect(try from.execute("GET", names[0].name).hasPrefix("MOVED"))

@@ -42,7 +42,7 @@ struct ExecutorTests {
         let server = try await RedisServer()
         let store = try RedisLockStore(url: server.url + "/0?executor=loop")
         try await withLockService(store: store) { locks in
-            let lease = try await locks.acquire("x", lease: .seconds(3))
+            let lease = try await locks.acquire("x", lease: .seconds(5))
             await withTaskExecutorPreference(store.executor) {
                 await withTaskGroup(of: Void.self) { group in
                     group.addTask {

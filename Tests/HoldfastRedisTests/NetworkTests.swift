@@ -36,16 +36,23 @@ struct NetworkTests {
     func `N1 holders cut off from all servers are told before their deadlines, and nobody is let in until then`()
         async throws
     {
+        let bar = Duration.milliseconds(100)
+        let late = try await atBest(within: bar) { try await self.lateness() }
+        #expect(late < bar)
+    }
+
+    /// How long after their deadlines twenty holders are told that they were cut off.
+    private func lateness() async throws -> Duration {
         let way = try await ProxiedServers(3)
         let other = try way.direct()
-        try await withLockService(store: try way.store(timeout: .milliseconds(500))) { locks in
+        return try await withLockService(store: try way.store(timeout: .milliseconds(500))) { locks in
             try await self.warm(locks, way)
             var leases: [Lease] = []
             for number in 0..<20 {
                 leases.append(try await locks.acquire(try Resource("cut/\(number)"), lease: .seconds(2)))
             }
             for proxy in way.proxies { proxy.hold() }
-            try await withThrowingTaskGroup(of: Void.self) { group in
+            let late = try await withThrowingTaskGroup(of: Duration.self) { group in
                 for lease in leases {
                     group.addTask {
                         var told: ContinuousClock.Instant?
@@ -55,21 +62,23 @@ struct NetworkTests {
                             break
                         }
                         let end = lease.validUntil
-                        let instant = try #require(told)
-                        #expect(instant < end.advanced(by: .seconds(1)))
                         #expect(throws: LockError.self) { try lease.checkValid() }
+                        return end.duration(to: try #require(told))
                     }
                     group.addTask {
                         try await eventually("it is never free") {
                             try await Task.sleep(for: .milliseconds(20))
-                            return try await other.acquire(Make.request(lease.resource, contention: .fail)).token != nil
+                            let request = Make.request(lease.resource, contention: .fail)
+                            return (try? await other.acquire(request).token) != nil
                         }
                         #expect(ContinuousClock.now >= lease.validUntil, "two believe that they hold it")
+                        return .zero
                     }
                 }
-                try await group.waitForAll()
+                return try await group.reduce(.zero) { max($0, $1) }
             }
             for proxy in way.proxies { proxy.pass() }
+            return late
         }
     }
 

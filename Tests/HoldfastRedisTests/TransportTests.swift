@@ -140,7 +140,7 @@ struct TransportTests {
             for (number, promise) in cases.enumerated() {
                 if number >= 8 { try await group.next() }
                 group.addTask {
-                    let subject = StoreContract.Subject(namePrefix: "\(number)/", shortLease: .seconds(3)) {
+                    let subject = StoreContract.Subject(namePrefix: "\(number)/", shortLease: .seconds(5)) {
                         try RedisLockStore(url: url)
                     }
                     try await promise.check(subject)
