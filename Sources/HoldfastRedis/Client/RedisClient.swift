@@ -394,7 +394,7 @@ package final class RedisClient: Sendable {
 
     /// Waits, whatever becomes of the caller's task.
     @concurrent
-    private func pause(until end: NIODeadline) async {
+    func pause(until end: NIODeadline) async {
         await withCheckedContinuation { continuation in
             self.loop.scheduleTask(deadline: end) { continuation.resume() }
         }

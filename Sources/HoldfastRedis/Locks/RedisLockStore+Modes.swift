@@ -25,7 +25,7 @@ extension RedisLockStore {
             let reply = try await self.convert(conversion, .none)
             guard case .busy = reply else { return reply }
         }
-        switch await self.standing(try await self.master(of: conversion.key.resource)) {
+        switch try await self.listening(for: conversion.key.resource).standing {
         case .listening: return try await self.convert(conversion, .listening)
         case .forbidden: return try await self.convert(conversion, .polling)
         case .late, .refused:

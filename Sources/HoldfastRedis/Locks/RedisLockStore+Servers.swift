@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 public import HoldfastCore
+import NIOCore
 
 /// Which server is asked.
 extension RedisLockStore {
@@ -43,6 +44,39 @@ extension RedisLockStore {
     /// How far a master's messages are, within a call's time.
     func standing(_ master: RedisMaster) async -> Subscription.Standing {
         await master.subscription.standing(by: self.client.deadline)
+    }
+
+    /// How soon to look for another master while messages do not come.
+    private static let nextLook: TimeAmount = .milliseconds(100)
+
+    /// Which master has a lock, and how far its messages are, within a call's time.
+    ///
+    /// On a cluster the map is read again while they do not come: a node that is dead will never send any, and another may
+    /// have its slots. Nobody else would look, since what is to be sent waits for the messages.
+    ///
+    /// - Parameter resource: The lock.
+    /// - Returns: The master that was asked last, and its messages.
+    /// - Throws: ``LockError`` when nobody has the slot; nothing was sent then.
+    func listening(
+        for resource: Resource
+    ) async throws(LockError) -> (master: RedisMaster, standing: Subscription.Standing) {
+        let deadline = self.client.deadline
+        guard case .cluster(let cluster) = self.servers else {
+            let master = try await self.master(of: resource)
+            return (master, await master.subscription.standing(by: deadline))
+        }
+        while true {
+            let next = min(deadline, .now() + Self.nextLook)
+            do {
+                let master = try await self.master(of: resource)
+                let standing = await master.subscription.standing(by: next)
+                guard standing == .late, .now() < deadline, cluster.isOpen else { return (master, standing) }
+            } catch {
+                guard error.code == .storeUnavailable, .now() < deadline, cluster.isOpen else { throw error }
+                await self.client.pause(until: next)
+            }
+            cluster.lookSoon()
+        }
     }
 
     /// Runs a command for several locks: on a cluster one for each slot, all at once, on one server for all together.

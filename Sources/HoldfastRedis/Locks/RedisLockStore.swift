@@ -134,24 +134,24 @@ public final class RedisLockStore: LockStore {
             if case .cluster = self.servers {
                 // Else what others send to a new holder reaches nobody: here it takes much longer than the lock does.
                 let master = try await self.master(of: request.resource)
-                if master.subscription.settled == nil {
-                    master.subscription.start()
-                    _ = await self.standing(master)
-                }
+                if master.subscription.settled == nil { _ = try await self.listening(for: request.resource) }
             }
             let channel = self.knownMaster(of: request.resource)?.channel ?? self.channel
             return try await self.acquire(request, queues: false, channel: channel)
         }
         let master = try await self.master(of: request.resource)
         if let standing = master.subscription.settled { return try await self.acquire(request, master, standing) }
-        master.subscription.start()
-        if case .cluster = self.servers, await self.standing(master) == .listening {
-            return try await self.acquire(request, master, .listening)
+        if case .cluster = self.servers {
+            let (master, standing) = try await self.listening(for: request.resource)
+            if standing == .listening { return try await self.acquire(request, master, .listening) }
+        } else {
+            master.subscription.start()
         }
         // Nobody could tell us of a hand-over yet. Most locks are free: look before waiting for the messages.
         let reply = try await self.acquire(request, queues: false, channel: master.channel)
         guard case .busy = reply else { return reply }
-        return try await self.acquire(request, master, await self.standing(master))
+        let (listener, standing) = try await self.listening(for: request.resource)
+        return try await self.acquire(request, listener, standing)
     }
 
     private func acquire(
