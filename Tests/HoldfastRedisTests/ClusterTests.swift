@@ -212,6 +212,50 @@ struct ClusterTests {
     }
 
     @Test
+    func `those who wait hear of a release on the replica that took over`() async throws {
+        let bar = Duration.seconds(2)
+        let time = try await atBest(within: bar) { try await self.timeUntilServed() }
+        #expect(time < bar)
+    }
+
+    /// How long after a release, just after a replica's promotion, three waiters of that time are served.
+    private func timeUntilServed() async throws -> Duration {
+        let servers = try await RedisClusterServers()
+        let holder = try self.store(servers)
+        let held = Make.request("x", lease: .seconds(60))
+        #expect(try await holder.acquire(held).token != nil)
+        let old = try #require(try servers.owner(of: "x"))
+        var configuration = LockServiceConfiguration()
+        configuration.outageLimit = .seconds(40)
+        return try await withThrowingTaskGroup(of: ContinuousClock.Instant.self) { group in
+            for number in 0..<3 {
+                let store = try self.store(servers)
+                group.addTask { [configuration] in
+                    try await withLockService(store: store, configuration: configuration) { locks in
+                        try await locks.withLock("x", waitingAtMost: .seconds(40)) { _ in ContinuousClock.now }
+                    }
+                }
+                try await self.eventually("waiter \(number) does not wait", within: .seconds(10)) {
+                    try old.execute("ZCARD", "hf:{x}:q") == "\(number + 1)"
+                }
+            }
+            try await Task.sleep(for: .milliseconds(100))
+            old.kill()
+            try await self.eventually("no failover", within: .seconds(20)) {
+                guard let owner = try? servers.owner(of: "x") else { return false }
+                return owner !== old
+            }
+            try await self.eventually("it cannot be given back", within: .seconds(10)) {
+                (try? await holder.release(held.key)) == .released
+            }
+            let released = ContinuousClock.now
+            var served: [ContinuousClock.Instant] = []
+            for try await instant in group { served.append(instant) }
+            return try #require(served.map { released.duration(to: $0) }.max())
+        }
+    }
+
+    @Test
     func `a failover that was asked for loses nothing, and a waiter is told on the new master`() async throws {
         let servers = try await RedisClusterServers()
         let (a, b) = (try self.store(servers), try self.store(servers))
