@@ -61,7 +61,7 @@ struct QuorumTokenTests {
         try servers[2].setClock(ahead: .seconds(600))
         let way = try FaultProxy(to: servers[1].port, isFramed: false)
         let hosts = [servers[0].port, way.port, servers[2].port].map { "127.0.0.1:\($0)" }.joined(separator: ",")
-        let url = "redis://\(hosts)?guard=2s&timeout=10s"
+        let url = "redis://\(hosts)?guard=5s&timeout=10s"
         try await eventually("the servers never count", within: .seconds(40)) {
             let probe = Make.request("probe", lease: .milliseconds(500), contention: .fail)
             let store = try RedisQuorumLockStore(url: url)
@@ -71,9 +71,9 @@ struct QuorumTokenTests {
         way.slow(by: .milliseconds(100) ... .milliseconds(100))
         servers[0].kill()
         let store = try RedisQuorumLockStore(url: url)
-        let request = Make.request("x", lease: .seconds(1), contention: .fail)
+        let request = Make.request("x", lease: .seconds(4), contention: .fail)
         let refusal = await #expect(throws: LockError.self) { try await store.acquire(request) }
         #expect(refusal?.message.contains("clock") == true, "\(refusal?.message ?? "it was granted")")
-        try await eventually("it is kept") { try servers[1].execute("EXISTS", "x") == "0" }
+        try await eventually("it is kept", within: .seconds(2)) { try servers[1].execute("EXISTS", "x") == "0" }
     }
 }

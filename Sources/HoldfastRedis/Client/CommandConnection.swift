@@ -71,6 +71,9 @@ package final class CommandConnection: RedisLinkDelegate {
     /// What is known of the age of the server that is connected; `nil` while none is.
     var run: ServerRun? { self.link.run }
 
+    /// The same of the last one that was connected.
+    var lastRun: ServerRun? { self.link.lastRun }
+
     /// Sends one command and waits for its reply, at most until the deadline.
     ///
     /// Not interrupted by cancellation: a reply that nobody waits for is a grant that nobody releases.

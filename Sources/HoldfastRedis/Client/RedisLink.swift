@@ -89,6 +89,11 @@ final class RedisLink: Sendable {
         }
     }
 
+    /// What is known of the age of the server, also when the connection is gone; `nil` before the first.
+    var lastRun: ServerRun? {
+        self.state.withLock { state in state.run.startedBy == nil ? nil : state.run }
+    }
+
     /// The connection, when it is ready.
     var channel: (any Channel)? {
         self.state.withLock { state in

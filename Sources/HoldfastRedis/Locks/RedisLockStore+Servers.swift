@@ -49,10 +49,11 @@ extension RedisLockStore {
     /// How soon to look for another master while messages do not come.
     private static let nextLook: TimeAmount = .milliseconds(100)
 
-    /// Which master has a lock, and how far its messages are, within a call's time.
+    /// Which master has a lock, and how far its messages are; waits for them as long as a call may take.
     ///
     /// On a cluster the map is read again while they do not come: a node that is dead will never send any, and another may
-    /// have its slots. Nobody else would look, since what is to be sent waits for the messages.
+    /// have its slots. Nobody else would look for seconds, since what is to be sent waits for the messages. Reading a map
+    /// that has no master for the lock takes up to a call's time more.
     ///
     /// - Parameter resource: The lock.
     /// - Returns: The master that was asked last, and its messages.

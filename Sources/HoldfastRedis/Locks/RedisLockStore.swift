@@ -139,11 +139,12 @@ public final class RedisLockStore: LockStore {
             let channel = self.knownMaster(of: request.resource)?.channel ?? self.channel
             return try await self.acquire(request, queues: false, channel: channel)
         }
-        let master = try await self.master(of: request.resource)
+        var master = try await self.master(of: request.resource)
         if let standing = master.subscription.settled { return try await self.acquire(request, master, standing) }
         if case .cluster = self.servers {
-            let (master, standing) = try await self.listening(for: request.resource)
-            if standing == .listening { return try await self.acquire(request, master, .listening) }
+            let (listener, standing) = try await self.listening(for: request.resource)
+            if standing == .listening { return try await self.acquire(request, listener, .listening) }
+            master = listener
         } else {
             master.subscription.start()
         }

@@ -254,6 +254,9 @@ final class QuorumNode: Sendable {
     /// What is known of the age of the server; `nil` while it is not connected.
     var age: ServerRun? { self.connection.run }
 
+    /// The same of the server that last answered, which may be out of reach by now; `nil` before the first connection.
+    var lastAge: ServerRun? { self.connection.lastRun }
+
     /// Reads the server's clock, since 1970.
     func readTime(_ done: @escaping @Sendable (Result<Duration, LockError>) -> Void) {
         let command = LockCommand<Duration> { encoder, _ in

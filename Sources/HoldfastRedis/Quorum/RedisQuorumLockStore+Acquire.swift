@@ -106,7 +106,8 @@ extension RedisQuorumLockStore {
             if case .silent = vote { self.book.withLock { $0.doubt(request.id, on: number) } }
             if outcome.isGranted {
                 // Late, but another server that stands for the grant.
-                guard case .granted = self.weighed(vote, of: number) else { return }
+                let ages = self.ages { $0 == number }
+                guard case .granted = self.weighed(vote, of: number, ages) else { return }
                 self.book.withLock { $0.update(request.id) { $0.nodes.insert(number) } }
             } else if known == nil {
                 switch vote {
@@ -146,12 +147,13 @@ extension RedisQuorumLockStore {
     ///
     /// Both are measured by the others': the first to answer may be the only one that is connected yet.
     private func weighed(_ votes: [Vote?]) -> [Vote?] {
-        votes.enumerated().map { number, vote in vote.map { self.weighed($0, of: number) } }
+        let ages = self.ages { if case .granted = votes[$0] { true } else { false } }
+        return votes.enumerated().map { number, vote in vote.map { self.weighed($0, of: number, ages) } }
     }
 
-    private func weighed(_ vote: Vote, of number: Int) -> Vote {
+    private func weighed(_ vote: Vote, of number: Int, _ ages: [ServerRun?]) -> Vote {
         guard case .granted(let token, _) = vote else { return vote }
-        return self.strayed(number).map { .strayed($0) } ?? .granted(token, counts: self.counts(number))
+        return self.strayed(number, ages).map { .strayed($0) } ?? .granted(token, counts: self.counts(number, ages))
     }
 
     /// Gives up what a try may have won on one server; a place in its queue stays unless the request is over.

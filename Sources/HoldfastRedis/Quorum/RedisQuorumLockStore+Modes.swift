@@ -121,9 +121,11 @@ extension RedisQuorumLockStore {
 
     /// Votes with what is known by now of their servers' clocks and ages, as for an acquire.
     private func weighed(_ votes: [Vote?]) -> [Vote?] {
-        votes.enumerated().map { number, vote in
+        let ages = self.ages { if case .converted = votes[$0] { true } else { false } }
+        return votes.enumerated().map { number, vote in
             guard case .converted(let token, _) = vote else { return vote }
-            return self.strayed(number).map { .silent($0) } ?? .converted(token, counts: self.counts(number))
+            let counts = self.counts(number, ages)
+            return self.strayed(number, ages).map { .silent($0) } ?? .converted(token, counts: counts)
         }
     }
 

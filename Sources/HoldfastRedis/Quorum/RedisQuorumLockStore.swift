@@ -122,19 +122,24 @@ public final class RedisQuorumLockStore: LockStore {
     }
 
     /// Whether a server's word counts: it has been up for longer than any lease.
-    func counts(_ number: Int) -> Bool {
+    func counts(_ number: Int, _ ages: [ServerRun?]? = nil) -> Bool {
         guard let time = self.configuration.restartGuard else { return true }
-        return ServerRun.hasBeenUp(number, of: self.nodes.map(\.age), for: time, at: .now)
+        return ServerRun.hasBeenUp(number, of: ages ?? self.nodes.map(\.age), for: time, at: .now)
+    }
+
+    /// What is known of the servers' ages: of those whose word is to be weighed also when they are out of reach by now.
+    func ages(weighing isWeighed: (Int) -> Bool) -> [ServerRun?] {
+        self.nodes.enumerated().map { number, node in isWeighed(number) ? node.lastAge : node.age }
     }
 
     /// Why a server's word does not count whatever it says: its clock is ahead of the others' by more than the restart guard.
     ///
     /// Tokens are of the servers' clocks. Those that know one may all be restarted, one after the other, each for at least
     /// the time of the guard; then the clocks of the others must have gone past it.
-    func strayed(_ number: Int) -> LockError? {
+    func strayed(_ number: Int, _ ages: [ServerRun?]) -> LockError? {
         guard let time = self.configuration.restartGuard,
             let lead = self.clocks.withLock({ $0.lead(of: number) })
-                ?? ServerRun.lead(of: number, self.nodes.map(\.age)),
+                ?? ServerRun.lead(of: number, ages),
             lead > time
         else { return nil }
         return LockError(
