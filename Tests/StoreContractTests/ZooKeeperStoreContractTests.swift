@@ -27,7 +27,7 @@ struct ZooKeeperStoreContractTests {
         var generator = SystemRandomNumberGenerator()
         let prefix = "contract/\(generator.next() as UInt64)/"
         try await promise.check(
-            StoreContract.Subject(namePrefix: prefix, shortLease: .seconds(1)) {
+            StoreContract.Subject(namePrefix: prefix, shortLease: .seconds(3)) {
                 try ZooKeeperLockStore(url: url + settings)
             }
         )
@@ -43,7 +43,7 @@ struct ZooKeeperStoreContractTests {
     @Test("Random commands get the replies of LockTable while leases run out", arguments: 0..<8 as Range<UInt64>)
     func modelInTime(seed: UInt64) async throws {
         let url = try await SharedZooKeeper.shared.url + "?release=confirmed"
-        let subject = StoreContract.Subject(namePrefix: "timed/", shortLease: .seconds(2)) {
+        let subject = StoreContract.Subject(namePrefix: "timed/", shortLease: .seconds(4)) {
             try ZooKeeperLockStore(url: url)
         }
         try await ModelRun(commands: 30, passesTime: true).check(subject, seeds: seed..<seed + 1)
